@@ -1,0 +1,176 @@
+"""Column statistics, column weights and the count sketch of layers.
+
+A *part* of the input is a matrix that holds one or more layers side by side. What
+the functions here take is a block of rows of a part: a C-ordered ndarray, or a CSR
+array without duplicate entries; float32 or float64, finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+
+Block: TypeAlias = Any  # ndarray | sp.csr_array; SciPy has no types to tell them by
+
+_NONE = np.empty(0)
+
+
+class ColumnStatistics(NamedTuple):
+    """Counts and moments of the columns of some rows, which can be merged.
+
+    `n_samples` rows; `df`, their nonzero entries in each column; `mean`, and `m2`, the
+    sum of squared deviations from it, both empty where only counts were asked for.
+    """
+
+    n_samples: int
+    df: np.ndarray
+    mean: np.ndarray
+    m2: np.ndarray
+
+
+def merge(a: ColumnStatistics, b: ColumnStatistics) -> ColumnStatistics:
+    """Statistics of the rows of both (Chan, Golub and LeVeque, 1983)."""
+    n = a.n_samples + b.n_samples
+    delta = b.mean - a.mean
+    share = b.n_samples / n
+    m2 = a.m2 + b.m2 + delta**2 * (a.n_samples * share)
+    return ColumnStatistics(n, a.df + b.df, a.mean + delta * share, m2)
+
+
+def side_by_side(parts: Iterable[ColumnStatistics]) -> ColumnStatistics:
+    """Statistics of the same rows of several matrices, joined as columns."""
+    n_samples, *columns = zip(*parts, strict=True)
+    return ColumnStatistics(n_samples[0], *map(np.concatenate, columns))
+
+
+def column_statistics(block: Block, *, moments: bool) -> ColumnStatistics:
+    """Count the nonzeros of each column and, if asked, its mean and spread.
+
+    Sums are taken in float64, and squares around the block's own mean, so that large
+    means do not cancel.
+    """
+    n, width = block.shape
+    if sp.issparse(block):
+        nonzero = block.data != 0
+        columns = block.indices if nonzero.all() else block.indices[nonzero]
+        df = np.bincount(columns, minlength=width)
+        if not moments:
+            return ColumnStatistics(n, df, _NONE, _NONE)
+        mean = np.bincount(block.indices, block.data, minlength=width) / n
+        squares = (block.data - mean.take(block.indices)) ** 2
+        stored = np.bincount(block.indices, minlength=width)
+        m2 = np.bincount(block.indices, squares, minlength=width)
+        return ColumnStatistics(n, df, mean, m2 + (n - stored) * mean**2)
+    df = np.count_nonzero(block, axis=0)
+    if not moments:
+        return ColumnStatistics(n, df, _NONE, _NONE)
+    mean = block.mean(axis=0, dtype=np.float64)
+    return ColumnStatistics(n, df, mean, ((block - mean) ** 2).sum(axis=0))
+
+
+def inverse_document_frequency(
+    df: np.ndarray, n_samples: int, *, smooth: bool
+) -> np.ndarray:
+    """Inverse document frequency, as scikit-learn's TfidfTransformer defines it.
+
+    ``log((n + 1) / (df + 1)) + 1`` if `smooth`, else ``log(n / df) + 1``, where a
+    column that is never active, and so weighs nothing, gets the idf of df = 1.
+    """
+    extra = int(smooth)
+    seen = np.maximum(df + extra, 1)
+    return np.log((n_samples + extra) / seen) + 1.0
+
+
+def standard_deviation(stats: ColumnStatistics) -> np.ndarray:
+    """Standard deviation of each column, 1 where the column is constant.
+
+    A variance below what rounding alone leaves of a constant column counts as zero
+    (the bound scikit-learn's StandardScaler uses).
+    """
+    n, eps = stats.n_samples, np.finfo(np.float64).eps
+    variance = stats.m2 / n
+    constant = variance <= n * eps * variance + (n * stats.mean * eps) ** 2
+    return np.where(constant, 1.0, np.sqrt(variance))
+
+
+def draw_hashes(
+    width: int, n_components: int, rng: np.random.RandomState
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a bucket in [0, n_components) and a sign in {-1, 1} for each column."""
+    buckets = rng.randint(0, n_components, size=width, dtype=np.int32)
+    signs = 2 * rng.randint(0, 2, size=width, dtype=np.int8) - 1
+    return buckets, signs.astype(np.int8)
+
+
+def sketch(
+    block: Block, weights: np.ndarray, buckets: np.ndarray, n_buckets: int
+) -> np.ndarray:
+    """Add the weighted columns of each row up into buckets (CountSketch).
+
+    Charikar, Chen and Farach-Colton (2002), as a map of features: Weinberger et al.
+    (2009). Within a row and bucket both storages add in the order of the columns, so
+    dense and sparse input agree, and a row's sketch does not depend on its block.
+
+    Parameters
+    ----------
+    block : ndarray or CSR array of shape (n, width)
+
+    weights : ndarray of shape (width,)
+        Column weight times sign.
+
+    buckets : ndarray of int32 of shape (width,)
+
+    n_buckets : int
+
+    Returns
+    -------
+    ndarray of shape (n, n_buckets), of the block's dtype
+    """
+    weights = weights.astype(block.dtype, copy=False)
+    if sp.issparse(block):
+        # Converting to dense adds up entries of the same place: one pass.
+        hashed = sp.csr_array(
+            (
+                block.data * weights.take(block.indices),
+                buckets.take(block.indices),
+                block.indptr,
+            ),
+            shape=(block.shape[0], n_buckets),
+        )
+        return hashed.toarray()
+    width = block.shape[1]
+    columns = np.arange(width, dtype=np.int32)
+    mixing = sp.csr_array((weights, (buckets, columns)), shape=(n_buckets, width))
+    # The product runs over the rows of its right-hand side, contiguous if transposed.
+    return np.ascontiguousarray((mixing @ np.ascontiguousarray(block.T)).T)
+
+
+def active_rows(block: Block, columns: slice | None = None) -> np.ndarray:
+    """Mask of the rows that hold any nonzero entry, among some columns if given."""
+    if not sp.issparse(block):
+        return (block if columns is None else block[:, columns]).any(axis=1)
+    active = block.data != 0
+    if columns is not None:
+        active &= (block.indices >= columns.start) & (block.indices < columns.stop)
+    elif active.all():
+        return np.diff(block.indptr) > 0
+    return np.diff(np.append(0, np.cumsum(active))[block.indptr]) > 0
+
+
+def scale_rows(rows: np.ndarray, norm: float = 1.0) -> np.ndarray:
+    """Scale rows to a Euclidean `norm`, in place; zero rows stay zero."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    # Squares of very large or small entries overflow or vanish: scale those rows first.
+    limits = np.finfo(rows.dtype)
+    unsafe = (lengths > limits.max**0.25) | (lengths < limits.tiny**0.25)
+    if unsafe.any():
+        largest = np.abs(rows[unsafe]).max(axis=1, keepdims=True)
+        largest[largest == 0] = 1.0
+        rows[unsafe] /= largest
+        lengths[unsafe] = np.linalg.norm(rows[unsafe], axis=1)
+        lengths[lengths == 0] = 1.0
+    rows *= (norm / lengths)[:, None].astype(rows.dtype, copy=False)
+    return rows

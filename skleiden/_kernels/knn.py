@@ -1,0 +1,425 @@
+"""Cosine nearest neighbours: the only file that imports FAISS.
+
+All searches follow one contract. Vectors are C-ordered float32 rows of unit length.
+FAISS chooses candidates; their similarities are then computed pair by pair, which,
+unlike FAISS's own, does not depend on what else is searched in the same call; they are
+rounded and sorted by (-similarity, id), so that ties are broken alike everywhere.
+Lists are ids, int32 of shape (n, k), -1 where there is no neighbour, and similarities,
+float32 of that shape, 0 there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+
+# Similarities are rounded to this many steps per unit: coarser than what float32 leaves
+# uncertain in a sum of some hundred products, finer than any use of a similarity.
+_STEPS = 10**6
+# Rows are equal if all their entries are, rounded to this many steps per unit.
+_EQUAL_STEPS = 10**5
+# Candidates asked for beyond k, so that rounding and ties reorder no list's end.
+_SPARE = 8
+# Distances that double precision cannot tell from 0.
+_EQUAL_DISTANCE = 1e-12
+_ROWS_AT_ONCE = 8192
+_PAD = np.iinfo(np.int64).max
+_MAX_EF = 4096
+_SAMPLE_SIZE = 400
+
+
+def _faiss() -> ModuleType:
+    # Imported when first needed: FAISS brings an OpenMP runtime, and two of them in one
+    # process (torch's is another) can clash on macOS.
+    import faiss  # noqa: TID251
+
+    return faiss
+
+
+@contextmanager
+def limit_threads(n_threads: int | None) -> Iterator[None]:
+    """Cap FAISS's OpenMP threads inside the context; None leaves them alone."""
+    if n_threads is None:
+        yield
+        return
+    faiss = _faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+class UniqueRows(NamedTuple):
+    """Distinct nonzero rows among unit or zero vectors, and where they stand.
+
+    `vectors` of shape (m, d) holds them; `first`, ascending, the number of the first
+    row equal to each; `inverse`, for every row, its number among the vectors, -1 for a
+    zero row.
+    """
+
+    vectors: np.ndarray
+    first: np.ndarray
+    inverse: np.ndarray
+
+
+class Neighbors(NamedTuple):
+    """Neighbour lists and, for an approximate search, its measured recall.
+
+    `recall` is the mean over sampled rows and `recall_bound` its lower 95% bound.
+    """
+
+    ids: np.ndarray
+    similarities: np.ndarray
+    recall: float = 1.0
+    recall_bound: float = 1.0
+
+
+def unit_rows(X: np.ndarray) -> np.ndarray:
+    """Rows scaled to unit length as C-ordered float32; X itself if it is that already.
+
+    A row is scaled only if its length is off by more than rounding, so that a row's
+    result depends on nothing but the row. Zero rows stay zero.
+    """
+    ready = X.dtype == np.float32 and X.flags.c_contiguous
+    # One conversion on purpose: FAISS silently copies anything else at each call.
+    out = X if ready else np.empty(X.shape, dtype=np.float32)
+    for start in range(0, X.shape[0], _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", X[rows], X[rows])
+        off = (np.abs(squares - 1) > 1e-5) & X[rows].any(axis=1)
+        if off.any():
+            if out is X:
+                out = X.copy()
+            # Divided by the largest entry first: squares may overflow or vanish.
+            exact = X[rows].astype(np.float64)
+            exact /= np.where(off, np.abs(exact).max(axis=1), 1.0)[:, None]
+            exact /= np.where(off, np.linalg.norm(exact, axis=1), 1.0)[:, None]
+            out[rows] = exact
+        elif not ready:
+            out[rows] = X[rows]
+    return out
+
+
+def unique_rows(vectors: np.ndarray) -> UniqueRows:
+    """Find the distinct rows of unit or zero vectors; no copy if all are distinct.
+
+    Rows are compared by a 128-bit hash of their rounded entries: among a thousand
+    million rows, two different ones share it with a probability below 1e-20.
+    """
+    n, d = vectors.shape
+    # Products and sums of 32-bit integers wrap around, which is what a hash may do.
+    multipliers = np.random.RandomState(0).randint(
+        -(2**31), 2**31 - 1, size=(4, d), dtype=np.int32
+    )
+    hashes = np.empty((n, 4), dtype=np.int32)
+    zero = np.empty(n, dtype=bool)
+    for start in range(0, n, _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        rounded = _rounded(vectors[rows])
+        for i in range(4):
+            hashes[rows, i] = np.einsum("ij,j->i", rounded, multipliers[i])
+        zero[rows] = ~vectors[rows].any(axis=1)
+    keys = hashes.view(np.int64)
+    nonzero = np.flatnonzero(~zero)
+    # A stable sort brings equal rows together, the first of them in front.
+    order = nonzero[np.lexsort(keys[nonzero].T)]
+    new = np.ones(order.size, dtype=bool)
+    new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    representative = np.full(n, -1)
+    representative[order] = order[new][np.cumsum(new) - 1]
+    return number_groups(vectors, representative)
+
+
+def number_groups(vectors: np.ndarray, representative: np.ndarray) -> UniqueRows:
+    """Number groups of equal rows, given the first row of each row's group, or -1."""
+    n = representative.size
+    first = np.flatnonzero(representative == np.arange(n))
+    inverse = np.where(representative >= 0, np.searchsorted(first, representative), -1)
+    return UniqueRows(vectors if first.size == n else vectors[first], first, inverse)
+
+
+def equal_rows(
+    queries: np.ndarray, vectors: np.ndarray, found: Neighbors
+) -> np.ndarray:
+    """Mask, of the shape of the lists, of vectors that are equal to their query."""
+    equal = found.similarities == 1
+    rows, columns = np.nonzero(equal)
+    others = vectors[found.ids[rows, columns]]
+    equal[rows, columns] = (_rounded(queries[rows]) == _rounded(others)).all(axis=1)
+    return equal
+
+
+def _rounded(vectors: np.ndarray) -> np.ndarray:
+    return np.rint(vectors * np.float32(_EQUAL_STEPS)).astype(np.int32)
+
+
+def exact_neighbors(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    k: int,
+    *,
+    own: np.ndarray | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Neighbors:
+    """The k vectors most similar to each query, by comparing with all.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n, d)
+
+    vectors : ndarray of shape (m, d)
+
+    k : int
+        At most m, or m - 1 with `own`.
+
+    own : ndarray of shape (n,) or None
+        The number of each query among the vectors, which is left out of its list.
+
+    progress : callable or None
+        Called with the number of queries done since the last call.
+    """
+    faiss = _faiss()
+    n_candidates = min(k + _SPARE + (own is not None), vectors.shape[0])
+    if n_candidates == 0:
+        return Neighbors(
+            np.empty((queries.shape[0], 0), np.int32),
+            np.empty((queries.shape[0], 0), np.float32),
+        )
+
+    def candidates(rows: slice) -> np.ndarray:
+        return faiss.knn(
+            queries[rows], vectors, n_candidates, faiss.METRIC_INNER_PRODUCT
+        )[1]
+
+    return Neighbors(*_in_blocks(candidates, queries, vectors, k, own, progress))
+
+
+def hnsw_neighbors(
+    vectors: np.ndarray,
+    k: int,
+    *,
+    m: int,
+    ef_construction: int,
+    ef_search: int,
+    target_recall: float,
+    rng: np.random.RandomState,
+    reproducible: bool,
+    progress: Callable[[int], object] | None = None,
+) -> Neighbors:
+    """Approximate neighbours of all vectors by a hierarchical small-world graph.
+
+    Malkov and Yashunin (2018). `ef_search` is doubled until the lower 95% bound of
+    the recall reaches `target_recall`, on sampled rows and then on others. With
+    several threads the order in which FAISS inserts vectors varies: `reproducible`
+    builds on one.
+    """
+    faiss = _faiss()
+    n, d = vectors.shape
+    index = faiss.IndexHNSWFlat(d, m)
+    index.hnsw.efConstruction = ef_construction
+    with limit_threads(1 if reproducible else None):
+        for start in range(0, n, _ROWS_AT_ONCE):
+            index.add(vectors[start : start + _ROWS_AT_ONCE])
+            if progress is not None:
+                progress(0)
+
+    def search(
+        queries: np.ndarray,
+        own: np.ndarray,
+        ef: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        parameters = faiss.SearchParametersHNSW(efSearch=ef)
+        n_candidates = min(k + 1 + _SPARE, n)
+
+        def candidates(rows: slice) -> np.ndarray:
+            return index.search(queries[rows], n_candidates, params=parameters)[1]
+
+        return _in_blocks(candidates, queries, vectors, k, own, progress)
+
+    def recall(own: np.ndarray, ef: int) -> tuple[float, float]:
+        queries = vectors[own]
+        truth = exact_neighbors(queries, vectors, k, own=own)
+        ids, similarities = search(queries, own, ef)
+        # By similarity: another neighbour at the same distance is no error.
+        hits = (ids >= 0) & (similarities >= truth.similarities[:, -1:])
+        shares = hits.mean(axis=1)
+        if own.size == n:  # of all rows the recall is known, not estimated
+            return shares.mean(), shares.mean()
+        return shares.mean(), shares.mean() - 1.645 * shares.std() / np.sqrt(own.size)
+
+    size = _SAMPLE_SIZE if n > 2 * _SAMPLE_SIZE else n
+    shuffled = rng.permutation(n)
+    tuning = shuffled[:size]
+    others = shuffled[size:] if size < n else shuffled
+    while True:
+        last = ef_search >= _MAX_EF
+        if last or recall(tuning, ef_search)[1] >= target_recall:
+            measured, bound = recall(rng.permutation(others)[:size], ef_search)
+            if last or bound >= target_recall:
+                break
+        ef_search = min(2 * ef_search, _MAX_EF)
+    lists = search(vectors, np.arange(n), ef_search, progress)
+    return Neighbors(*lists, float(measured), float(bound))
+
+
+def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueRows]:
+    """Neighbour lists, among distinct rows, of a cosine distance graph.
+
+    Rows at distance 0 from each other are equal; a row that stores nothing but itself
+    is a zero row. Similarities are rounded and sorted as in a search.
+
+    Parameters
+    ----------
+    distances : ndarray or CSR array of shape (n, n)
+        Distances in [0, 2]; explicit zeros are distances, others are absent.
+
+    k : int
+        Longest list.
+    """
+    n = distances.shape[0]
+    rows, ids, values = _entries(distances)
+    other = rows != ids
+    rows, ids, values = rows[other], ids[other], values[other]
+    equal = values <= _EQUAL_DISTANCE
+    _, component = connected_components(
+        sp.coo_array((np.ones(equal.sum()), (rows[equal], ids[equal])), shape=(n, n)),
+        directed=False,
+    )
+    _, first_of = np.unique(component, return_index=True)
+    representative = first_of[component]
+    representative[np.bincount(rows, minlength=n) == 0] = -1
+    distinct = number_groups(np.empty((n, 0), dtype=np.float32), representative)
+    # Of equal rows the first one's list counts, in numbers of distinct rows.
+    listing, listed = distinct.inverse[rows], distinct.inverse[ids]
+    kept = (representative[rows] == rows) & (listed >= 0) & (listed != listing)
+    table = _tabulate(listing[kept], listed[kept], values[kept], distinct.first.size, k)
+    return table, distinct
+
+
+def neighbors_of_queries(
+    distances: Any, inverse: np.ndarray, k: int
+) -> tuple[Neighbors, np.ndarray]:
+    """Neighbour lists of queries, and a mask of queries at distance 0 from a row.
+
+    Parameters
+    ----------
+    distances : ndarray or CSR array of shape (n_queries, n)
+        Cosine distances to the n fitted rows.
+
+    inverse : ndarray of shape (n,)
+        Number of each fitted row among the distinct ones.
+
+    k : int
+        Longest list.
+    """
+    rows, ids, values = _entries(distances)
+    kept = inverse[ids] >= 0
+    rows, ids, values = rows[kept], inverse[ids[kept]], values[kept]
+    equal = np.bincount(rows[values <= _EQUAL_DISTANCE], minlength=distances.shape[0])
+    return _tabulate(rows, ids, values, distances.shape[0], k), equal > 0
+
+
+def _entries(
+    distances: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n_rows, n_columns = distances.shape
+    if sp.issparse(distances):
+        rows = np.repeat(np.arange(n_rows), np.diff(distances.indptr))
+        return rows, distances.indices, distances.data
+    return *np.divmod(np.arange(distances.size), n_columns), distances.ravel()
+
+
+def _tabulate(
+    rows: np.ndarray, ids: np.ndarray, distances: np.ndarray, n_rows: int, k: int
+) -> Neighbors:
+    """Lists of the k nearest of each row's entries."""
+    steps = np.rint(distances * _STEPS).astype(np.int64)
+    order = np.lexsort((ids, steps, rows))
+    rows, ids, steps = rows[order], ids[order], steps[order]
+    # Equal rows make for several entries of one pair: keep the nearest.
+    _, nearest = np.unique(
+        rows.astype(np.int64) * (ids.max(initial=0) + 1) + ids, return_index=True
+    )
+    kept = np.sort(nearest)
+    rows, keys = rows[kept], steps[kept] << 32 | ids[kept]
+    rank = np.arange(rows.size) - np.searchsorted(rows, rows)
+    table = np.full((n_rows, min(k, int(rank.max(initial=-1)) + 1)), _PAD)
+    near = rank < k
+    table[rows[near], rank[near]] = keys[near]
+    return Neighbors(*_unpack(table))
+
+
+def _in_blocks(
+    candidates: Callable[[slice], np.ndarray],
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    k: int,
+    own: np.ndarray | None,
+    progress: Callable[[int], object] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank the candidates of all queries, a block of rows at a time."""
+    n = queries.shape[0]
+    ids = np.empty((n, k), dtype=np.int32)
+    similarities = np.empty((n, k), dtype=np.float32)
+    for start in range(0, n, _ROWS_AT_ONCE):
+        rows = slice(start, min(start + _ROWS_AT_ONCE, n))
+        ids[rows], similarities[rows] = _rank(
+            queries[rows],
+            vectors,
+            candidates(rows),
+            k,
+            None if own is None else own[rows],
+        )
+        if progress is not None:
+            progress(rows.stop - rows.start)
+    return ids, similarities
+
+
+def _rank(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    candidates: np.ndarray,
+    k: int,
+    own: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best candidates by rounded similarity, ties by id."""
+    faiss = _faiss()
+    absent = candidates < 0  # FAISS's mark for "no more neighbours"
+    absent |= ~queries.any(axis=1, keepdims=True)  # a zero row has no direction
+    ids = np.where(absent, 0, candidates)
+    if own is not None:
+        absent |= ids == own[:, None]
+    similarities = np.empty(ids.shape, dtype=np.float32)
+    faiss.fvec_inner_products_by_idx(
+        faiss.swig_ptr(similarities),
+        faiss.swig_ptr(queries),
+        faiss.swig_ptr(vectors),
+        faiss.swig_ptr(ids),
+        queries.shape[1],
+        *ids.shape,
+    )
+    np.clip(similarities, -1.0, 1.0, out=similarities)
+    steps = _STEPS - np.rint(similarities * np.float32(_STEPS)).astype(np.int64)
+    # One integer holds both, so that one sort orders by similarity, then id.
+    keys = steps << 32 | ids
+    keys[absent] = _PAD
+    keys.sort(axis=1)
+    return _unpack(keys[:, :k])
+
+
+def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and similarities of sorted keys."""
+    found = keys != _PAD
+    ids = np.where(found, keys & 0xFFFFFFFF, -1).astype(np.int32)
+    similarities = np.where(found, (_STEPS - (keys >> 32)) / _STEPS, 0.0)
+    return ids, similarities.astype(np.float32)

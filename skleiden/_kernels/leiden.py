@@ -1,0 +1,208 @@
+"""Leiden on a symmetric CSR graph: the only file that imports igraph and leidenalg."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+# Objectives that igraph's C core optimises; leidenalg has them and the rest.
+IGRAPH_OBJECTIVES = {"modularity": "modularity", "cpm": "CPM"}
+LEIDENALG_PARTITIONS = {
+    "modularity": "RBConfigurationVertexPartition",
+    "cpm": "CPMVertexPartition",
+    "rber": "RBERVertexPartition",
+    "surprise": "SurpriseVertexPartition",
+    "significance": "SignificanceVertexPartition",
+}
+# What takes no resolution, and what takes no weights.
+WITHOUT_RESOLUTION = frozenset({"surprise", "significance"})
+WITHOUT_WEIGHTS = frozenset({"significance"})
+
+# With n_iterations=-1: iterate until an iteration gains less than this share of the
+# quality, at most this often. (igraph's own loop can run on at gains of rounding size.)
+_TOLERANCE = 1e-9
+_MAX_ITERATIONS = 100
+
+_GENERATOR_LOCK = threading.RLock()
+
+
+def leiden(
+    graph: sp.csr_array,
+    *,
+    objective: str,
+    resolution: float,
+    n_iterations: int,
+    backend: str,
+    seed: int,
+) -> tuple[np.ndarray, float]:
+    """Partition a graph by the Leiden algorithm (Traag, Waltman, van Eck, 2019).
+
+    Parameters
+    ----------
+    graph : CSR array of shape (n, n)
+        Symmetric, positive weights, zero diagonal.
+
+    objective : str
+        A key of `LEIDENALG_PARTITIONS`.
+
+    resolution : float
+
+    n_iterations : int
+        Iterations, each of which starts from the last one's partition; -1 iterates
+        until nothing is gained.
+
+    backend : {"igraph", "leidenalg"}
+
+    seed : int
+        In [0, 2**31).
+
+    Returns
+    -------
+    membership : ndarray of int64 of shape (n,)
+
+    quality : float
+        Value of the objective: for "modularity" and "cpm" divided by twice the total
+        weight, for the rest as leidenalg states it.
+    """
+    upper = sp.triu(graph, k=1, format="coo")
+    if upper.nnz == 0:
+        # No edge: every vertex is its own community (and some qualities are 0 / 0).
+        return np.arange(graph.shape[0]), 0.0
+    import igraph  # noqa: TID251
+
+    # Vertices are counted beforehand: isolated ones must not vanish.
+    network = igraph.Graph(
+        n=graph.shape[0], edges=np.column_stack([upper.row, upper.col])
+    )
+    # A memory view hands out one float at a time, where a list would hold them all.
+    weights = memoryview(upper.data.astype(np.float64))
+    if backend == "igraph":
+        membership = _run_igraph(
+            network, weights, objective, resolution, n_iterations, seed
+        )
+        quality = 0.0
+    else:
+        membership, quality = _run_leidenalg(
+            network, weights, objective, resolution, n_iterations, seed
+        )
+    if objective == "modularity":
+        quality = modularity(graph, membership, resolution)
+    elif objective == "cpm":
+        quality = constant_potts(graph, membership, resolution)
+    return membership, quality
+
+
+def modularity(
+    graph: sp.csr_array, membership: np.ndarray, resolution: float = 1.0
+) -> float:
+    """Modularity of a partition with a resolution (Reichardt and Bornholdt, 2006).
+
+    ``sum over communities of [inner / 2m - resolution * (degrees / 2m) ** 2]``, with
+    `inner` the weight inside, counted from both ends, `degrees` the sum of weighted
+    degrees, and `m` the total weight. 0 for a graph without edges.
+    """
+    strength = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
+    total = strength.sum()
+    if total == 0:
+        return 0.0
+    degrees = np.bincount(membership, strength) / total
+    return float(
+        _inner_share(graph, membership, total) - resolution * degrees @ degrees
+    )
+
+
+def constant_potts(
+    graph: sp.csr_array, membership: np.ndarray, resolution: float
+) -> float:
+    """Constant Potts quality over twice the total weight (Traag et al., 2011)."""
+    total = graph.sum(dtype=np.float64)
+    sizes = np.bincount(membership).astype(np.float64)
+    return float(
+        _inner_share(graph, membership, total) - resolution * sizes @ sizes / total
+    )
+
+
+def _inner_share(graph: sp.csr_array, membership: np.ndarray, total: float) -> float:
+    rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
+    inside = membership[rows] == membership[graph.indices]
+    return float(graph.data[inside].sum(dtype=np.float64) / total)
+
+
+@contextmanager
+def _seeded_generator(seed: int) -> Iterator[None]:
+    """Give igraph, whose generator belongs to the process, one of our own for a while.
+
+    igraph cannot tell which generator it has; its default, Python's `random`, is put
+    back.
+    """
+    import igraph  # noqa: TID251
+
+    with _GENERATOR_LOCK:
+        igraph.set_random_number_generator(random.Random(seed))  # noqa: S311
+        try:
+            yield
+        finally:
+            igraph.set_random_number_generator(random)
+
+
+def _run_igraph(
+    network: Any,
+    weights: memoryview,
+    objective: str,
+    resolution: float,
+    n_iterations: int,
+    seed: int,
+) -> np.ndarray:
+    def run(n: int, start: Any = None) -> Any:
+        return network.community_leiden(
+            objective_function=IGRAPH_OBJECTIVES[objective],
+            weights=weights,
+            resolution=resolution,
+            n_iterations=n,
+            initial_membership=start,
+        )
+
+    with _seeded_generator(seed):
+        if n_iterations > 0:
+            return np.asarray(run(n_iterations).membership, dtype=np.int64)
+        clustering = run(1)
+        for _ in range(_MAX_ITERATIONS - 1):
+            before = clustering.quality
+            clustering = run(1, clustering.membership)
+            if clustering.quality - before <= _TOLERANCE * abs(before):
+                break
+    return np.asarray(clustering.membership, dtype=np.int64)
+
+
+def _run_leidenalg(
+    network: Any,
+    weights: memoryview,
+    objective: str,
+    resolution: float,
+    n_iterations: int,
+    seed: int,
+) -> tuple[np.ndarray, float]:
+    import leidenalg  # noqa: TID251
+
+    options: dict[str, Any] = {}
+    if objective not in WITHOUT_WEIGHTS:
+        options["weights"] = weights
+    if objective not in WITHOUT_RESOLUTION:
+        options["resolution_parameter"] = resolution
+    partition = getattr(leidenalg, LEIDENALG_PARTITIONS[objective])(network, **options)
+    optimiser = leidenalg.Optimiser()
+    optimiser.set_rng_seed(seed)
+    if n_iterations > 0:
+        optimiser.optimise_partition(partition, n_iterations=n_iterations)
+    else:
+        for _ in range(_MAX_ITERATIONS):
+            gain = optimiser.optimise_partition(partition, n_iterations=1)
+            if gain <= _TOLERANCE * abs(partition.quality()):
+                break
+    return np.asarray(partition.membership, dtype=np.int64), float(partition.quality())

@@ -1,0 +1,213 @@
+"""The command ``skleiden``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+from sklearn.pipeline import Pipeline
+
+from . import __version__
+from .clusterer import MutualKNNLeiden
+from .datasets import load_prompt_activations
+from .inspection import TopFeature, members, top_features
+from .io import save_communities
+from .sketcher import MultiLayerTfidfSketcher
+
+_DEMO = """\
+Find communities among prompts by what a language model's neurons do, on data that
+comes with the package: MLP activations of the six layers of MiniLM, and each prompt's
+theme, which the clustering does not see. Prints the communities with some of their
+prompts and the neurons that set them apart, their agreement with the themes, and how
+long each stage took; saves everything as JSON.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("Interrupted; nothing was saved.", file=sys.stderr)
+        return 130
+    except (OSError, ValueError) as error:
+        print(f"skleiden: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="skleiden",
+        description="Find communities in high-dimensional, multi-layer data.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="find communities in the embedded activations of a language model",
+        description=_DEMO,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("communities.json"),
+        metavar="FILE",
+        help="where to save the communities; an existing file is replaced",
+    )
+    demo.add_argument(
+        "--resolution",
+        type=_positive(float),
+        default=1.0,
+        metavar="R",
+        help="the larger, the more and smaller the communities",
+    )
+    demo.add_argument(
+        "--n-neighbors",
+        type=_positive(int),
+        default=40,
+        metavar="K",
+        help="neighbours of each prompt",
+    )
+    demo.add_argument(
+        "--n-components",
+        type=_positive(int),
+        default=64,
+        metavar="D",
+        help="columns of the embedding for each layer",
+    )
+    demo.add_argument(
+        "--weighting",
+        choices=["idf", "zscore", "none"],
+        default="idf",
+        help="weighting of the neurons",
+    )
+    demo.add_argument(
+        "--seed", type=int, default=0, help="seed of everything random, at least 0"
+    )
+    demo.add_argument(
+        "-q", "--quiet", action="store_true", help="show no progress, only the result"
+    )
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _positive(kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be above 0; got {text}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse's "invalid float value"
+    return parse
+
+
+def _demo(options: argparse.Namespace) -> int:
+    # Find out before the work, not after it.
+    if not options.output.parent.is_dir():
+        raise FileNotFoundError(
+            f"The folder {str(options.output.parent)!r} does not exist; make it, or "
+            "choose another --output."
+        )
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(name: str) -> Iterator[None]:
+        if not options.quiet:
+            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - start
+        if not options.quiet:
+            print(f"{seconds[name]:.2f} s", file=sys.stderr)
+
+    with stage("Load"):
+        data = load_prompt_activations()
+    pipeline = Pipeline(
+        [
+            (
+                "sketch",
+                MultiLayerTfidfSketcher(
+                    n_components=options.n_components,
+                    weighting=options.weighting,
+                    random_state=options.seed,
+                    n_jobs=-1,
+                ),
+            ),
+            (
+                "leiden",
+                MutualKNNLeiden(
+                    n_neighbors=options.n_neighbors,
+                    resolution=options.resolution,
+                    random_state=options.seed,
+                ),
+            ),
+        ]
+    )
+    with stage("Sketch"):
+        embedding = pipeline["sketch"].fit_transform(data.data)
+    with stage("Cluster"):
+        labels = pipeline["leiden"].fit_predict(embedding)
+    with stage("Inspect"):
+        neurons = top_features(data.data, labels, n_features=10)
+    with stage("Save"):
+        save_communities(
+            options.output,
+            labels,
+            ids=data.ids,
+            texts=data.prompts,
+            top_features=neurons,
+            parameters=pipeline.get_params(deep=True),
+        )
+    clusterer = pipeline["leiden"]
+    print(_table(labels, data.prompts, neurons))
+    n_noise = int(np.count_nonzero(labels < 0))
+    print(
+        f"{labels.size} prompts, {clusterer.n_clusters_} communities, {n_noise} "
+        f"prompts in none; modularity {clusterer.modularity_:.3f}"
+    )
+    print(
+        f"Agreement with the {len(data.target_names)} themes, which were not used: "
+        f"AMI {adjusted_mutual_info_score(data.target, labels):.3f}, "
+        f"ARI {adjusted_rand_score(data.target, labels):.3f}"
+    )
+    stages = ", ".join(f"{name.lower()} {value:.2f}" for name, value in seconds.items())
+    print(f"Seconds: {stages}; in all {sum(seconds.values()):.2f}")
+    print(f"Saved: {options.output}")
+    return 0
+
+
+def _table(
+    labels: np.ndarray, prompts: np.ndarray, neurons: dict[int, list[TopFeature]]
+) -> str:
+    """Each community's size, three strongest neurons and three prompts."""
+    width = max(60, min(shutil.get_terminal_size().columns, 100))
+    indent = " " * 18
+    lines = [
+        f"{'community':>9}  {'size':>5}  strongest neurons (layer:neuron), prompts"
+    ]
+    for label, rows in members(labels, min_size=1).items():
+        names = [f"{found.layer}:{found.neuron}" for found in neurons[label][:3]]
+        lines.append("-" * width)
+        lines.append(f"{label:>9}  {rows.size:>5}  {', '.join(names)}")
+        # Spread over the community, because neighbouring rows may be of one kind.
+        shown = rows[np.linspace(0, rows.size - 1, min(3, rows.size)).astype(int)]
+        for prompt in prompts[shown]:
+            text = textwrap.shorten(
+                str(prompt), width - len(indent), placeholder=" ..."
+            )
+            lines.append(indent + text)
+    lines.append("-" * width)
+    return "\n".join(lines)

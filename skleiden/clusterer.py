@@ -1,0 +1,503 @@
+"""Communities of the mutual nearest-neighbour graph, by the Leiden algorithm."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._kernels import graph, knn, labels, leiden
+from .neighbors import NeighborsSearchMixin
+
+__all__ = ["MutualKNNLeiden"]
+
+
+class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
+    """Find communities by Leiden on the mutual nearest-neighbour graph.
+
+    Each row is joined by an edge to the rows that are among its `n_neighbors` nearest
+    by cosine similarity and have it among theirs; the Leiden algorithm [1]_ divides
+    the weighted graph into communities.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=40
+        Neighbours of each row; at least 1, clipped to ``n_samples - 1``.
+
+    metric : {"cosine", "precomputed"}, default="cosine"
+        With "precomputed", X is a graph of cosine distances: sparse, as made by
+        `FaissKNeighborsTransformer` or
+        ``KNeighborsTransformer(mode="distance", metric="cosine")``, or a dense square
+        matrix.
+
+    algorithm : {"auto", "exact", "hnsw"}, default="auto"
+        The search for neighbours, as in `FaissKNeighborsTransformer`: "exact" compares
+        all pairs, "hnsw" is approximate, "auto" is exact up to 100,000 distinct rows.
+
+    target_recall : float, default=0.95
+        Share of true neighbours that an approximate search must find, in (0, 1].
+
+    hnsw_m : int, default=32
+        Links of each row in the search graph of "hnsw", 2 to 512.
+
+    ef_construction : int, default=200
+        Candidates kept while "hnsw" builds.
+
+    ef_search : int, default=64
+        Candidates kept while "hnsw" searches, raised as `target_recall` demands.
+
+    graph : {"mutual", "union"}, default="mutual"
+        Whether an edge needs both rows to list each other, or one to list the other.
+
+    weights : {"similarity", "uniform", "jaccard"}, default="similarity"
+        Edge weights: cosine similarity, 1, or the overlap of both rows' neighbour
+        lists (shared over all, as in PhenoGraph [2]_).
+
+    objective : {"modularity", "cpm", "rber", "surprise", "significance"}, \
+            default="modularity"
+        What is maximised: modularity with a resolution [3]_, the constant Potts model
+        [4]_, Reichardt and Bornholdt's model with an Erdos-Renyi null, surprise, or
+        significance. The last two take no resolution, the last no weights.
+
+    resolution : float, default=1.0
+        Above 0; the larger, the more and smaller the communities. For "cpm" it is a
+        density of weight, so that useful values are far below 1.
+
+    n_iterations : int, default=2
+        Iterations of Leiden, each starting from the last one's result; -1 iterates
+        until nothing is gained.
+
+    backend : {"auto", "igraph", "leidenalg"}, default="auto"
+        The implementation. "auto" takes igraph for "modularity" and "cpm", where it
+        optimises the same objective several times faster, and leidenalg for the rest.
+
+    min_cluster_size : int, default=5
+        Communities of fewer rows are small.
+
+    small_clusters : {"attach", "noise", "keep"}, default="attach"
+        What becomes of the rows of small communities: "attach" gives each to the
+        community that it is most similar to by its neighbours in the union graph, in
+        rounds until nothing changes, and -1 where there is none; "noise" labels them
+        -1; "keep" keeps their communities.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines Leiden's choices, and what "hnsw" does. Pass an int for the same
+        labels every time.
+
+    n_jobs : int or None, default=None
+        Threads of the search: None leaves OpenMP's setting alone, -1 is all
+        processors. Labels do not depend on it.
+
+    verbose : int, default=0
+        Show progress on standard error if positive.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,), dtype int64
+        Community of each row. 0 is the largest, ties are ordered by the smallest row
+        number, no number is left out; -1 is noise. Zero rows are always -1.
+
+    n_clusters_ : int
+        Number of communities, without noise.
+
+    modularity_ : float
+        Modularity, at resolution 1, of the partition before small communities were
+        treated.
+
+    quality_ : float
+        The objective's value for that partition: for "modularity" and "cpm" divided
+        by twice the total weight, for the others as leidenalg states it.
+
+    affinity_matrix_ : CSR array of shape (n_samples, n_samples), dtype float32
+        The graph: symmetric, with zero diagonal. A row equal to an earlier one has a
+        single edge, of weight 1, to the first of its kind.
+
+    knn_recall_ : float
+        Measured recall of the search for neighbours; 1.0 for "exact", nan for
+        "precomputed".
+
+    n_neighbors_ : int
+        ``min(n_neighbors, n_samples - 1)``.
+
+    algorithm_ : {"exact", "hnsw", "precomputed"}
+        The search used.
+
+    backend_ : {"igraph", "leidenalg"}
+        The implementation used.
+
+    attached_ : ndarray of shape (n_samples,), dtype bool
+        Rows that were given to a community by ``small_clusters="attach"``.
+
+    n_isolated_ : int
+        Rows without an edge, zero rows included.
+
+    n_components_graph_ : int
+        Connected components of the graph.
+
+    kth_similarity_ : ndarray of shape (n_samples,), dtype float32
+        Similarity to the last of its neighbours for a row with `n_neighbors_` of
+        them; -1 for a row with fewer, inf for a zero row. Used by ``predict``.
+
+    n_features_in_ : int
+        Columns of X.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X is a DataFrame with string column names.
+
+    Raises
+    ------
+    ValueError
+        If X is not finite or has fewer than two rows; if a precomputed graph is not
+        one of cosine distances, or has fewer neighbours than asked for; if objective,
+        resolution and backend do not go together.
+
+    TypeError
+        If X is a `LayerStack` or a list of matrices: embed it first.
+
+    See Also
+    --------
+    MultiLayerTfidfSketcher : Embed layered data for this clusterer.
+    FaissKNeighborsTransformer : The neighbour graph as a step of its own, to cache it.
+
+    Notes
+    -----
+    There is no ``score``: modularity is not comparable between graphs, and a grid
+    search over `n_neighbors` would maximise it all the same.
+
+    Rows that are equal (in every entry of their unit vectors to 5 decimals) are
+    searched once and always share a community. Similarities are rounded to 6 decimals
+    and ties broken by row number. With an int as `random_state`, labels are the same
+    for any `n_jobs` and any number of repetitions. The order of rows matters, though:
+    Leiden visits vertices in an order drawn for their numbers, so permuting the rows
+    acts like another seed (benchmarks/README.md has the figures).
+
+    Every community is connected in `affinity_matrix_`, but for the rows in
+    `attached_`.
+
+    References
+    ----------
+    .. [1] V. A. Traag, L. Waltman, N. J. van Eck, "From Louvain to Leiden:
+       guaranteeing well-connected communities", Scientific Reports 9, 5233, 2019.
+    .. [2] J. H. Levine et al., "Data-driven phenotypic dissection of AML reveals
+       progenitor-like cells that correlate with prognosis", Cell 162(1), 2015.
+    .. [3] J. Reichardt, S. Bornholdt, "Statistical mechanics of community detection",
+       Physical Review E 74, 016110, 2006.
+    .. [4] V. A. Traag, P. Van Dooren, Y. Nesterov, "Narrow scope for
+       resolution-limit-free community detection", Physical Review E 84, 016114, 2011.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> stack, planted = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ... )
+    >>> labels = pipeline.fit_predict(stack)
+    >>> pipeline[-1].n_clusters_
+    4
+    """
+
+    _parameter_constraints: dict = {
+        **NeighborsSearchMixin._search_constraints,
+        "metric": [StrOptions({"cosine", "precomputed"})],
+        "graph": [StrOptions({"mutual", "union"})],
+        "weights": [StrOptions({"similarity", "uniform", "jaccard"})],
+        "objective": [StrOptions(set(leiden.LEIDENALG_PARTITIONS))],
+        "resolution": [Interval(Real, 0, None, closed="neither")],
+        "n_iterations": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Integral, {-1}),
+        ],
+        "backend": [StrOptions({"auto", "igraph", "leidenalg"})],
+        "min_cluster_size": [Interval(Integral, 1, None, closed="left")],
+        "small_clusters": [StrOptions({"attach", "noise", "keep"})],
+    }
+
+    def __init__(
+        self,
+        n_neighbors=40,
+        *,
+        metric="cosine",
+        algorithm="auto",
+        target_recall=0.95,
+        hnsw_m=32,
+        ef_construction=200,
+        ef_search=64,
+        graph="mutual",
+        weights="similarity",
+        objective="modularity",
+        resolution=1.0,
+        n_iterations=2,
+        backend="auto",
+        min_cluster_size=5,
+        small_clusters="attach",
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.algorithm = algorithm
+        self.target_recall = target_recall
+        self.hnsw_m = hnsw_m
+        self.ef_construction = ef_construction
+        self.ef_search = ef_search
+        self.graph = graph
+        self.weights = weights
+        self.objective = objective
+        self.resolution = resolution
+        self.n_iterations = n_iterations
+        self.backend = backend
+        self.min_cluster_size = min_cluster_size
+        self.small_clusters = small_clusters
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Find the communities of the rows of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
+                (n_samples, n_samples)
+            Vectors, of at least two rows, dense; or, with ``metric="precomputed"``,
+            a graph of distances. Vectors are not copied if they are C-ordered float32
+            rows of unit length, as from `MultiLayerTfidfSketcher`.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted clusterer.
+        """
+        self.backend_ = self._choose_backend()
+        if self.metric == "precomputed":
+            distances = self._check_distances(X, reset=True)
+            found, distinct = self._read_distances(distances)
+        else:
+            distinct = knn.unique_rows(self._check_vectors(X, reset=True))
+            found = self._search(distinct)
+        # Equal rows are one vertex for their neighbours, and joined again for Leiden.
+        directed = graph.directed_graph(found.ids, found.similarities)
+        edges = self._weigh(directed)
+        self.affinity_matrix_ = graph.spread_rows(
+            edges, distinct.first, distinct.inverse
+        )
+        degrees = np.diff(self.affinity_matrix_.indptr)
+        self.n_isolated_ = int(np.count_nonzero(degrees == 0))
+        self.n_components_graph_ = int(
+            connected_components(self.affinity_matrix_, directed=False)[0]
+        )
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        with self._progress(f"Leiden ({self.backend_}, {degrees.sum() // 2} edges)", 1):
+            membership, self.quality_ = leiden.leiden(
+                self.affinity_matrix_,
+                objective=self.objective,
+                resolution=self.resolution,
+                n_iterations=self.n_iterations,
+                backend=self.backend_,
+                seed=seed,
+            )
+        # A row equal to an earlier one hangs on it by one edge, and stays with it even
+        # where the resolution is high enough to cut that.
+        membership = np.where(
+            distinct.inverse >= 0, membership[distinct.first][distinct.inverse], -1
+        )
+        # Zero rows have no edges, so that their number does not matter here.
+        self.modularity_ = leiden.modularity(
+            self.affinity_matrix_, np.maximum(membership, 0)
+        )
+        self.labels_ = self._label(membership, directed, distinct)
+        self.n_clusters_ = int(self.labels_.max()) + 1
+        self._distinct = distinct
+        self.kth_similarity_ = self._last_similarity(found, distinct)
+        return self
+
+    def predict(self, X):
+        """Give each row the community that its nearest fitted rows vote for.
+
+        A fitted row p votes, with the weight of its similarity, if it is among the
+        `n_neighbors_` nearest of the query (a fitted row equal to the query is counted
+        beside these) and the query would be among the nearest of p, that is, if their
+        similarity reaches ``kth_similarity_[p]``. The answer for a row does not depend
+        on the other rows of X. For fitted rows it agrees with `labels_` but for rows
+        between communities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_queries, n_features) or \
+                (n_queries, n_samples)
+            Vectors; or, with ``metric="precomputed"``, distances to the fitted rows,
+            as from the ``transform`` of a neighbours transformer.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_queries,), dtype int64
+            Communities; -1 where no fitted row of a community votes.
+        """
+        check_is_fitted(self)
+        distinct = self._distinct
+        k = min(self.n_neighbors_ + 1, distinct.first.size)
+        if self.metric == "precomputed":
+            found, equal = knn.neighbors_of_queries(
+                self._check_distances(X, reset=False), distinct.inverse, k
+            )
+        else:
+            vectors = self._check_vectors(X, reset=False)
+            with self._threads():
+                found = knn.exact_neighbors(vectors, distinct.vectors, k)
+            equal = knn.equal_rows(vectors, distinct.vectors, found).any(axis=1)
+        if k == 0:  # all fitted rows were zero
+            return np.full(found.ids.shape[0], -1, dtype=np.int64)
+        nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
+        reached = found.similarities >= self.kth_similarity_[distinct.first][found.ids]
+        return labels.vote(
+            graph.directed_graph(
+                np.where(nearest & reached, found.ids, -1),
+                found.similarities,
+                n_columns=distinct.first.size,
+            ),
+            self.labels_[distinct.first],
+        )
+
+    def _choose_backend(self) -> str:
+        """The backend to use; refuses combinations that make no sense."""
+        if self.objective in leiden.WITHOUT_RESOLUTION and self.resolution != 1.0:
+            raise ValueError(
+                f"objective={self.objective!r} has no resolution; got resolution="
+                f"{self.resolution!r}. Leave it at 1.0, or use objective='modularity'."
+            )
+        if self.backend == "auto":
+            known = self.objective in leiden.IGRAPH_OBJECTIVES
+            return "igraph" if known else "leidenalg"
+        if self.backend == "igraph" and self.objective not in leiden.IGRAPH_OBJECTIVES:
+            raise ValueError(
+                f"backend='igraph' does not have objective={self.objective!r}; use "
+                f"backend='leidenalg', or one of {sorted(leiden.IGRAPH_OBJECTIVES)}."
+            )
+        return self.backend
+
+    def _weigh(self, directed: sp.csr_array) -> sp.csr_array:
+        """The undirected graph of distinct rows that the parameters ask for."""
+        if self.graph == "mutual":
+            edges = graph.mutual_graph(directed, symmetric=self.metric == "cosine")
+        else:
+            edges = graph.union_graph(directed)
+        if self.weights == "uniform":
+            edges.data[:] = 1
+        elif self.weights == "jaccard":
+            edges = graph.jaccard_weights(edges, directed)
+        return edges
+
+    def _label(
+        self, membership: np.ndarray, directed: sp.csr_array, distinct: knn.UniqueRows
+    ) -> np.ndarray:
+        """Number communities by size and treat the small ones; sets `attached_`."""
+        self.attached_ = np.zeros(membership.size, dtype=bool)
+        found = labels.label_by_size(membership)
+        if self.small_clusters == "keep":
+            return found
+        kept = labels.drop_small(found, self.min_cluster_size)
+        if kept.max() < 0:
+            warnings.warn(
+                f"No community has min_cluster_size={self.min_cluster_size} rows (the "
+                f"largest of {found.max() + 1} has {np.sum(found == 0)}): all labels "
+                "are -1. Lower min_cluster_size or resolution, or raise n_neighbors.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return kept
+        if self.small_clusters == "attach":
+            placed = labels.attach(kept[distinct.first], graph.union_graph(directed))
+            placed = np.where(distinct.inverse >= 0, placed[distinct.inverse], -1)
+            self.attached_ = (kept < 0) & (placed >= 0)
+            kept = placed
+        return labels.label_by_size(kept)
+
+    def _last_similarity(
+        self, found: knn.Neighbors, distinct: knn.UniqueRows
+    ) -> np.ndarray:
+        similarity = np.full(distinct.inverse.size, np.inf, dtype=np.float32)
+        last = np.full(distinct.first.size, -1.0, dtype=np.float32)
+        if found.ids.shape[1] == self.n_neighbors_:
+            last = np.where(found.ids[:, -1] >= 0, found.similarities[:, -1], last)
+        known = distinct.inverse >= 0
+        similarity[known] = last[distinct.inverse[known]]
+        return similarity
+
+    def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
+        """Validate distances between rows, or of queries to the fitted rows."""
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_min_samples=2 if reset else 1,
+        )
+        if reset and X.shape[0] != X.shape[1]:
+            raise ValueError(
+                "metric='precomputed' takes a square matrix of distances; got shape "
+                f"{X.shape}. For vectors use metric='cosine'."
+            )
+        sparse = sp.issparse(X)
+        if sparse:
+            X = sp.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
+            if not X.has_canonical_format:
+                X = X.copy()
+                X.sum_duplicates()
+        self._check_range(X.data if sparse else X, sparse)
+        return X
+
+    def _check_range(self, values: np.ndarray, sparse: bool) -> None:
+        """Refuse values that are no cosine distances."""
+        lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
+        if lowest < -1e-6 or highest > 2 + 1e-6:
+            raise ValueError(
+                "metric='precomputed' takes cosine distances, 1 - similarity, between "
+                f"0 and 2; got values from {lowest:.6g} to {highest:.6g}. Compute them "
+                "with FaissKNeighborsTransformer() or KNeighborsTransformer("
+                "mode='distance', metric='cosine')."
+            )
+        if sparse and values.size and (values == 1).all():
+            raise ValueError(
+                "metric='precomputed' takes distances; got a graph whose entries are "
+                "all 1, as of a neighbours transformer with mode='connectivity'. Use "
+                "mode='distance'."
+            )
+
+    def _read_distances(
+        self, distances: np.ndarray | sp.csr_array
+    ) -> tuple[knn.Neighbors, knn.UniqueRows]:
+        n = distances.shape[0]
+        self.n_neighbors_ = min(self.n_neighbors, n - 1)
+        self.algorithm_, self.knn_recall_ = "precomputed", float("nan")
+        found, distinct = knn.neighbors_from_distances(distances, self.n_neighbors_)
+        expected = min(self.n_neighbors_, distinct.first.size - 1)
+        if found.ids.shape[1] < expected:
+            raise ValueError(
+                f"The precomputed graph has at most {found.ids.shape[1]} neighbours a "
+                f"row, fewer than n_neighbors={self.n_neighbors}. Compute it with more "
+                "neighbours, or lower n_neighbors."
+            )
+        return found, distinct
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.metric == "precomputed"
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        return tags

@@ -1,0 +1,565 @@
+"""Layered input: one row-indexable object for one matrix per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+
+__all__ = ["LayerStack", "align_layers"]
+
+
+class LayerStack:
+    """Matrices of several layers, stacked side by side and indexed by row.
+
+    scikit-learn counts and slices ``X`` by rows. A list of L matrices looks to
+    it like L samples; a `LayerStack` looks like one matrix of shape
+    ``(n_samples, sum of the layers' widths)`` and can be handed to a
+    :class:`~sklearn.pipeline.Pipeline`, to
+    :func:`~sklearn.model_selection.train_test_split`, to
+    :class:`~sklearn.model_selection.GridSearchCV` or to joblib, while each layer keeps
+    its own storage.
+
+    Parameters
+    ----------
+    layers : mapping of {name: matrix} or sequence of matrices
+        One matrix a layer, each of shape (n_samples, width of the layer) with
+        the same rows in the same order. Dense arrays, read-only memory maps and
+        CSR matrices or arrays are kept as they are, neither copied nor
+        converted; other sparse formats are converted to CSR, and everything
+        else (a DataFrame, nested lists) by :func:`numpy.asarray`. Any real
+        dtype, float16 and integers included.
+
+    names : sequence of str, default=None
+        Names of the layers; ``layer_0``, ``layer_1``, ... if None. Not allowed
+        beside a mapping, whose keys are the names.
+
+    ids : sequence of length n_samples, default=None
+        Identifiers of the rows, without repetition. They follow the rows when
+        the stack is indexed.
+
+    Attributes
+    ----------
+    layers : tuple of matrices
+        The layers, in order.
+
+    names : tuple of str
+        Their names.
+
+    widths : tuple of int
+        Their numbers of columns.
+
+    ids : ndarray of shape (n_samples,) or None
+        Identifiers of the rows.
+
+    shape : tuple of int
+        ``(n_samples, sum(widths))``.
+
+    ndim : int
+        Always 2.
+
+    dtype : numpy.dtype
+        The dtype that all the layers' dtypes promote to.
+
+    Raises
+    ------
+    TypeError
+        If a layer is not two-dimensional or not real numbers.
+
+    ValueError
+        If there is no layer, the numbers of rows differ, or names or ids are
+        repeated or of the wrong length.
+
+    See Also
+    --------
+    align_layers : Make a stack from one ``{prompt id: vector}`` mapping a layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skleiden import LayerStack
+    >>> layers = {"mlp_0": np.eye(4), "mlp_1": np.ones((4, 2))}
+    >>> stack = LayerStack(layers, ids=["a", "b", "c", "d"])
+    >>> stack
+    LayerStack(4 rows; mlp_0: 4, mlp_1: 2)
+    >>> stack.shape
+    (4, 6)
+    >>> stack[[2, 0]].ids
+    array(['c', 'a'], dtype='<U1')
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[Any, Any] | Sequence[Any],
+        *,
+        names: Sequence[str] | None = None,
+        ids: Iterable[Any] | None = None,
+    ) -> None:
+        # A DOK matrix is a dict: ask for sparsity first.
+        if sp.issparse(layers) or getattr(layers, "ndim", None) == 2:
+            raise TypeError(
+                "LayerStack takes one matrix per layer, as a mapping {name: matrix} "
+                f"or a sequence; got a single {type(layers).__name__}. Write "
+                "LayerStack([X]) for one layer, or pass X itself to the estimator "
+                "with layers=<widths>."
+            )
+        if isinstance(layers, Mapping):
+            if names is not None:
+                raise ValueError(
+                    "names are taken from the mapping's keys; leave out names=, or "
+                    "pass the matrices as a sequence."
+                )
+            names, blocks = [str(key) for key in layers], list(layers.values())
+        else:
+            blocks = list(layers)
+            if names is None:
+                names = [f"layer_{i}" for i in range(len(blocks))]
+        if not blocks:
+            raise ValueError("LayerStack needs at least one layer; got none.")
+        self.names = _check_names(names, len(blocks))
+        self.layers = tuple(
+            _check_block(block, name)
+            for block, name in zip(blocks, self.names, strict=True)
+        )
+        rows = {
+            name: block.shape[0]
+            for name, block in zip(self.names, self.layers, strict=True)
+        }
+        if len(set(rows.values())) > 1:
+            raise ValueError(
+                f"All layers must have the same rows; got {rows} rows. Use "
+                "skleiden.align_layers to bring layers to their common prompts."
+            )
+        self.ids = None if ids is None else _check_ids(ids, self.layers[0].shape[0])
+
+    @classmethod
+    def _from_valid(
+        cls, layers: Iterable[Any], names: tuple[str, ...], ids: np.ndarray | None
+    ) -> LayerStack:
+        """Make a stack of parts known to be valid (ids of a resample may repeat)."""
+        stack = cls.__new__(cls)
+        stack.layers, stack.names, stack.ids = tuple(layers), names, ids
+        return stack
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each layer."""
+        return tuple(block.shape[1] for block in self.layers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and columns of all layers together."""
+        return self.layers[0].shape[0], sum(self.widths)
+
+    @property
+    def ndim(self) -> int:
+        """2, as of any matrix."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype that all the layers' dtypes promote to."""
+        return np.result_type(*(block.dtype for block in self.layers))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    # Without this, Python would walk the rows through __getitem__.
+    __iter__ = None
+
+    def __getitem__(self, rows: Any) -> LayerStack:
+        """Select rows by slice, integer array or boolean mask."""
+        if isinstance(rows, tuple):
+            # scikit-learn indexes with (rows, Ellipsis).
+            if len(rows) != 2 or not _is_everything(rows[1]):
+                raise IndexError(
+                    "A LayerStack is indexed by rows only; got an index on columns "
+                    f"too: {rows!r}. Select layers with "
+                    "LayerStack({name: stack.layers[i], ...})."
+                )
+            rows = rows[0]
+        if _is_everything(rows):
+            return self
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            if rows.ndim != 1:
+                raise IndexError(
+                    "A LayerStack is indexed by a slice, a 1-D integer array or a "
+                    f"boolean mask; got an index of {rows.ndim} dimensions. For the "
+                    "single row i use stack[i : i + 1]."
+                )
+            if rows.size == 0:
+                rows = rows.astype(np.intp)
+        return self._from_valid(
+            (block[rows] for block in self.layers),
+            self.names,
+            None if self.ids is None else self.ids[rows],
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # SciPy caches flags on a matrix when it is used; leaving them out keeps
+        # joblib's hash of a stack the same before and after a fit.
+        parts = [
+            (type(block), (block.data, block.indices, block.indptr), block.shape)
+            if sp.issparse(block)
+            else block
+            for block in self.layers
+        ]
+        return _rebuild, (parts, self.names, self.ids)
+
+    def __repr__(self) -> str:
+        layout = ", ".join(
+            f"{name}: {width}"
+            for name, width in zip(self.names, self.widths, strict=True)
+        )
+        return f"{type(self).__name__}({len(self)} rows; {layout})"
+
+
+def _rebuild(
+    parts: list[Any], names: tuple[str, ...], ids: np.ndarray | None
+) -> LayerStack:
+    blocks = (
+        part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
+        for part in parts
+    )
+    return LayerStack._from_valid(blocks, names, ids)
+
+
+def _is_everything(index: Any) -> bool:
+    return index is Ellipsis or (isinstance(index, slice) and index == slice(None))
+
+
+def _check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
+    checked = tuple(str(name) for name in names)
+    if len(checked) != n_layers:
+        raise ValueError(
+            f"names must give one name per layer; got {len(checked)} names for "
+            f"{n_layers} layers."
+        )
+    repeated = sorted({name for name in checked if checked.count(name) > 1})
+    if repeated:
+        raise ValueError(f"Layer names must differ; got {repeated} more than once.")
+    return checked
+
+
+def _check_block(block: Any, name: str) -> Any:
+    if sp.issparse(block):
+        block = block if block.format == "csr" else block.tocsr()
+    elif not isinstance(block, np.ndarray):
+        block = np.asarray(block)
+    if block.ndim != 2:
+        raise TypeError(
+            f"Layer {name!r} must be a 2-D matrix (prompts x neurons); got "
+            f"{block.ndim} dimension(s). To cluster the rows of a single matrix, "
+            "pass the matrix itself instead of a LayerStack."
+        )
+    if block.dtype.kind not in "buif":
+        raise TypeError(
+            f"Layer {name!r} must hold real numbers; got dtype {block.dtype}. "
+            "Convert it, for example with .astype(numpy.float32)."
+        )
+    return block
+
+
+def _check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
+    ids = ids if isinstance(ids, np.ndarray) else _as_id_array(list(ids))
+    if ids.ndim != 1 or ids.shape[0] != n_samples:
+        raise ValueError(
+            f"ids must be one-dimensional with one id per row; got shape {ids.shape} "
+            f"for {n_samples} rows."
+        )
+    seen: set[Any] = set()
+    for identifier in ids.tolist():
+        if identifier in seen:
+            raise ValueError(f"ids must not repeat; got {identifier!r} more than once.")
+        seen.add(identifier)
+    return ids
+
+
+def _as_id_array(ids: list[Any]) -> np.ndarray:
+    """Array of ids; of objects where NumPy would turn 1 into '1' or split a tuple."""
+    for kind in (str, int, np.integer):
+        if all(isinstance(identifier, kind) for identifier in ids):
+            return np.asarray(ids)
+    array = np.empty(len(ids), dtype=object)
+    array[:] = ids
+    return array
+
+
+def refuse_layer_sequence(X: Any) -> None:
+    """Raise a TypeError for a sequence of matrices, which is no row-indexable X.
+
+    scikit-learn would take each matrix of the sequence for one sample, and a
+    cross-validation would silently drop layers.
+    """
+    if getattr(X, "ndim", None) == 3:
+        found = f"an array of 3 dimensions, shape {X.shape}"
+    elif isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):
+        items = list(X) if getattr(X, "ndim", 1) == 1 else []
+        if not any(_ndim(item) >= 2 for item in items):
+            return
+        found = f"a {type(X).__name__} of {len(items)} matrices"
+    else:
+        return
+    raise TypeError(
+        f"X must have one row per sample; got {found}, which scikit-learn would "
+        "slice by layer instead of by row. Wrap the layers: "
+        "skleiden.LayerStack(layers)."
+    )
+
+
+def _ndim(item: Any) -> int:
+    """Number of dimensions of an array-like, looked at without converting it."""
+    if hasattr(item, "ndim"):
+        return int(item.ndim)
+    if isinstance(item, (list, tuple)):
+        return 1 + (_ndim(item[0]) if len(item) else 0)
+    return 0
+
+
+def layer_layout(
+    layers: Mapping[str, int] | Sequence[int] | None, n_features: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and widths of the layers that stand side by side in one matrix.
+
+    Parameters
+    ----------
+    layers : mapping of {name: width}, sequence of widths, or None
+        The layout as a user states it; None is one layer.
+
+    n_features : int
+        Columns of the matrix, which the widths must add up to.
+
+    Returns
+    -------
+    names : tuple of str
+
+    widths : tuple of int
+    """
+    if layers is None:
+        return ("layer_0",), (n_features,)
+    if isinstance(layers, Mapping):
+        names, given = _check_names(layers, len(layers)), list(layers.values())
+    else:
+        given = list(layers)
+        names = tuple(f"layer_{i}" for i in range(len(given)))
+    for width in given:
+        if isinstance(width, (bool, np.bool_)) or not isinstance(
+            width, (int, np.integer)
+        ):
+            raise TypeError(
+                "layers must give the width of each layer as an integer; got "
+                f"{width!r}."
+            )
+    widths = tuple(int(width) for width in given)
+    if not widths or min(widths) < 1 or sum(widths) != n_features:
+        raise ValueError(
+            "layers must give widths of at least 1 that add up to the columns of X; "
+            f"got {widths} (sum {sum(widths)}) for {n_features} columns."
+        )
+    return names, widths
+
+
+def as_layer_stack(
+    X: Any, layers: Mapping[str, int] | Sequence[int] | None = None
+) -> LayerStack:
+    """Any accepted form of layered input as a `LayerStack`.
+
+    A single dense matrix is split into views, a sparse one into copies of its columns.
+    """
+    if isinstance(X, LayerStack):
+        return X
+    if isinstance(X, Mapping) and not sp.issparse(X):
+        return LayerStack(X)
+    refuse_layer_sequence(X)
+    X = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False)
+    names, widths = layer_layout(layers, X.shape[1])
+    starts = np.cumsum([0, *widths])
+    return LayerStack([X[:, a:b] for a, b in pairwise(starts)], names=names)
+
+
+def align_layers(
+    layer_maps: Mapping[Hashable, Mapping[Hashable, Any]],
+    *,
+    order: str = "sorted",
+    reference: Hashable | None = None,
+    zero_tol: float = 0.0,
+    dtype: Any = np.float32,
+    sparse: bool = True,
+) -> tuple[LayerStack, dict[str, Any]]:
+    """Bring layers, each a mapping of prompt id to vector, to their common prompts.
+
+    Parameters
+    ----------
+    layer_maps : mapping of {layer: {prompt id: vector}}
+        Vectors are one-dimensional arrays, CPU tensors or sequences of numbers,
+        of one width within a layer. Layers are kept in the mapping's order.
+
+    order : {"sorted", "reference"}, default="sorted"
+        Order of the rows: sorted by id, or as the ids stand in the layer
+        `reference`.
+
+    reference : layer, default=None
+        The layer whose order is kept with ``order="reference"``; the first if
+        None.
+
+    zero_tol : float, default=0.0
+        Entries whose absolute value is at most this are taken as zero.
+
+    dtype : dtype, default=numpy.float32
+        Floating dtype of the layers of the stack.
+
+    sparse : bool, default=True
+        Whether the layers of the stack are CSR arrays or dense arrays.
+
+    Returns
+    -------
+    stack : LayerStack
+        The aligned layers, with the common prompts' ids.
+
+    report : dict
+        ``n_common``, the number of prompts in all layers, and ``layers``, which
+        gives for each layer ``n_prompts`` seen, ``n_removed`` and ``width``.
+
+    Raises
+    ------
+    TypeError
+        If the input is not a mapping of mappings, or ids cannot be sorted.
+
+    ValueError
+        If no prompt is in all layers; if a vector is not one-dimensional, not of
+        its layer's width, or not finite (the message names layer and id).
+
+    Examples
+    --------
+    >>> from skleiden import align_layers
+    >>> stack, report = align_layers({
+    ...     "layer_17": {"q1": [0.0, 1.0], "q2": [2.0, 0.0]},
+    ...     "layer_18": {"q2": [1.0, 0.0, 3.0], "q3": [0.0, 0.0, 1.0]},
+    ... })
+    >>> stack
+    LayerStack(1 rows; layer_17: 2, layer_18: 3)
+    >>> report["layers"]["layer_18"]
+    {'n_prompts': 2, 'n_removed': 1, 'width': 3}
+    """
+    if order not in ("sorted", "reference"):
+        raise ValueError(f"order must be 'sorted' or 'reference'; got {order!r}.")
+    if not zero_tol >= 0:
+        raise ValueError(f"zero_tol must be at least 0; got {zero_tol!r}.")
+    if np.dtype(dtype).kind != "f":
+        raise TypeError(f"dtype must be a floating dtype; got {dtype!r}.")
+    if not isinstance(layer_maps, Mapping) or not all(
+        isinstance(vectors, Mapping) for vectors in layer_maps.values()
+    ):
+        raise TypeError(
+            "align_layers takes a mapping {layer: {prompt id: vector}}; got "
+            f"{type(layer_maps).__name__}. Matrices that share their rows already "
+            "need no aligning: use LayerStack."
+        )
+    if not layer_maps:
+        raise ValueError("align_layers needs at least one layer; got none.")
+    ids = _common_ids(layer_maps, order, reference)
+    blocks, layers = {}, {}
+    for layer, vectors in layer_maps.items():
+        rows = (_check_vector(vectors[i], layer, i, dtype) for i in ids)
+        blocks[layer] = _stack_rows(rows, layer, ids, zero_tol, dtype, sparse)
+        layers[str(layer)] = {
+            "n_prompts": len(vectors),
+            "n_removed": len(vectors) - len(ids),
+            "width": blocks[layer].shape[1],
+        }
+    stack = LayerStack(blocks, ids=_as_id_array(ids))
+    return stack, {"n_common": len(ids), "layers": layers}
+
+
+def _common_ids(
+    layer_maps: Mapping[Hashable, Mapping[Hashable, Any]],
+    order: str,
+    reference: Hashable | None,
+) -> list[Hashable]:
+    common = set.intersection(*(set(vectors) for vectors in layer_maps.values()))
+    if not common:
+        sizes = {layer: len(vectors) for layer, vectors in layer_maps.items()}
+        raise ValueError(
+            f"No prompt id is in all layers; got layers of {sizes} prompts. Check "
+            "that every layer uses the same ids, of the same type."
+        )
+    if order == "reference":
+        if reference is None:
+            reference = next(iter(layer_maps))
+        if reference not in layer_maps:
+            raise ValueError(
+                f"reference must be one of the layers {list(layer_maps)}; got "
+                f"{reference!r}."
+            )
+        return [i for i in layer_maps[reference] if i in common]
+    try:
+        return sorted(common)  # type: ignore[type-var]
+    except TypeError as error:
+        raise TypeError(
+            f"The prompt ids cannot be sorted ({error}). Use order='reference'."
+        ) from error
+
+
+def _check_vector(vector: Any, layer: Hashable, i: Hashable, dtype: Any) -> np.ndarray:
+    where = f"prompt {i!r} of layer {layer!r}"
+    if hasattr(vector, "detach"):  # a tensor; bfloat16 has no NumPy counterpart
+        vector = vector.detach().cpu().double()
+    try:
+        checked = np.asarray(vector, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The vector of {where} is not an array of numbers: {error}. For "
+            "{'pre', 'post', 'out'} records, select one of them first."
+        ) from error
+    if checked.ndim != 1:
+        raise ValueError(
+            f"Each prompt needs a 1-D vector; {where} has shape {checked.shape}. Pool "
+            "it over tokens first."
+        )
+    if not np.isfinite(checked).all():
+        raise ValueError(
+            f"The vector of {where} holds NaN or infinity (as {np.dtype(dtype)}). "
+            "Remove the prompt or repair its values."
+        )
+    return checked
+
+
+def _stack_rows(
+    rows: Iterable[np.ndarray],
+    layer: Hashable,
+    ids: list[Hashable],
+    zero_tol: float,
+    dtype: Any,
+    sparse: bool,
+) -> np.ndarray | sp.csr_array:
+    """One layer's vectors as a matrix; only one dense vector at a time if sparse."""
+    width = None
+    data, indices, indptr = [], [], np.zeros(len(ids) + 1, dtype=np.int64)
+    dense = None
+    for row, vector in enumerate(rows):
+        if width is None:
+            width = vector.shape[0]
+            if not sparse:
+                dense = np.zeros((len(ids), width), dtype=dtype)
+        if vector.shape[0] != width:
+            raise ValueError(
+                f"The vectors of layer {layer!r} differ in width: prompt {ids[0]!r} "
+                f"has {width}, prompt {ids[row]!r} has {vector.shape[0]}."
+            )
+        kept = np.flatnonzero(np.abs(vector) > zero_tol)
+        if dense is not None:
+            dense[row, kept] = vector[kept]
+        else:
+            indices.append(kept.astype(np.int32))
+            data.append(vector[kept])
+            indptr[row + 1] = indptr[row] + kept.size
+    if dense is not None:
+        return dense
+    return sp.csr_array(
+        (np.concatenate(data), np.concatenate(indices), indptr), shape=(len(ids), width)
+    )

@@ -1,0 +1,395 @@
+"""Nearest neighbours by cosine similarity, as a scikit-learn graph transformer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from joblib import effective_n_jobs
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
+
+from ._kernels import knn
+from .layers import LayerStack, refuse_layer_sequence
+
+__all__ = ["FaissKNeighborsTransformer"]
+
+# Up to this many rows, comparing all pairs was the faster way wherever it was measured
+# (benchmarks/README.md).
+_EXACT_ROWS = 100_000
+
+# Distance between rows that differ, though their similarity rounds to 1.
+_LEAST_DISTANCE = 6e-8
+
+
+class NeighborsSearchMixin:
+    """Search among the rows of a matrix: what the estimators of this package share."""
+
+    n_neighbors: int
+    algorithm: str
+    target_recall: float
+    hnsw_m: int
+    ef_construction: int
+    ef_search: int
+    random_state: int | np.random.RandomState | None
+    n_jobs: int | None
+    verbose: int
+
+    _search_constraints: dict = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        # "ivf" is left to _choose_algorithm, which says that it is not there yet.
+        "algorithm": [StrOptions({"auto", "exact", "hnsw", "ivf"})],
+        "target_recall": [Interval(Real, 0, 1, closed="right")],
+        "hnsw_m": [Interval(Integral, 2, 512, closed="both")],
+        "ef_construction": [Interval(Integral, 1, None, closed="left")],
+        "ef_search": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
+        """Validate X and return its rows at unit length, without a copy if they are."""
+        if isinstance(X, LayerStack):
+            raise TypeError(
+                f"{type(self).__name__} takes one matrix of vectors; got a LayerStack. "
+                "Embed it first: make_pipeline(MultiLayerTfidfSketcher(), "
+                f"{type(self).__name__}())."
+            )
+        refuse_layer_sequence(X)
+        # A search among one row has nothing to find.
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float32, np.float64],
+            order="C",
+            ensure_min_samples=2 if reset else 1,
+        )
+        return knn.unit_rows(X)
+
+    def _search(self, distinct: knn.UniqueRows) -> knn.Neighbors:
+        """Neighbours among distinct rows; sets what the search tells of itself."""
+        n = distinct.inverse.size
+        self.n_neighbors_ = min(self.n_neighbors, n - 1)
+        m = distinct.first.size
+        k = min(self.n_neighbors_, m - 1)
+        self.algorithm_ = self._choose_algorithm(m)
+        if k < 1:  # no two rows differ
+            found = knn.Neighbors(
+                np.empty((m, 0), dtype=np.int32), np.empty((m, 0), dtype=np.float32)
+            )
+        else:
+            description = f"Neighbors ({self.algorithm_}, {m} rows)"
+            with self._threads(), self._progress(description, m) as progress:
+                if self.algorithm_ == "exact":
+                    found = knn.exact_neighbors(
+                        distinct.vectors,
+                        distinct.vectors,
+                        k,
+                        own=np.arange(m),
+                        progress=progress,
+                    )
+                else:
+                    found = knn.hnsw_neighbors(
+                        distinct.vectors,
+                        k,
+                        m=self.hnsw_m,
+                        ef_construction=self.ef_construction,
+                        ef_search=self.ef_search,
+                        target_recall=self.target_recall,
+                        rng=check_random_state(self.random_state),
+                        reproducible=self.random_state is not None,
+                        progress=progress,
+                    )
+        self.knn_recall_ = found.recall
+        if found.recall_bound < self.target_recall:
+            warnings.warn(
+                f"algorithm={self.algorithm_!r} reached a recall of {found.recall:.3f} "
+                f"(lower 95% bound {found.recall_bound:.3f}), below target_recall="
+                f"{self.target_recall}. Raise hnsw_m or ef_construction, or use "
+                "algorithm='exact'.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return found
+
+    def _choose_algorithm(self, n_rows: int) -> str:
+        if self.algorithm == "ivf":
+            raise ValueError(
+                "algorithm='ivf' is not available in this version; use 'auto', 'exact' "
+                "or 'hnsw'."
+            )
+        if self.algorithm == "auto":
+            return "exact" if n_rows <= _EXACT_ROWS else "hnsw"
+        return self.algorithm
+
+    def _threads(self) -> AbstractContextManager[None]:
+        n_jobs = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        return knn.limit_threads(n_jobs)
+
+    @contextmanager
+    def _progress(self, description: str, total: int) -> Iterator[Any]:
+        with tqdm(desc=description, total=total, disable=not self.verbose) as bar:
+            yield bar.update
+
+
+class FaissKNeighborsTransformer(
+    NeighborsSearchMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Transform X into the sparse graph of its nearest neighbours by cosine.
+
+    Follows the contract of :class:`~sklearn.neighbors.KNeighborsTransformer`, so that
+    the graph can be cached in a :class:`~sklearn.pipeline.Pipeline` and handed to any
+    estimator that takes ``metric="precomputed"``, `MutualKNNLeiden` first of all.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=40
+        Neighbours of each row, without the row itself; at least 1. Clipped to
+        ``n_samples - 1``, see `n_neighbors_`.
+
+    mode : {"distance", "connectivity"}, default="distance"
+        "distance" stores ``1 - cosine similarity``, in [0, 2], of each row's neighbours
+        and an explicit 0 for the row itself; "connectivity" stores a 1 for each.
+
+    metric : {"cosine"}, default="cosine"
+        Only cosine is offered.
+
+    algorithm : {"auto", "exact", "hnsw"}, default="auto"
+        "exact" compares all pairs. "hnsw" searches a hierarchical navigable small-world
+        graph [1]_, which holds a second copy of the vectors. "auto" takes "exact" up
+        to 100,000 distinct rows, "hnsw" above.
+
+    target_recall : float, default=0.95
+        For "hnsw": the share of true neighbours that must be found, in (0, 1]. The
+        search is widened until the lower 95% bound of the recall, measured on sampled
+        rows against the exact answer, reaches it; a warning tells where it cannot.
+
+    hnsw_m : int, default=32
+        Links of each row in the small-world graph, 2 to 512.
+
+    ef_construction : int, default=200
+        Candidates kept while the small-world graph is built.
+
+    ef_search : int, default=64
+        Candidates kept while it is searched, to begin with; see `target_recall`.
+
+    random_state : int, RandomState instance or None, default=None
+        Rows sampled to measure recall. Unless None, "hnsw" builds on one thread, which
+        makes it reproducible. "exact" is reproducible always.
+
+    n_jobs : int or None, default=None
+        Threads of FAISS: None leaves OpenMP's setting alone, -1 is all processors.
+
+    verbose : int, default=0
+        Show a progress bar on standard error if positive.
+
+    Attributes
+    ----------
+    n_neighbors_ : int
+        ``min(n_neighbors, n_samples - 1)``.
+
+    algorithm_ : {"exact", "hnsw"}
+        The algorithm used.
+
+    knn_recall_ : float
+        Measured recall of the search in ``fit``; 1.0 for "exact".
+
+    n_samples_fit_ : int
+        Rows of the fitted data.
+
+    n_features_in_ : int
+        Columns of the fitted data.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X is a DataFrame with string column names.
+
+    See Also
+    --------
+    MutualKNNLeiden : Communities of this graph.
+    sklearn.neighbors.KNeighborsTransformer : The same for other metrics.
+
+    Notes
+    -----
+    Rows that are equal (in every entry of their unit vectors to 5 decimals) are
+    searched once, and only the first of them is listed by other rows: otherwise they
+    would fill one another's lists. Each later one lists itself and the first at
+    distance 0, then the first one's neighbours. Zero rows have no direction: they list
+    themselves only.
+
+    Similarities are rounded to 6 decimals and ties broken by row number, so that lists
+    do not depend on threads or on what is searched together. Distances of rows that
+    are not equal are at least 6e-8.
+
+    ``transform`` of new rows always searches exactly.
+
+    References
+    ----------
+    .. [1] Y. A. Malkov, D. A. Yashunin, "Efficient and robust approximate nearest
+       neighbor search using Hierarchical Navigable Small World graphs", IEEE TPAMI
+       42(4), 2020.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skleiden import FaissKNeighborsTransformer
+    >>> X = np.random.RandomState(0).randn(100, 8)
+    >>> graph = FaissKNeighborsTransformer(n_neighbors=5).fit_transform(X)
+    >>> graph.shape, graph.nnz
+    ((100, 100), 600)
+    """
+
+    _parameter_constraints: dict = {
+        **NeighborsSearchMixin._search_constraints,
+        "mode": [StrOptions({"distance", "connectivity"})],
+        "metric": [StrOptions({"cosine"})],
+    }
+
+    def __init__(
+        self,
+        n_neighbors=40,
+        *,
+        mode="distance",
+        metric="cosine",
+        algorithm="auto",
+        target_recall=0.95,
+        hnsw_m=32,
+        ef_construction=200,
+        ef_search=64,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.mode = mode
+        self.metric = metric
+        self.algorithm = algorithm
+        self.target_recall = target_recall
+        self.hnsw_m = hnsw_m
+        self.ef_construction = ef_construction
+        self.ef_search = ef_search
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, X, y=None):
+        """Search the neighbours of the rows of X among themselves.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, of at least two rows. Not copied if they are C-ordered float32
+            rows of unit length, as from `MultiLayerTfidfSketcher`.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+        """
+        self.fit_transform(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Search the neighbours of the rows of X among themselves.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, see ``fit``.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        X_new : CSR matrix of shape (n_samples, n_samples), dtype float64
+            Row i holds row i itself and its neighbours, nearest first.
+        """
+        vectors = self._check_vectors(X, reset=True)
+        distinct = knn.unique_rows(vectors)
+        found = self._search(distinct)
+        self._distinct = distinct
+        n = self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
+        # Column 0 holds the row itself; in a row equal to an earlier one, column 1
+        # holds that one, and the neighbours follow.
+        ids = np.full((n, self.n_neighbors_ + 1), -1)
+        distances = np.zeros(ids.shape)
+        ids[:, 0] = np.arange(n)
+        later = (distinct.inverse >= 0) & (
+            distinct.first[distinct.inverse] != ids[:, 0]
+        )
+        ids[later, 1] = distinct.first[distinct.inverse[later]]
+        listed, similarities = found.ids, found.similarities
+        for rows, column in ((distinct.first, 1), (np.flatnonzero(later), 2)):
+            numbers = distinct.inverse[rows]
+            width = min(listed.shape[1], ids.shape[1] - column)
+            target = np.ix_(rows, np.arange(column, column + width))
+            near = listed[numbers, :width]
+            ids[target] = np.where(near >= 0, distinct.first[near], -1)
+            distances[target] = _distances(similarities[numbers, :width])
+        return self._graph(ids, distances)
+
+    def transform(self, X):
+        """Search the nearest fitted rows of each row of X, exactly.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Vectors.
+
+        Returns
+        -------
+        X_new : CSR matrix of shape (n_queries, n_samples_fit_), dtype float64
+            In mode "distance" ``n_neighbors_ + 1`` entries a row, nearest first, as
+            scikit-learn has it; in mode "connectivity" one less. A fitted row finds
+            itself at distance 0.
+        """
+        check_is_fitted(self)
+        vectors = self._check_vectors(X, reset=False)
+        distinct = self._distinct
+        k = min(self.n_neighbors_ + 1, distinct.first.size)
+        with self._threads():
+            found = knn.exact_neighbors(vectors, distinct.vectors, k)
+        equal = knn.equal_rows(vectors, distinct.vectors, found)
+        ids = np.where(found.ids >= 0, distinct.first[found.ids], -1)
+        distances = np.where(equal, 0.0, _distances(found.similarities))
+        return self._graph(ids, distances)
+
+    def _graph(self, ids: np.ndarray, distances: np.ndarray) -> sp.csr_matrix:
+        """Lists of fitted rows, -1 for none, as a sparse graph."""
+        if self.mode == "connectivity":
+            # Without the row itself being counted extra, as in scikit-learn.
+            ids = ids[:, : self.n_neighbors_]
+            distances = np.ones(ids.shape)
+        found = ids >= 0
+        indptr = np.append(0, np.cumsum(found.sum(axis=1)))
+        return sp.csr_matrix(
+            (distances[found], ids[found], indptr),
+            shape=(ids.shape[0], self.n_samples_fit_),
+        )
+
+
+def _distances(similarities: np.ndarray) -> np.ndarray:
+    """Cosine distances of rows that are not equal, so never 0."""
+    return np.maximum(1.0 - similarities.astype(np.float64), _LEAST_DISTANCE)

@@ -1,0 +1,597 @@
+"""TF-IDF weighted count sketch of layered data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from itertools import pairwise, product
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
+from tqdm import tqdm
+
+from ._kernels import countsketch
+from .layers import LayerStack, layer_layout, refuse_layer_sequence
+
+__all__ = ["MultiLayerTfidfSketcher"]
+
+# Rows are read in blocks of about this many stored numbers: large enough to keep
+# NumPy busy, small enough for the processor's cache and for streaming from disk.
+_BLOCK_SIZE = 2**20
+
+
+class _Part(NamedTuple):
+    """Columns of the input in one storage: one layer, or a wide CSR's several."""
+
+    matrix: Any
+    layers: range
+    columns: slice
+
+
+class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
+    """Embed layered data: weight, sketch and normalise each layer, then join them.
+
+    Each layer's columns are weighted (inverse document frequency by default) and
+    added up into `n_components` buckets with random signs, a count sketch, which
+    keeps inner products in expectation [1]_ [2]_. Each row of each layer is scaled to
+    the length ``sqrt(layer weight)``, the layers are joined, and rows scaled to unit
+    length, so that the inner product of two rows of the embedding estimates the
+    weighted mean, over the layers in which both are active, of their cosine
+    similarities.
+
+    Parameters
+    ----------
+    n_components : int or sequence of int, default=64
+        Columns of the embedding for each layer; one number for all layers, or one
+        per layer. The variance of an inner product is about ``1 / n_components``.
+
+    layers : sequence of int, mapping of {name: width} or None, default=None
+        The layers' widths where X is one matrix with the layers side by side. None
+        takes one matrix as one layer. A `LayerStack` brings its own layout.
+
+    layer_weights : sequence of float, mapping of {name: weight} or None, default=None
+        Weight of each layer in the similarity of two rows, at least 0 and not all 0.
+        None weights all layers by 1.
+
+    weighting : {"idf", "zscore", "none"}, default="idf"
+        Weighting of the columns, learnt in ``fit``:
+
+        - "idf": times the inverse document frequency, as
+          :class:`~sklearn.feature_extraction.text.TfidfTransformer` defines it; for
+          sparse, non-negative activations (ReLU or truncated GELU).
+        - "zscore": centred and divided by the standard deviation, as
+          :class:`~sklearn.preprocessing.StandardScaler`; often better where most
+          entries are active. Sparse input is not densified.
+        - "none": unweighted.
+
+    smooth_idf : bool, default=True
+        Add one row that has every column active when counting, for "idf".
+
+    sublinear_tf : bool, default=False
+        Replace each entry x by ``sign(x) * log(1 + abs(x))`` before weighting.
+
+    zero_tol : float, default=0.0
+        Entries with an absolute value up to this count as zero.
+
+    batch_size : int or None, default=None
+        Rows read at once. None chooses blocks of about a million stored numbers.
+        Bounds the working memory beside input and embedding.
+
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        Dtype of the embedding. Float64 input is added up in float64, all other
+        input in float32.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines buckets and signs. Pass an int for the same embedding every time.
+
+    n_jobs : int or None, default=None
+        Number of threads over layers and blocks of rows. None means 1 unless in a
+        :func:`joblib.parallel_backend` context, -1 all processors. Results do not
+        depend on it.
+
+    verbose : int, default=0
+        Show a progress bar on standard error if positive.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of all layers together.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X is a DataFrame with string column names.
+
+    layer_names_ : tuple of str
+        Names of the layers.
+
+    layer_widths_ : tuple of int
+        Columns of each layer.
+
+    layer_weights_ : ndarray of shape (n_layers,)
+        Weight of each layer.
+
+    n_components_ : tuple of int
+        Columns of the embedding for each layer.
+
+    n_samples_seen_ : int
+        Rows seen in ``fit`` or in all calls of ``partial_fit``.
+
+    df_ : ndarray of shape (n_features_in_,), dtype int64
+        Rows in which each column is active.
+
+    idf_ : ndarray of shape (n_features_in_,)
+        Inverse document frequencies. Only with ``weighting="idf"``.
+
+    mean_, scale_ : ndarray of shape (n_features_in_,)
+        Mean and standard deviation (1 for a constant column). Only with
+        ``weighting="zscore"``.
+
+    buckets_ : ndarray of shape (n_features_in_,), dtype int32
+        Column of the embedding to which each input column is added.
+
+    signs_ : ndarray of shape (n_features_in_,), dtype int8
+        Sign with which it is added.
+
+    n_zero_rows_ : int
+        Rows without any active entry seen so far; their embedding is zero.
+
+    Raises
+    ------
+    TypeError
+        If X is a list of matrices or a 3-D array: wrap it in a `LayerStack`.
+
+    ValueError
+        If X is not finite, has no rows, or does not match the layers; if weights,
+        widths or components do not fit them.
+
+    See Also
+    --------
+    LayerStack : Layered input of one matrix per layer.
+    MutualKNNLeiden : Find communities in the embedding.
+    sklearn.feature_extraction.text.TfidfTransformer : The weighting of one matrix.
+    sklearn.kernel_approximation.PolynomialCountSketch : With ``degree=1``, the
+        sketch of one dense or sparse matrix.
+
+    Notes
+    -----
+    Rows that are all zero in a layer stay zero there, under every weighting, and do
+    not vote; rows that are zero in all layers have a zero embedding. Sparse input is
+    read in one pass over its stored entries, dense input by one product with the
+    matrix of signs and weights; both read memory maps block by block. With dense and
+    sparse storage of the same numbers the embeddings differ by rounding at most.
+
+    A scaling of rows before the sketch would cancel in the scaling after it, so none
+    is computed.
+
+    References
+    ----------
+    .. [1] M. Charikar, K. Chen, M. Farach-Colton, "Finding frequent items in data
+       streams", ICALP 2002.
+    .. [2] K. Weinberger, A. Dasgupta, J. Langford, A. Smola, J. Attenberg, "Feature
+       hashing for large scale multitask learning", ICML 2009.
+
+    Examples
+    --------
+    >>> from skleiden import MultiLayerTfidfSketcher
+    >>> from skleiden.datasets import make_layered_activations
+    >>> stack, _ = make_layered_activations(200, n_layers=3, random_state=0)
+    >>> sketcher = MultiLayerTfidfSketcher(n_components=16, random_state=0)
+    >>> sketcher.fit_transform(stack).shape
+    (200, 48)
+    >>> sketcher.get_feature_names_out()[:2]
+    array(['layer_0_0', 'layer_0_1'], dtype=object)
+    """
+
+    _statistics: countsketch.ColumnStatistics
+    n_zero_rows_: int
+
+    _parameter_constraints: dict = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "layers": ["array-like", Mapping, None],
+        "layer_weights": ["array-like", Mapping, None],
+        "weighting": [StrOptions({"idf", "zscore", "none"})],
+        "smooth_idf": ["boolean"],
+        "sublinear_tf": ["boolean"],
+        "zero_tol": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "dtype": "no_validation",  # checked in fit, where strings are allowed too
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=64,
+        *,
+        layers=None,
+        layer_weights=None,
+        weighting="idf",
+        smooth_idf=True,
+        sublinear_tf=False,
+        zero_tol=0.0,
+        batch_size=None,
+        dtype=np.float32,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.layers = layers
+        self.layer_weights = layer_weights
+        self.weighting = weighting
+        self.smooth_idf = smooth_idf
+        self.sublinear_tf = sublinear_tf
+        self.zero_tol = zero_tol
+        self.batch_size = batch_size
+        self.dtype = dtype
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn column weights and draw the hashes.
+
+        Parameters
+        ----------
+        X : LayerStack, mapping of {name: matrix}, or {array-like, sparse matrix} of \
+                shape (n_samples, n_features)
+            Layered data; see the parameter `layers` for a single matrix.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted sketcher.
+        """
+        return self._learn(X, first=True)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Learn from some more rows; the hashes are drawn at the first call.
+
+        All rows in any number of calls give the same counts, and so the same idf, as
+        one ``fit``; means and standard deviations agree up to rounding in float64.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            Further rows of the same layers.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted sketcher.
+        """
+        return self._learn(X, first=not hasattr(self, "n_samples_seen_"))
+
+    def transform(self, X):
+        """Embed rows.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            Rows of the same layers. A single matrix is split by the fitted layers.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, sum(n_components_))
+            The embedding; rows have unit length or are zero.
+        """
+        check_is_fitted(self)
+        parts = self._check_parts(X, reset=False)
+        n_samples = parts[0].matrix.shape[0]
+        starts = np.cumsum([0, *self.n_components_])
+        embedding = np.empty((n_samples, starts[-1]), dtype=self.dtype)
+        weights, offset = self._column_weights()
+
+        def embed(part: _Part, rows: slice) -> None:
+            block = self._read(part, rows)
+            first = starts[part.layers.start]
+            sketched = countsketch.sketch(
+                block,
+                weights[part.columns],
+                self.buckets_[part.columns] - first,
+                starts[part.layers.stop] - first,
+            )
+            if not np.isfinite(sketched).all():
+                raise ValueError(
+                    f"Values of X up to {np.abs(block).max():.3g} overflow "
+                    f"{sketched.dtype} in {self._describe(part)}. Scale X down, or "
+                    "pass it as float64."
+                )
+            for layer in part.layers:
+                columns = slice(starts[layer] - first, starts[layer + 1] - first)
+                layer_rows = sketched[:, columns]
+                if offset is not None:
+                    active = countsketch.active_rows(block, self._within(part, layer))
+                    layer_rows[active] -= offset[starts[layer] : starts[layer + 1]]
+                embedding[rows, starts[layer] : starts[layer + 1]] = (
+                    countsketch.scale_rows(
+                        layer_rows, np.sqrt(self.layer_weights_[layer])
+                    )
+                )
+
+        self._run(embed, parts, "Sketch")
+        for rows in gen_batches(n_samples, max(1, _BLOCK_SIZE // embedding.shape[1])):
+            countsketch.scale_rows(embedding[rows])
+        return embedding
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the embedding's columns: the layer's name and a number.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str objects
+        """
+        check_is_fitted(self)
+        layers = zip(self.layer_names_, self.n_components_, strict=True)
+        names = [f"{name}_{i}" for name, d in layers for i in range(d)]
+        return np.asarray(names, dtype=object)
+
+    def _learn(self, X: Any, *, first: bool) -> MultiLayerTfidfSketcher:
+        moments = self.weighting == "zscore"
+        if not first and moments != (self._statistics.mean.size > 0):
+            raise ValueError(
+                f"weighting was changed to {self.weighting!r} between calls of "
+                "partial_fit; call fit to start again."
+            )
+        parts = self._check_parts(X, reset=first)
+        active = np.zeros((parts[-1].layers.stop, parts[0].matrix.shape[0]), dtype=bool)
+
+        def count(part: _Part, rows: slice) -> countsketch.ColumnStatistics:
+            block = self._read(part, rows)
+            active[part.layers.start, rows] = countsketch.active_rows(block)
+            return countsketch.column_statistics(block, moments=moments)
+
+        # Blocks are merged in order: sums must not depend on n_jobs.
+        blocks = self._run(count, parts, "Count")
+        per_part = len(blocks) // len(parts)
+        new = countsketch.side_by_side(
+            reduce(countsketch.merge, blocks[i : i + per_part])
+            for i in range(0, len(blocks), per_part)
+        )
+        n_zero_rows = int(np.count_nonzero(~active.any(axis=0)))
+        if first:
+            self._draw_hashes()
+        else:
+            new = countsketch.merge(self._statistics, new)
+            n_zero_rows += self.n_zero_rows_
+        self._statistics, self.n_zero_rows_ = new, n_zero_rows
+        self.n_samples_seen_, self.df_ = new.n_samples, new.df
+        if self.weighting == "idf":
+            self.idf_ = countsketch.inverse_document_frequency(
+                self.df_, self.n_samples_seen_, smooth=self.smooth_idf
+            )
+        elif moments:
+            self.mean_ = new.mean
+            self.scale_ = countsketch.standard_deviation(new)
+        return self
+
+    def _check_parts(self, X: Any, *, reset: bool) -> list[_Part]:
+        """Validate X and return it as parts, without a copy where X is canonical."""
+        if isinstance(X, Mapping) and not sp.issparse(X):
+            X = LayerStack(X)
+        if isinstance(X, LayerStack):
+            if min(X.shape) < 1:
+                raise ValueError(
+                    f"Found a LayerStack with shape {X.shape} while at least 1 row and "
+                    "1 column are required."
+                )
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            names, widths, matrices = X.names, X.widths, list(X.layers)
+        else:
+            refuse_layer_sequence(X)
+            # Finiteness is checked block by block, where a memory map is read anyway.
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype="numeric",
+                ensure_all_finite=False,
+            )
+            if reset:
+                names, widths = layer_layout(self.layers, X.shape[1])
+            else:
+                names, widths = self.layer_names_, self.layer_widths_
+            matrices = [X]
+        if reset:
+            self._set_layers(names, widths)
+        elif (names, widths) != (self.layer_names_, self.layer_widths_):
+            raise ValueError(
+                "X must have the layers that the sketcher was fitted with, in their "
+                f"order; got {dict(zip(names, widths, strict=True))}, fitted with "
+                f"{dict(zip(self.layer_names_, self.layer_widths_, strict=True))}."
+            )
+        starts = np.cumsum([0, *widths]).tolist()
+        if len(matrices) < len(widths) and not sp.issparse(X):
+            matrices = [X[:, a:b] for a, b in pairwise(starts)]
+        if len(matrices) < len(widths):  # a wide CSR is read whole: slicing copies
+            parts = [_Part(_canonical(X), range(len(widths)), slice(0, starts[-1]))]
+        else:
+            parts = [
+                _Part(
+                    _canonical(matrix) if sp.issparse(matrix) else matrix,
+                    range(layer, layer + 1),
+                    slice(starts[layer], starts[layer + 1]),
+                )
+                for layer, matrix in enumerate(matrices)
+            ]
+        return parts
+
+    def _set_layers(self, names: tuple[str, ...], widths: tuple[int, ...]) -> None:
+        """Set the fitted layout, and what the parameters say of each layer."""
+        if np.dtype(self.dtype) not in (np.float32, np.float64):
+            raise ValueError(
+                f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
+            )
+        one_for_all = isinstance(self.n_components, Integral)
+        components: list[Any] = (
+            [self.n_components] * len(names) if one_for_all else [*self.n_components]
+        )
+        valid = [isinstance(d, Integral) and int(d) >= 1 for d in components]
+        if len(valid) != len(names) or not all(valid):
+            raise ValueError(
+                "n_components must be an integer of at least 1, or one for each of the "
+                f"{len(names)} layers; got {self.n_components!r}."
+            )
+        weights = _weights_of_layers(self.layer_weights, names)
+        self.layer_names_, self.layer_widths_ = names, widths
+        self.n_components_ = tuple(int(d) for d in components)
+        self.layer_weights_ = weights
+
+    def _draw_hashes(self) -> None:
+        rng = check_random_state(self.random_state)
+        starts = np.cumsum([0, *self.n_components_])
+        buckets, signs = zip(
+            *(
+                countsketch.draw_hashes(width, d, rng)
+                for width, d in zip(self.layer_widths_, self.n_components_, strict=True)
+            ),
+            strict=True,
+        )
+        self.buckets_ = np.concatenate(
+            [start + b for start, b in zip(starts, buckets, strict=False)],
+            dtype=np.int32,
+        )
+        self.signs_ = np.concatenate(signs)
+
+    def _column_weights(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Signed weight of each column, and what centring subtracts from a row."""
+        if self.weighting == "idf":
+            return self.signs_ * self.idf_, None
+        if self.weighting == "none":
+            return self.signs_.astype(np.float64), None
+        weights = self.signs_ / self.scale_
+        offset = np.bincount(
+            self.buckets_, weights * self.mean_, minlength=sum(self.n_components_)
+        )
+        return weights, offset
+
+    def _within(self, part: _Part, layer: int) -> slice:
+        """Columns of one layer inside a part."""
+        starts = np.cumsum([0, *self.layer_widths_])
+        return slice(
+            starts[layer] - part.columns.start, starts[layer + 1] - part.columns.start
+        )
+
+    def _read(self, part: _Part, rows: slice) -> np.ndarray | sp.csr_array:
+        """Rows of a part in float32 or float64, checked and pruned."""
+        matrix = part.matrix
+        sparse = sp.issparse(matrix)
+        if sparse:
+            indptr = matrix.indptr[rows.start : rows.stop + 1]
+            entries = slice(indptr[0], indptr[-1])
+            values = matrix.data[entries]
+        else:
+            values = matrix[rows]
+        exact = np.can_cast(values.dtype, np.float32)
+        values = np.asarray(values, dtype=np.float32 if exact else np.float64)
+        if not np.isfinite(values).all():
+            what = "NaN" if np.isnan(values).any() else "infinity"
+            raise ValueError(
+                f"Input X contains {what} in {self._describe(part)}, between rows "
+                f"{rows.start} and {rows.stop - 1}. Remove these rows or repair their "
+                "values."
+            )
+        if self.zero_tol > 0:
+            values = np.where(np.abs(values) > self.zero_tol, values, 0)
+        if self.sublinear_tf:
+            values = np.sign(values) * np.log1p(np.abs(values))
+        if not sparse:
+            return values
+        return sp.csr_array(
+            (values, matrix.indices[entries], indptr - indptr[0]),
+            shape=(rows.stop - rows.start, matrix.shape[1]),
+        )
+
+    def _describe(self, part: _Part) -> str:
+        names = [repr(self.layer_names_[layer]) for layer in part.layers]
+        return f"layer {names[0]}" if len(names) == 1 else f"layers {', '.join(names)}"
+
+    def _run(
+        self, task: Callable[[_Part, slice], Any], parts: list[_Part], description: str
+    ) -> list[Any]:
+        """Run a task on every block of rows of every part, in threads."""
+        n_samples = parts[0].matrix.shape[0]
+        batch_size = self.batch_size
+        if batch_size is None:
+            stored = max(
+                part.matrix.nnz if sp.issparse(part.matrix) else part.matrix.size
+                for part in parts
+            )
+            batch_size = max(1, _BLOCK_SIZE * n_samples // max(stored, 1))
+        batches = list(gen_batches(n_samples, min(batch_size, n_samples)))
+        # Tasks write into one array, so a backend of processes will not do.
+        run = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
+        results = run(delayed(task)(*pair) for pair in product(parts, batches))
+        return list(
+            tqdm(
+                results,
+                desc=description,
+                total=len(parts) * len(batches),
+                disable=not self.verbose,
+            )
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = [np.dtype(self.dtype).name]
+        return tags
+
+
+def _canonical(matrix: Any) -> sp.csr_array:
+    """CSR array on the same memory; a sorted, summed-up copy if X is not canonical."""
+    # A new wrapper, because SciPy caches what it finds out on the caller's object.
+    matrix = sp.csr_array(
+        (matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape
+    )
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    return matrix
+
+
+def _weights_of_layers(
+    weights: Mapping[str, float] | Sequence[float] | None, names: tuple[str, ...]
+) -> np.ndarray:
+    if weights is None:
+        return np.ones(len(names))
+    if isinstance(weights, Mapping):
+        if set(weights) != set(names):
+            raise ValueError(
+                "layer_weights must name each layer once; got "
+                f"{sorted(map(str, weights))} for the layers {list(names)}."
+            )
+        weights = [weights[name] for name in names]
+    checked = np.asarray(weights, dtype=np.float64)
+    if checked.shape != (len(names),):
+        raise ValueError(
+            f"layer_weights must give one weight for each of the {len(names)} layers; "
+            f"got {weights!r}."
+        )
+    if not np.isfinite(checked).all() or checked.min() < 0 or checked.max() == 0:
+        raise ValueError(
+            "layer_weights must be finite, at least 0 and not all 0; got "
+            f"{checked.tolist()}."
+        )
+    return checked
