@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import shutil
 import sys
 import textwrap
@@ -34,15 +36,26 @@ long each stage took; saves everything as JSON.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A prompt may have letters that the terminal's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        print("Interrupted; nothing was saved.", file=sys.stderr)
+        print("Interrupted.", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has gone. Python would fail once
+        # more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, ValueError) as error:
         print(f"skleiden: error: {error}", file=sys.stderr)
         return 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         help="weighting of the neurons",
     )
     demo.add_argument(
-        "--seed", type=int, default=0, help="seed of everything random, at least 0"
+        "--seed", type=_seed, default=0, metavar="N", help="seed of everything random"
     )
     demo.add_argument(
         "-q", "--quiet", action="store_true", help="show no progress, only the result"
@@ -114,8 +127,22 @@ def _positive(kind: type) -> Callable[[str], Any]:
     return parse
 
 
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 2**32 - 1; got {text}")
+    return seed
+
+
+_seed.__name__ = "int"
+
+
 def _demo(options: argparse.Namespace) -> int:
     # Find out before the work, not after it.
+    if options.output.is_dir():
+        raise IsADirectoryError(
+            f"{str(options.output)!r} is a folder; give --output the name of a file."
+        )
     if not options.output.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {str(options.output.parent)!r} does not exist; make it, or "
@@ -128,10 +155,14 @@ def _demo(options: argparse.Namespace) -> int:
         if not options.quiet:
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         start = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - start
-        if not options.quiet:
-            print(f"{seconds[name]:.2f} s", file=sys.stderr)
+        outcome = "stopped"
+        try:
+            yield
+            seconds[name] = time.perf_counter() - start
+            outcome = f"{seconds[name]:.2f} s"
+        finally:
+            if not options.quiet:
+                print(outcome, file=sys.stderr)
 
     with stage("Load"):
         data = load_prompt_activations()

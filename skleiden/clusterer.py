@@ -295,7 +295,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         directed = graph.directed_graph(found.ids, found.similarities)
         edges = self._weigh(directed)
         self.affinity_matrix_ = graph.spread_rows(
-            edges, distinct.first, distinct.inverse
+            edges, distinct.first, distinct.inverse, distinct.repeats()
         )
         degrees = np.diff(self.affinity_matrix_.indptr)
         self.n_isolated_ = int(np.count_nonzero(degrees == 0))
@@ -314,9 +314,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             )
         # A row equal to an earlier one hangs on it by one edge, and stays with it even
         # where the resolution is high enough to cut that.
-        membership = np.where(
-            distinct.inverse >= 0, membership[distinct.first][distinct.inverse], -1
-        )
+        membership = distinct.spread(membership[distinct.first], -1)
         # Zero rows have no edges, so that their number does not matter here.
         self.modularity_ = leiden.modularity(
             self.affinity_matrix_, np.maximum(membership, 0)
@@ -335,7 +333,8 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         beside these) and the query would be among the nearest of p, that is, if their
         similarity reaches ``kth_similarity_[p]``. The answer for a row does not depend
         on the other rows of X. For fitted rows it agrees with `labels_` but for rows
-        between communities.
+        between communities. Rows equal to one another are one neighbour with as many
+        votes.
 
         Parameters
         ----------
@@ -365,14 +364,13 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             return np.full(found.ids.shape[0], -1, dtype=np.int64)
         nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
         reached = found.similarities >= self.kth_similarity_[distinct.first][found.ids]
-        return labels.vote(
-            graph.directed_graph(
-                np.where(nearest & reached, found.ids, -1),
-                found.similarities,
-                n_columns=distinct.first.size,
-            ),
-            self.labels_[distinct.first],
+        ballots = graph.directed_graph(
+            np.where(nearest & reached, found.ids, -1),
+            found.similarities,
+            n_columns=distinct.first.size,
         )
+        ballots.data *= distinct.counts()[ballots.indices]
+        return labels.vote(ballots, self.labels_[distinct.first])
 
     def _choose_backend(self) -> str:
         """The backend to use; refuses combinations that make no sense."""
@@ -423,7 +421,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             return kept
         if self.small_clusters == "attach":
             placed = labels.attach(kept[distinct.first], graph.union_graph(directed))
-            placed = np.where(distinct.inverse >= 0, placed[distinct.inverse], -1)
+            placed = distinct.spread(placed, -1)
             self.attached_ = (kept < 0) & (placed >= 0)
             kept = placed
         return labels.label_by_size(kept)
@@ -431,13 +429,11 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     def _last_similarity(
         self, found: knn.Neighbors, distinct: knn.UniqueRows
     ) -> np.ndarray:
-        similarity = np.full(distinct.inverse.size, np.inf, dtype=np.float32)
+        """Similarity that a query must reach to enter each row's list."""
         last = np.full(distinct.first.size, -1.0, dtype=np.float32)
         if found.ids.shape[1] == self.n_neighbors_:
             last = np.where(found.ids[:, -1] >= 0, found.similarities[:, -1], last)
-        known = distinct.inverse >= 0
-        similarity[known] = last[distinct.inverse[known]]
-        return similarity
+        return distinct.spread(last, np.inf)
 
     def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
         """Validate distances between rows, or of queries to the fitted rows."""

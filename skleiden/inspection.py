@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
-from .layers import LayerStack, as_layer_stack
+from .layers import LayerStack, as_id_array, as_layer_stack
 
 __all__ = ["TopFeature", "members", "prototypes", "top_features"]
 
@@ -84,7 +84,7 @@ def members(
     {0: array(['a', 'c', 'e'], dtype='<U1'), 1: array(['b'], dtype='<U1')}
     """
     labels = check_labels(labels)
-    rows = np.arange(labels.size) if ids is None else _as_array(ids)
+    rows = np.arange(labels.size) if ids is None else as_id_array(ids)
     if rows.shape[0] != labels.size:
         raise ValueError(
             f"ids must give one id per label; got {rows.shape[0]} ids for "
@@ -210,8 +210,10 @@ def top_features(
     >>> top[1][0].neuron, round(top[1][0].effect_size, 2), top[1][0].share
     (1, 9.0, 1.0)
     """
-    if n_features < 1:
-        raise ValueError(f"n_features must be at least 1; got {n_features!r}.")
+    if not isinstance(n_features, (int, np.integer)) or n_features < 1:
+        raise ValueError(
+            f"n_features must be an integer of at least 1; got {n_features!r}."
+        )
     if versus not in ("others", "global"):
         raise ValueError(f"versus must be 'others' or 'global'; got {versus!r}.")
     stack, labels = _check_layers_and_labels(X, labels, layers)
@@ -265,7 +267,11 @@ def _layer_candidates(
     rounding = 1e-12 * (inside[1] + outside[1])
     deviation = np.sqrt(np.maximum(spread, rounding) / max(freedom, 1))
     effect = np.divide(
-        difference, deviation, out=np.zeros_like(difference), where=difference > 0
+        difference,
+        deviation,
+        out=np.zeros_like(difference),
+        # Means of one constant differ by rounding.
+        where=difference > 1e-12 * (np.abs(mean) + np.abs(baseline)),
     )
     n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
     return [
@@ -300,7 +306,8 @@ def _community_sums(
         block = matrix[rows].astype(np.float64)
         sums += indicator @ block
         counts += indicator @ (block != 0).astype(np.float64)
-        squares += indicator @ (block.power(2) if sp.issparse(block) else block**2)
+        with np.errstate(over="ignore"):  # told below
+            squares += indicator @ (block.power(2) if sp.issparse(block) else block**2)
     if not np.isfinite(squares).all():
         raise ValueError(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
@@ -342,7 +349,3 @@ def check_labels(labels: Any) -> np.ndarray:
             f"labels must be at least 0, or -1 for noise; got {labels.min()}."
         )
     return labels.astype(np.int64)
-
-
-def _as_array(ids: Iterable[Any]) -> np.ndarray:
-    return ids if isinstance(ids, np.ndarray) else np.asarray(list(ids))

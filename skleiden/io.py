@@ -63,8 +63,8 @@ def save_communities(
     ValueError
         If labels, ids and texts do not fit together.
 
-    FileNotFoundError
-        If the folder does not exist.
+    FileNotFoundError, IsADirectoryError
+        If the folder does not exist, or `path` is one.
 
     Notes
     -----
@@ -113,14 +113,14 @@ def save_communities(
         "format": "skleiden-communities",
         "schema_version": SCHEMA_VERSION,
         "skleiden_version": __version__,
-        "parameters": dict(parameters or {}),
+        "parameters": _jsonable(parameters or {}),
         "n_samples": labels.size,
         "n_communities": len(communities),
         "n_noise": noise.size,
         "communities": communities,
         "noise": [names[row] for row in noise],
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False, default=_jsonable)
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     _write_whole(Path(path), text + "\n")
 
 
@@ -134,15 +134,28 @@ def _native(identifier: Any) -> Any:
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
+    """A value with its containers as JSON can hold them, the rest as its repr."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, (np.bool_, np.integer)):
+        return value.item()
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else repr(float(value))
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
     return repr(value)
 
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file beside its place, then move it there in one step."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{str(path)!r} is a folder; give the name of a file in it."
+        )
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"The folder {str(path.parent)!r} does not exist; make it before saving "

@@ -107,6 +107,11 @@ class LayerStack:
                 "LayerStack([X]) for one layer, or pass X itself to the estimator "
                 "with layers=<widths>."
             )
+        if not isinstance(layers, Iterable) or isinstance(layers, (str, LayerStack)):
+            raise TypeError(
+                "LayerStack takes one matrix per layer, as a mapping {name: matrix} or "
+                f"a sequence; got {type(layers).__name__}."
+            )
         if isinstance(layers, Mapping):
             if names is not None:
                 raise ValueError(
@@ -186,14 +191,19 @@ class LayerStack:
             return self
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
-            if rows.ndim != 1:
+            if rows.shape == (0,) and rows.dtype == np.float64:  # an empty list
+                rows = rows.astype(np.intp)
+            if rows.ndim != 1 or rows.dtype.kind not in "iub":
                 raise IndexError(
                     "A LayerStack is indexed by a slice, a 1-D integer array or a "
-                    f"boolean mask; got an index of {rows.ndim} dimensions. For the "
-                    "single row i use stack[i : i + 1]."
+                    f"boolean mask; got an index of {rows.ndim} dimensions and dtype "
+                    f"{rows.dtype}. For the single row i use stack[i : i + 1]."
                 )
-            if rows.size == 0:
-                rows = rows.astype(np.intp)
+            if rows.dtype.kind == "b" and rows.size != len(self):
+                raise IndexError(
+                    f"A boolean mask must have one entry per row; got {rows.size} for "
+                    f"{len(self)} rows."
+                )
         return self._from_valid(
             (block[rows] for block in self.layers),
             self.names,
@@ -234,6 +244,8 @@ def _is_everything(index: Any) -> bool:
 
 
 def _check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"names must be a sequence of str; got {names!r}.")
     checked = tuple(str(name) for name in names)
     if len(checked) != n_layers:
         raise ValueError(
@@ -247,10 +259,15 @@ def _check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
 
 
 def _check_block(block: Any, name: str) -> Any:
-    if sp.issparse(block):
+    if sp.issparse(block) and block.ndim == 2:
         block = block if block.format == "csr" else block.tocsr()
-    elif not isinstance(block, np.ndarray):
-        block = np.asarray(block)
+    elif type(block) not in (np.ndarray, np.memmap):
+        try:
+            block = np.asarray(block)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"Layer {name!r} cannot be made a matrix: {error}"
+            ) from error
     if block.ndim != 2:
         raise TypeError(
             f"Layer {name!r} must be a 2-D matrix (prompts x neurons); got "
@@ -266,7 +283,9 @@ def _check_block(block: Any, name: str) -> Any:
 
 
 def _check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
-    ids = ids if isinstance(ids, np.ndarray) else _as_id_array(list(ids))
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
+    ids = as_id_array(ids)
     if ids.ndim != 1 or ids.shape[0] != n_samples:
         raise ValueError(
             f"ids must be one-dimensional with one id per row; got shape {ids.shape} "
@@ -274,17 +293,26 @@ def _check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
         )
     seen: set[Any] = set()
     for identifier in ids.tolist():
+        if not isinstance(identifier, Hashable):
+            raise TypeError(
+                f"ids must be hashable, such as str or int; got {identifier!r}."
+            )
         if identifier in seen:
             raise ValueError(f"ids must not repeat; got {identifier!r} more than once.")
         seen.add(identifier)
     return ids
 
 
-def _as_id_array(ids: list[Any]) -> np.ndarray:
+def as_id_array(ids: Iterable[Any]) -> np.ndarray:
     """Array of ids; of objects where NumPy would turn 1 into '1' or split a tuple."""
-    for kind in (str, int, np.integer):
+    if isinstance(ids, np.ndarray):
+        return ids
+    ids = list(ids)
+    for kind, dtypes in ((str, "U"), (int, "iu"), (np.integer, "iu")):
         if all(isinstance(identifier, kind) for identifier in ids):
-            return np.asarray(ids)
+            array = np.asarray(ids)
+            if array.dtype.kind in dtypes:  # integers of 64 bits may become floats
+                return array
     array = np.empty(len(ids), dtype=object)
     array[:] = ids
     return array
@@ -322,7 +350,7 @@ def _ndim(item: Any) -> int:
 
 
 def layer_layout(
-    layers: Mapping[str, int] | Sequence[int] | None, n_features: int
+    layers: Any, n_features: int
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Names and widths of the layers that stand side by side in one matrix.
 
@@ -342,6 +370,11 @@ def layer_layout(
     """
     if layers is None:
         return ("layer_0",), (n_features,)
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise TypeError(
+            "layers must be a sequence of widths or a mapping {name: width}; got "
+            f"{layers!r}."
+        )
     if isinstance(layers, Mapping):
         names, given = _check_names(layers, len(layers)), list(layers.values())
     else:
@@ -364,6 +397,20 @@ def layer_layout(
     return names, widths
 
 
+def check_layout(
+    stack: LayerStack, layers: Mapping[str, int] | Sequence[int] | None
+) -> None:
+    """Refuse `layers` that contradict the layout which a stack brings itself."""
+    if layers is None:
+        return
+    names, widths = layer_layout(layers, stack.shape[1])
+    if widths != stack.widths or (isinstance(layers, Mapping) and names != stack.names):
+        raise ValueError(
+            f"layers={layers!r} contradicts the layers of X, {stack!r}; leave layers "
+            "at None for a LayerStack."
+        )
+
+
 def as_layer_stack(
     X: Any, layers: Mapping[str, int] | Sequence[int] | None = None
 ) -> LayerStack:
@@ -371,10 +418,11 @@ def as_layer_stack(
 
     A single dense matrix is split into views, a sparse one into copies of its columns.
     """
-    if isinstance(X, LayerStack):
-        return X
     if isinstance(X, Mapping) and not sp.issparse(X):
-        return LayerStack(X)
+        X = LayerStack(X)
+    if isinstance(X, LayerStack):
+        check_layout(X, layers)
+        return X
     refuse_layer_sequence(X)
     X = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False)
     names, widths = layer_layout(layers, X.shape[1])
@@ -452,6 +500,11 @@ def align_layers(
         raise ValueError(f"zero_tol must be at least 0; got {zero_tol!r}.")
     if np.dtype(dtype).kind != "f":
         raise TypeError(f"dtype must be a floating dtype; got {dtype!r}.")
+    if sparse and np.dtype(dtype) == np.float16:
+        raise TypeError(
+            "SciPy has no sparse float16 matrices; use dtype=numpy.float32, or "
+            "sparse=False."
+        )
     if not isinstance(layer_maps, Mapping) or not all(
         isinstance(vectors, Mapping) for vectors in layer_maps.values()
     ):
@@ -472,7 +525,7 @@ def align_layers(
             "n_removed": len(vectors) - len(ids),
             "width": blocks[layer].shape[1],
         }
-    stack = LayerStack(blocks, ids=_as_id_array(ids))
+    stack = LayerStack(blocks, ids=as_id_array(ids))
     return stack, {"n_common": len(ids), "layers": layers}
 
 
@@ -510,17 +563,24 @@ def _check_vector(vector: Any, layer: Hashable, i: Hashable, dtype: Any) -> np.n
     if hasattr(vector, "detach"):  # a tensor; bfloat16 has no NumPy counterpart
         vector = vector.detach().cpu().double()
     try:
-        checked = np.asarray(vector, dtype=dtype)
+        given = np.asarray(vector)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The vector of {where} is not an array of numbers: {error}. For "
-            "{'pre', 'post', 'out'} records, select one of them first."
+            f"The vector of {where} is not an array of numbers: {error}."
         ) from error
-    if checked.ndim != 1:
+    if given.dtype.kind not in "buif":
         raise ValueError(
-            f"Each prompt needs a 1-D vector; {where} has shape {checked.shape}. Pool "
-            "it over tokens first."
+            f"The vector of {where} is not an array of real numbers; got "
+            f"{type(vector).__name__} of dtype {given.dtype}. For "
+            "{'pre', 'post', 'out'} records, select one of them first."
         )
+    if given.ndim != 1 or given.size == 0:
+        raise ValueError(
+            f"Each prompt needs a 1-D vector; {where} has shape {given.shape}. Pool it "
+            "over tokens first."
+        )
+    with np.errstate(over="ignore"):  # told below
+        checked = given.astype(dtype, copy=False)
     if not np.isfinite(checked).all():
         raise ValueError(
             f"The vector of {where} holds NaN or infinity (as {np.dtype(dtype)}). "

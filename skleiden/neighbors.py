@@ -336,12 +336,10 @@ class FaissKNeighborsTransformer(
         ids = np.full((n, self.n_neighbors_ + 1), -1)
         distances = np.zeros(ids.shape)
         ids[:, 0] = np.arange(n)
-        later = (distinct.inverse >= 0) & (
-            distinct.first[distinct.inverse] != ids[:, 0]
-        )
-        ids[later, 1] = distinct.first[distinct.inverse[later]]
+        repeats = distinct.repeats()
+        ids[repeats, 1] = distinct.first[distinct.inverse[repeats]]
         listed, similarities = found.ids, found.similarities
-        for rows, column in ((distinct.first, 1), (np.flatnonzero(later), 2)):
+        for rows, column in ((distinct.first, 1), (repeats, 2)):
             numbers = distinct.inverse[rows]
             width = min(listed.shape[1], ids.shape[1] - column)
             target = np.ix_(rows, np.arange(column, column + width))

@@ -18,7 +18,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
 from ._kernels import countsketch
-from .layers import LayerStack, layer_layout, refuse_layer_sequence
+from .layers import (
+    LayerStack,
+    check_layout,
+    layer_layout,
+    refuse_layer_sequence,
+)
 
 __all__ = ["MultiLayerTfidfSketcher"]
 
@@ -300,12 +305,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         def embed(part: _Part, rows: slice) -> None:
             block = self._read(part, rows)
             first = starts[part.layers.start]
-            sketched = countsketch.sketch(
-                block,
-                weights[part.columns],
-                self.buckets_[part.columns] - first,
-                starts[part.layers.stop] - first,
-            )
+            with np.errstate(over="ignore"):  # told below, with a remedy
+                sketched = countsketch.sketch(
+                    block,
+                    weights[part.columns],
+                    self.buckets_[part.columns] - first,
+                    starts[part.layers.stop] - first,
+                )
             if not np.isfinite(sketched).all():
                 raise ValueError(
                     f"Values of X up to {np.abs(block).max():.3g} overflow "
@@ -395,6 +401,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                     f"Found a LayerStack with shape {X.shape} while at least 1 row and "
                     "1 column are required."
                 )
+            check_layout(X, self.layers)
             validate_data(self, X, reset=reset, skip_check_array=True)
             names, widths, matrices = X.names, X.widths, list(X.layers)
         else:

@@ -18,6 +18,9 @@ def directed_graph(
     """
     kept = (ids >= 0) & (similarities > 0)
     indptr = np.append(0, np.cumsum(kept.sum(axis=1)))
+    if indptr[-1] <= np.iinfo(np.int32).max:
+        # SciPy would raise the ids to 64 bits with it: twice the memory.
+        indptr = indptr.astype(np.int32)
     graph = sp.csr_array(
         (similarities[kept], ids[kept], indptr),
         shape=(ids.shape[0], n_columns or ids.shape[0]),
@@ -64,25 +67,21 @@ def jaccard_weights(graph: sp.csr_array, directed: sp.csr_array) -> sp.csr_array
 
 
 def spread_rows(
-    graph: sp.csr_array, first: np.ndarray, inverse: np.ndarray
+    graph: sp.csr_array, first: np.ndarray, inverse: np.ndarray, repeats: np.ndarray
 ) -> sp.csr_array:
     """Graph of distinct rows as a graph of all rows.
 
-    Each row equal to an earlier one is joined to the first of its kind by an edge of
-    weight 1; zero rows (-1 in `inverse`) have no edge.
+    Each row that repeats an earlier one is joined to the first of its kind by an edge
+    of weight 1; zero rows (-1 in `inverse`) have no edge.
     """
     n = inverse.size
     if first.size == n:
         return graph
-    graph = graph.tocoo()
-    later = np.flatnonzero(inverse >= 0)
-    later = later[first[inverse[later]] != later]
-    earlier = first[inverse[later]]
-    rows = np.concatenate([first[graph.row], later, earlier])
-    columns = np.concatenate([first[graph.col], earlier, later])
-    weights = np.concatenate(
-        [graph.data, np.ones(2 * later.size, dtype=graph.data.dtype)]
-    )
+    entries = graph.tocoo()
+    kind = first[inverse[repeats]]
+    rows = np.concatenate([first[entries.row], repeats, kind])
+    columns = np.concatenate([first[entries.col], kind, repeats])
+    weights = np.append(entries.data, np.ones(2 * repeats.size, dtype=np.float32))
     # 32-bit indices: half the memory, and what other libraries expect of a graph.
     return sp.csr_array(
         (weights, (rows.astype(np.int32), columns.astype(np.int32))), shape=(n, n)

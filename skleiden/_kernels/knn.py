@@ -69,6 +69,22 @@ class UniqueRows(NamedTuple):
     first: np.ndarray
     inverse: np.ndarray
 
+    def counts(self) -> np.ndarray:
+        """Rows equal to each vector, itself included."""
+        return np.bincount(self.inverse[self.inverse >= 0], minlength=self.first.size)
+
+    def repeats(self) -> np.ndarray:
+        """Rows that are equal to an earlier one."""
+        rows = np.flatnonzero(self.inverse >= 0)
+        return rows[self.first[self.inverse[rows]] != rows]
+
+    def spread(self, values: np.ndarray, fill: float) -> np.ndarray:
+        """Values of the distinct rows as values of all rows; `fill` for zero rows."""
+        known = self.inverse >= 0
+        spread = np.full(self.inverse.size, fill, dtype=values.dtype)
+        spread[known] = values[self.inverse[known]]
+        return spread
+
 
 class Neighbors(NamedTuple):
     """Neighbour lists and, for an approximate search, its measured recall.

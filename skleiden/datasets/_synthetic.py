@@ -73,7 +73,7 @@ def make_layered_activations(
     >>> stack
     LayerStack(200 rows; layer_0: 2048, layer_1: 2048)
     >>> labels[:5]
-    array([8, 0, 7, 8, 3])
+    array([8, 0, 7, 8, 7])
     """
     sizes = {
         "n_samples": n_samples,

@@ -1,0 +1,230 @@
+"""The command line, in process and as ``python -m skleiden``."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+
+import skleiden
+from skleiden import cli
+from skleiden.cli import main
+from skleiden.datasets import load_prompt_activations
+
+ROW = re.compile(r" *(\d+) +(\d+)  (\S+:\d+(?:, \S+:\d+)*)")
+COLUMNS = "80"  # of the terminal, whatever the tests run in
+OPTIONS = [
+    "--output",
+    "--resolution",
+    "--n-neighbors",
+    "--n-components",
+    "--weighting",
+    "--seed",
+    "--quiet",
+]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """One run of the demo: its exit code, what it printed, and its file."""
+    path = tmp_path_factory.mktemp("demo") / "found.json"
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, COLUMNS=COLUMNS),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = main(["demo", "--output", str(path)])
+    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue(), path=path)
+
+
+@pytest.fixture(scope="module")
+def saved(demo):
+    return json.loads(demo.path.read_text(encoding="utf-8"))
+
+
+def without_seconds(out):
+    """What must be the same in every run."""
+    lines = [line for line in out.splitlines() if not line.startswith("Seconds")]
+    return [line for line in lines if not line.startswith("Saved")]
+
+
+def exit_code(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return stop.value.code
+
+
+def test_demo_succeeds_and_shows_its_progress(demo):
+    assert demo.code == 0
+    for stage in ("Load", "Sketch", "Cluster", "Inspect", "Save"):
+        assert re.search(rf"^{stage} \.\.\. \d+\.\d\d s$", demo.err, re.MULTILINE)
+
+
+def test_saved_file_is_about_the_embedded_data(saved):
+    data = load_prompt_activations()
+    prompts = dict(zip(data.ids, data.prompts, strict=True))
+    assert saved["format"] == "skleiden-communities"
+    assert saved["n_samples"] == len(prompts)
+    assert saved["parameters"]["leiden__resolution"] == 1.0
+    listed = list(saved["noise"])
+    for community in saved["communities"]:
+        listed += community["members"]
+        assert community["texts"] == [prompts[i] for i in community["members"]]
+        assert len(community["top_features"]) == 10
+    assert sorted(listed) == sorted(prompts)
+
+
+def test_table_agrees_with_the_file(demo, saved):
+    _, *blocks, _ = re.split(r"^-+\n", demo.out, flags=re.MULTILINE)
+    assert len(blocks) == saved["n_communities"] > 5
+    for block, community in zip(blocks, saved["communities"], strict=True):
+        row, *prompts = block.splitlines()
+        label, size, neurons = ROW.fullmatch(row).groups()
+        assert (int(label), int(size)) == (community["label"], community["size"])
+        strongest = community["top_features"][:3]
+        assert neurons == ", ".join(f"{f['layer']}:{f['neuron']}" for f in strongest)
+        assert len(set(prompts)) == 3
+        for prompt in prompts:
+            shown = prompt.strip().removesuffix(" ...")
+            assert any(text.startswith(shown) for text in community["texts"])
+
+
+def test_summary_agrees_with_the_file(demo, saved):
+    assert (
+        f"{saved['n_samples']} prompts, {saved['n_communities']} communities, "
+        f"{saved['n_noise']} prompts in none; modularity 0."
+    ) in demo.out
+    agreement = re.search(r"29 themes, .*: AMI (0\.\d{3}), ARI (0\.\d{3})", demo.out)
+    assert float(agreement[1]) > 0.6
+    assert re.search(r"^Seconds: load \d.*; in all \d+\.\d\d$", demo.out, re.MULTILINE)
+    assert demo.out.endswith(f"Saved: {demo.path}\n")
+
+
+def test_same_seed_same_file_in_another_process(demo, tmp_path):
+    root = Path(skleiden.__file__).parents[1]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    run = subprocess.run(
+        [sys.executable, "-m", "skleiden", "demo", "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": COLUMNS, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert without_seconds(run.stdout) == without_seconds(demo.out)
+    assert run.stdout.endswith("Saved: communities.json\n")
+    assert (tmp_path / "communities.json").read_bytes() == demo.path.read_bytes()
+
+
+def test_options_reach_the_pipeline(tmp_path, capsys, saved):
+    path = tmp_path / "found.json"
+    options = "--resolution 8 --n-neighbors 15 --n-components 16 --weighting zscore"
+    assert main(["demo", "-q", "-o", str(path), "--seed", "3", *options.split()]) == 0
+    assert capsys.readouterr().err == ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    expected = {
+        "leiden__resolution": 8.0,
+        "leiden__n_neighbors": 15,
+        "leiden__random_state": 3,
+        "sketch__n_components": 16,
+        "sketch__weighting": "zscore",
+        "sketch__random_state": 3,
+    }
+    assert found["parameters"].items() >= expected.items()
+    assert found["n_communities"] > saved["n_communities"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["cluster"], "invalid choice: 'cluster'"),
+        (["demo", "extra"], "unrecognized arguments: extra"),
+        (["demo", "--resolution", "0"], "--resolution: must be above 0; got 0"),
+        (["demo", "--resolution", "nan"], "--resolution: must be above 0; got nan"),
+        (["demo", "--resolution", "inf"], "--resolution: must be above 0; got inf"),
+        (["demo", "--resolution", "high"], "invalid float value: 'high'"),
+        (["demo", "--n-neighbors", "-1"], "--n-neighbors: must be above 0; got -1"),
+        (["demo", "--n-neighbors", "1.5"], "invalid int value: '1.5'"),
+        (["demo", "--n-components", "0"], "--n-components: must be above 0; got 0"),
+        (["demo", "--weighting", "bm25"], "invalid choice: 'bm25'"),
+        (["demo", "--seed", "x"], "invalid int value: 'x'"),
+        (["demo", "--seed", "-1"], "--seed: must be"),
+    ],
+)
+def test_bad_options_exit_with_2(arguments, message, capsys):
+    assert exit_code(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: skleiden")
+    assert message in err
+
+
+def test_missing_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "load_prompt_activations", pytest.fail)
+    folder = tmp_path / "absent"
+    assert main(["demo", "--output", str(folder / "found.json")]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"skleiden: error: The folder {str(folder)!r} does not exist")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "problem"),
+    [
+        (os, "fsync", OSError(28, "No space left on device")),
+        (Path, "replace", PermissionError(13, "Permission denied")),
+    ],
+)
+def test_unwritable_file_exits_with_1(
+    owner, step, problem, tmp_path, monkeypatch, capsys
+):
+    def refuse(*_, **__):
+        raise problem
+
+    monkeypatch.setattr(owner, step, refuse)
+    assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
+    assert capsys.readouterr() == ("", f"skleiden: error: {problem}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_as_file_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "load_prompt_activations", pytest.fail)
+    assert main(["demo", "-q", "--output", str(tmp_path)]) == 1
+    assert repr(str(tmp_path)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["load_prompt_activations", "save_communities"])
+def test_interruption_exits_with_130(stage, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, stage, interrupt)
+    assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help(capsys):
+    assert exit_code(["--help"]) == 0
+    assert "demo" in capsys.readouterr().out
+    assert exit_code(["demo", "--help"]) == 0
+    described = capsys.readouterr().out
+    assert "MLP activations" in described
+    assert all(option in described for option in OPTIONS)
+    assert described.count("(default: ") >= 6
+
+
+def test_version(capsys):
+    assert exit_code(["--version"]) == 0
+    assert capsys.readouterr().out == f"{skleiden.__version__}\n"

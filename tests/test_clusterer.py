@@ -1,0 +1,509 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.metrics import adjusted_rand_score, homogeneity_score
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.neighbors import KNeighborsTransformer
+
+from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
+
+from .checks import brute_neighbors, check_fitted_clusterer, check_graph
+
+
+def leiden(**parameters):
+    return MutualKNNLeiden(**{"n_neighbors": 10, "random_state": 0} | parameters)
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+@pytest.mark.parametrize("graph", ["mutual", "union"])
+@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard"])
+def test_finds_planted_communities(
+    embedding, planted, algorithm, backend, graph, weights
+):
+    fitted = leiden(
+        algorithm=algorithm, backend=backend, graph=graph, weights=weights,
+        resolution=0.5,
+    ).fit(embedding)  # fmt: skip
+    check_fitted_clusterer(fitted)
+    assert adjusted_rand_score(planted, fitted.labels_) > 0.9
+    assert fitted.backend_ == backend
+    assert fitted.algorithm_ == algorithm
+    assert fitted.knn_recall_ >= 0.95
+
+
+def reference_graph(X, k, graph, weights):
+    """The affinity matrix in ten lines of dense NumPy."""
+    ids, similarities = brute_neighbors(X, k)
+    directed = np.zeros((len(X), len(X)))
+    np.put_along_axis(directed, ids, similarities, axis=1)
+    directed[directed < 0] = 0
+    listed = directed > 0
+    edges = listed & listed.T if graph == "mutual" else listed | listed.T
+    if weights == "uniform":
+        return edges.astype(float)
+    if weights == "similarity":
+        return edges * np.maximum(directed, directed.T)
+    common = listed.astype(float) @ listed.T
+    sizes = listed.sum(axis=1)
+    return edges * common / (sizes[:, None] + sizes - common)
+
+
+@pytest.mark.parametrize("graph", ["mutual", "union"])
+@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard"])
+@pytest.mark.parametrize("n_neighbors", [1, 10, 50])
+def test_graph_equals_a_plain_reference(blobs, graph, weights, n_neighbors):
+    X, _ = blobs
+    fitted = leiden(
+        n_neighbors=n_neighbors, graph=graph, weights=weights, small_clusters="keep"
+    ).fit(X)
+    expected = reference_graph(X, n_neighbors, graph, weights)
+    np.testing.assert_allclose(
+        fitted.affinity_matrix_.toarray(), expected, rtol=0, atol=2e-6
+    )
+    most = n_neighbors if graph == "mutual" else None
+    check_graph(fitted.affinity_matrix_, most_edges=most)
+
+
+def modularity(A, labels, resolution=1.0):
+    """Straight from the definition."""
+    A = A.toarray().astype(float)
+    strength = A.sum(axis=1)
+    null = np.outer(strength, strength) / strength.sum()
+    same = labels[:, None] == labels
+    return ((A - resolution * null) * same).sum() / strength.sum()
+
+
+@pytest.mark.parametrize("resolution", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+def test_quality_is_the_objectives(embedding, resolution, backend):
+    fitted = leiden(resolution=resolution, backend=backend, small_clusters="keep").fit(
+        embedding
+    )
+    A, labels = fitted.affinity_matrix_, fitted.labels_
+    assert fitted.modularity_ == pytest.approx(modularity(A, labels), abs=1e-6)
+    assert fitted.quality_ == pytest.approx(modularity(A, labels, resolution), abs=1e-6)
+    potts = leiden(
+        objective="cpm", resolution=resolution / 50, backend=backend,
+        small_clusters="keep",
+    ).fit(embedding)  # fmt: skip
+    same = potts.labels_[:, None] == potts.labels_
+    A = potts.affinity_matrix_.toarray().astype(float)
+    expected = ((A - resolution / 50) * same).sum() / A.sum()
+    assert potts.quality_ == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("objective", "resolution"), [("modularity", 1), ("cpm", 0.1)])
+def test_backends_reach_the_same_quality(embedding, objective, resolution):
+    best = [
+        max(
+            leiden(
+                objective=objective,
+                resolution=resolution,
+                backend=backend,
+                n_iterations=-1,
+                random_state=seed,
+            )
+            .fit(embedding)
+            .quality_
+            for seed in range(5)
+        )
+        for backend in ("igraph", "leidenalg")
+    ]
+    assert best[0] == pytest.approx(best[1], rel=0.01)
+
+
+@pytest.mark.parametrize("objective", ["rber", "surprise", "significance"])
+def test_objectives_of_leidenalg_alone(embedding, planted, objective):
+    fitted = leiden(objective=objective).fit(embedding)
+    check_fitted_clusterer(fitted)
+    assert fitted.backend_ == "leidenalg"
+    assert fitted.quality_ > 0
+    # The last two divide finely: every community should be inside a planted one.
+    assert homogeneity_score(planted, fitted.labels_) > 0.9
+
+
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+def test_more_iterations_are_not_worse_and_end(embedding, backend):
+    quality = [
+        leiden(n_iterations=n, backend=backend).fit(embedding).quality_
+        for n in (1, 10, -1)
+    ]
+    assert quality[0] <= quality[1] + 1e-9
+    assert quality[2] >= quality[0] - 1e-9
+
+
+def test_resolution_orders_the_number_of_communities(embedding):
+    counts = [
+        leiden(resolution=r, small_clusters="keep").fit(embedding).n_clusters_
+        for r in (1e-3, 1.0, 100.0)
+    ]
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_small_communities(embedding, planted):
+    keep, noise, attach = (
+        leiden(resolution=20.0, small_clusters=what, min_cluster_size=8).fit(embedding)
+        for what in ("keep", "noise", "attach")
+    )
+    sizes = np.bincount(keep.labels_)
+    small = sizes[keep.labels_] < 8
+    assert 0 < small.sum() < 400
+    assert not keep.attached_.any()
+    assert not noise.attached_.any()
+    np.testing.assert_array_equal(noise.labels_ == -1, small)
+    assert adjusted_rand_score(noise.labels_[~small], keep.labels_[~small]) == 1
+    np.testing.assert_array_equal(attach.attached_, small & (attach.labels_ >= 0))
+    assert adjusted_rand_score(attach.labels_[~small], keep.labels_[~small]) == 1
+    assert (attach.labels_ >= 0).all()
+    for fitted in (keep, noise, attach):
+        check_fitted_clusterer(fitted)
+        assert fitted.modularity_ == keep.modularity_
+    # The first round of attaching, by hand: the label of the largest summed similarity.
+    union = reference_graph(embedding, 10, "union", "similarity")
+    votes = union @ np.eye(noise.n_clusters_ + 1)[noise.labels_][:, :-1]
+    first_round = small & (votes.max(axis=1) > 0)
+    decided = noise.labels_[~small]
+    mapping = dict(zip(decided, attach.labels_[~small], strict=True))
+    expected = [mapping[c] for c in votes[first_round].argmax(axis=1)]
+    np.testing.assert_array_equal(attach.labels_[first_round], expected)
+
+
+def test_rows_that_nothing_reaches_are_noise(blobs):
+    # Two rows on axes of their own beside three blobs.
+    X = np.zeros((92, 7))
+    X[:90, :5] = np.abs(blobs[0])
+    X[90, 5] = X[91, 6] = 1
+    fitted = leiden().fit(X)
+    np.testing.assert_array_equal(fitted.labels_[90:], -1)
+    assert (fitted.labels_[:90] >= 0).all()
+    assert fitted.n_isolated_ == 2
+    assert not fitted.attached_[90:].any()
+
+
+def test_no_community_is_large_enough(embedding):
+    for what in ("attach", "noise"):
+        make = leiden(min_cluster_size=300, small_clusters=what)
+        with pytest.warns(
+            UserWarning, match=r"has min_cluster_size=300 rows .* are -1"
+        ):
+            fitted = make.fit(embedding)
+        assert (fitted.labels_ == -1).all()
+        assert fitted.n_clusters_ == 0
+        assert (fitted.predict(embedding[:5]) == -1).all()
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+def test_zero_rows_are_noise_and_equal_rows_together(embedding, planted, algorithm):
+    X = np.concatenate([embedding, np.repeat(embedding[:1], 99, axis=0)])
+    X[50:60] = 0
+    for small_clusters in ("attach", "noise", "keep"):
+        fitted = leiden(algorithm=algorithm, small_clusters=small_clusters).fit(X)
+        check_fitted_clusterer(fitted)
+        assert (fitted.labels_[50:60] == -1).all()
+        assert (fitted.kth_similarity_[50:60] == np.inf).all()
+        assert len(set(fitted.labels_[400:]) | {fitted.labels_[0]}) == 1
+        assert fitted.n_isolated_ >= 10
+    assert (fitted.labels_[60:400] >= 0).all()
+    assert (fitted.predict(X[[55, 450]]) == [-1, fitted.labels_[0]]).all()
+
+
+def test_equal_rows_stay_together_at_any_resolution(embedding):
+    X = np.concatenate([embedding, np.repeat(embedding[:3], 20, axis=0)])
+    labels = leiden(resolution=1000.0, small_clusters="keep").fit(X).labels_
+    for i in range(3):
+        assert len({labels[i], *labels[400 + 20 * i : 420 + 20 * i]}) == 1
+
+
+@pytest.mark.parametrize("X", [np.zeros((8, 3)), np.eye(8), -np.eye(2) + [[0], [0]]])
+def test_graphs_without_edges(X):
+    fitted = leiden(small_clusters="keep").fit(X)
+    zero = ~X.any(axis=1)
+    np.testing.assert_array_equal(
+        fitted.labels_, np.where(zero, -1, np.cumsum(~zero) - 1)
+    )
+    assert fitted.affinity_matrix_.nnz == 0
+    assert fitted.modularity_ == 0
+    assert fitted.n_isolated_ == fitted.n_components_graph_ == len(X)
+    assert fitted.predict(X).shape == (len(X),)
+
+
+def test_equal_rows_alone():
+    labels = leiden().fit(np.ones((8, 3))).labels_
+    np.testing.assert_array_equal(labels, 0)
+
+
+def test_negative_similarities_make_no_edge():
+    X = np.array([[1.0, 0.1], [1.0, 0.2], [-1.0, 0.1], [-1.0, 0.2]])
+    fitted = leiden(min_cluster_size=1).fit(X)
+    np.testing.assert_array_equal(fitted.labels_, [0, 0, 1, 1])
+
+
+# --------------------------------------------------------------------------- predict
+
+
+def test_predict_agrees_with_labels(embedding):
+    for resolution in (1.0, 4.0):
+        fitted = leiden(resolution=resolution, n_neighbors=15).fit(embedding)
+        agreement = np.mean(fitted.predict(embedding) == fitted.labels_)
+        assert agreement >= 0.99 if resolution == 1 else agreement >= 0.95
+
+
+def test_predict_of_new_rows(embedding, planted):
+    train, test = np.arange(400) % 4 > 0, np.arange(400) % 4 == 0
+    fitted = leiden(resolution=0.5).fit(embedding[train])
+    predicted = fitted.predict(embedding[test])
+    assert predicted.dtype == np.int64
+    assert adjusted_rand_score(planted[test], predicted) > 0.95
+    alone = [fitted.predict(row[None])[0] for row in embedding[test]]
+    np.testing.assert_array_equal(alone, predicted)
+
+
+def reference_predict(fitted, X, queries, k):
+    """The rule as the documentation has it, in float64."""
+    _, nearest = brute_neighbors(X, k)
+    last = nearest[:, -1]
+    predicted = []
+    for query in queries:
+        similarity = np.round(
+            X @ query / (np.linalg.norm(X, axis=1) * np.linalg.norm(query)), 6
+        )
+        order = np.argsort(-similarity, kind="stable")[: k + (similarity.max() == 1)]
+        votes = np.zeros(fitted.n_clusters_)
+        for p in order:
+            if similarity[p] >= last[p] - 1e-9 and fitted.labels_[p] >= 0:
+                votes[fitted.labels_[p]] += max(similarity[p], 0)
+        predicted.append(votes.argmax() if votes.any() else -1)
+    return predicted
+
+
+def test_predict_follows_its_rule(blobs):
+    X, _ = blobs
+    rng = np.random.RandomState(1)
+    queries = np.concatenate([X[:30], rng.standard_normal((60, 5)), -X[:5]])
+    fitted = leiden(n_neighbors=6, resolution=2.0, small_clusters="noise").fit(X)
+    predicted = fitted.predict(queries)
+    expected = reference_predict(fitted, X, queries, 6)
+    assert np.mean(predicted == expected) > 0.97  # float32 may move a tie
+    assert (predicted == -1).any()
+    assert (predicted >= 0).any()
+
+
+# ----------------------------------------------------------------------- precomputed
+
+
+@pytest.mark.parametrize("n_neighbors", [5, 10])
+def test_precomputed_equals_direct(embedding, n_neighbors):
+    X = np.concatenate([embedding, embedding[:40], np.zeros((3, 96), np.float32)])
+    direct = leiden(n_neighbors=n_neighbors).fit(X)
+    transformer = FaissKNeighborsTransformer(n_neighbors)
+    graph = transformer.fit_transform(X)
+    by_graph = leiden(n_neighbors=n_neighbors, metric="precomputed").fit(graph)
+    assert (direct.affinity_matrix_ != by_graph.affinity_matrix_).nnz == 0
+    np.testing.assert_array_equal(direct.labels_, by_graph.labels_)
+    np.testing.assert_array_equal(direct.kth_similarity_, by_graph.kth_similarity_)
+    queries = np.concatenate([X[:30], -X[:3], X[-1:]])
+    queries[:10] += 0.05 * queries[10:20]
+    np.testing.assert_array_equal(
+        by_graph.predict(transformer.transform(queries)), direct.predict(queries)
+    )
+    assert by_graph.algorithm_ == "precomputed"
+    assert np.isnan(by_graph.knn_recall_)
+
+
+def test_precomputed_from_scikit_learn(embedding):
+    direct = leiden().fit(embedding)
+    theirs = KNeighborsTransformer(n_neighbors=10, metric="cosine")
+    distances = theirs.fit_transform(embedding.astype(np.float64))
+    dense = cosine_distances(embedding.astype(np.float64))
+    for X in (distances, sp.csr_array(distances), distances.tocoo(), dense):
+        fitted = leiden(metric="precomputed").fit(X)
+        check_fitted_clusterer(fitted)
+        # float32 and float64 similarities may round to neighbouring millionths.
+        assert abs(fitted.affinity_matrix_ - direct.affinity_matrix_).max() < 2e-6
+        assert adjusted_rand_score(fitted.labels_, direct.labels_) > 0.9
+    more = KNeighborsTransformer(n_neighbors=30, metric="cosine").fit_transform(
+        embedding.astype(np.float64)
+    )
+    fitted = leiden(metric="precomputed").fit(more)
+    assert (fitted.affinity_matrix_ != leiden(metric="precomputed").fit(
+        distances).affinity_matrix_).nnz == 0  # fmt: skip
+
+
+def test_precomputed_weighs_by_the_mean_of_both_directions():
+    distances = sp.csr_array(
+        ([0.2, 0.4, 0.5, 0.5], ([0, 1, 1, 2], [1, 0, 2, 1])), shape=(3, 3)
+    )
+    fitted = leiden(n_neighbors=2, metric="precomputed", min_cluster_size=1).fit(
+        distances
+    )
+    assert fitted.affinity_matrix_[0, 1] == pytest.approx(0.7)
+    assert fitted.affinity_matrix_[1, 2] == pytest.approx(0.5)
+
+
+def test_precomputed_input_is_not_modified(embedding):
+    graph = FaissKNeighborsTransformer(10).fit_transform(embedding)
+    before = graph.copy()
+    leiden(metric="precomputed").fit(graph).predict(graph)
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(graph, part), getattr(before, part))
+
+
+def test_precomputed_duplicates_from_scikit_learn(embedding):
+    X = np.concatenate([embedding, np.repeat(embedding[:1], 99, axis=0)])
+    graph = KNeighborsTransformer(n_neighbors=10, metric="cosine").fit_transform(
+        X.astype(np.float64)
+    )
+    fitted = leiden(metric="precomputed").fit(graph)
+    assert len({fitted.labels_[0], *fitted.labels_[400:]}) == 1
+
+
+# ----------------------------------------------------------------------- determinism
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+def test_threads_and_repetition_change_nothing(embedding, algorithm):
+    make = leiden(algorithm=algorithm)
+    expected = make.fit(embedding).labels_
+    for n_jobs in (1, 2, 4):
+        again = clone(make).set_params(n_jobs=n_jobs).fit(embedding)
+        np.testing.assert_array_equal(again.labels_, expected)
+    np.testing.assert_array_equal(make.fit(embedding).labels_, expected)
+
+
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+def test_random_state(embedding, backend):
+    make = leiden(backend=backend, resolution=4.0)
+    labels = [
+        clone(make).set_params(random_state=seed).fit(embedding).labels_
+        for seed in (0, 0, np.random.RandomState(0), 1, 2)
+    ]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    np.testing.assert_array_equal(labels[0], labels[2])
+    assert any((labels[0] != other).any() for other in labels[3:])
+
+
+def test_other_users_of_igraphs_generator_are_left_alone(embedding):
+    import random
+
+    import igraph
+
+    random.seed(7)
+    expected = igraph.Graph.Erdos_Renyi(n=50, m=100).get_edgelist()
+    random.seed(7)
+    leiden().fit(embedding)
+    assert igraph.Graph.Erdos_Renyi(n=50, m=100).get_edgelist() == expected
+
+
+def test_parameters_and_input_are_left_alone(embedding):
+    X = 3 * embedding
+    before = X.copy()
+    make = leiden()
+    parameters = make.get_params()
+    make.fit(X).predict(X)
+    np.testing.assert_array_equal(X, before)
+    assert make.get_params() == parameters
+
+
+def test_there_is_no_score():
+    assert not hasattr(MutualKNNLeiden, "score")
+
+
+def test_progress_is_shown_only_if_asked(embedding, capfd):
+    leiden().fit(embedding)
+    assert capfd.readouterr().err == ""
+    leiden(verbose=1).fit(embedding)
+    assert "Leiden (igraph" in capfd.readouterr().err
+
+
+# --------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_neighbors": 0}, "'n_neighbors' parameter"),
+        ({"n_neighbors": 1.5}, "'n_neighbors' parameter"),
+        ({"metric": "euclidean"}, "'metric' parameter"),
+        ({"algorithm": "ball_tree"}, "'algorithm' parameter"),
+        ({"algorithm": "ivf"}, "'ivf' is not available in this version; use 'auto'"),
+        ({"target_recall": 1.5}, "'target_recall' parameter"),
+        ({"hnsw_m": 0}, "'hnsw_m' parameter"),
+        ({"ef_construction": 0}, "'ef_construction' parameter"),
+        ({"ef_search": 0}, "'ef_search' parameter"),
+        ({"graph": "directed"}, "'graph' parameter"),
+        ({"weights": "distance"}, "'weights' parameter"),
+        ({"objective": "Modularity"}, "'objective' parameter"),
+        ({"resolution": 0.0}, "'resolution' parameter"),
+        ({"resolution": -1.0}, "'resolution' parameter"),
+        ({"resolution": np.nan}, "'resolution' parameter"),
+        ({"n_iterations": 0}, "'n_iterations' parameter"),
+        ({"n_iterations": -2}, "'n_iterations' parameter"),
+        ({"backend": "networkx"}, "'backend' parameter"),
+        ({"min_cluster_size": 0}, "'min_cluster_size' parameter"),
+        ({"small_clusters": "drop"}, "'small_clusters' parameter"),
+        ({"random_state": "seed"}, "'random_state' parameter"),
+        ({"n_jobs": 1.5}, "'n_jobs' parameter"),
+        (
+            {"backend": "igraph", "objective": "surprise"},
+            r"does not have objective='surprise'; use backend='leidenalg', or one of",
+        ),
+        (
+            {"objective": "significance", "resolution": 2.0},
+            "'significance' has no resolution; got resolution=2.0",
+        ),
+    ],
+)
+def test_bad_parameters(embedding, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        leiden(**parameters).fit(embedding)
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.ones((1, 3)), ValueError, "minimum of 2 is required"),
+        (np.ones((0, 3)), ValueError, "0 sample"),
+        (np.ones(3), ValueError, "Expected 2D array"),
+        (np.array([[1.0, np.nan], [1, 1]]), ValueError, "contains NaN"),
+        (np.array([[1.0, np.inf], [1, 1]]), ValueError, "contains infinity"),
+        (sp.eye_array(3).tocsr(), TypeError, "[Ss]parse data was passed"),
+        (np.array([["a"], ["b"]]), ValueError, "could not convert"),
+        (np.ones((2, 3, 4)), TypeError, "3 dimensions, shape"),
+        ([np.eye(2), np.eye(2)], TypeError, "a list of 2 matrices"),
+        (
+            LayerStack([np.eye(3)]),
+            TypeError,
+            "takes one matrix of vectors; got a Layer",
+        ),
+    ],
+)
+def test_bad_vectors(X, error, message):
+    with pytest.raises(error, match=message):
+        leiden().fit(X)
+
+
+def distances(values, shape=(4, 4)):
+    rows, columns = np.nonzero(~np.eye(*shape, dtype=bool))
+    return sp.csr_array((np.resize(values, rows.size), (rows, columns)), shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((3, 4)), r"square matrix of distances; got shape \(3, 4\)"),
+        (distances([0.5, 2.5]), "between 0 and 2; got values from 0 to 2.5"),
+        (5 * (1 - np.eye(4)), "got values from 0 to 5"),
+        (distances([0.5, -0.1]), "got values from -0.1 to 0.5"),
+        (distances([1.0]), "entries are all 1, .*mode='connectivity'"),
+        (
+            sp.csr_array(([0.1] * 4, ([0, 1, 2, 3], [1, 0, 3, 2])), shape=(4, 4)),
+            "at most 1 neighbours a row, fewer than n_neighbors=10",
+        ),
+        (distances([np.nan, 0.5]), "contains NaN"),
+    ],
+)
+def test_bad_distances(X, message):
+    with pytest.raises(ValueError, match=message):
+        leiden(metric="precomputed").fit(X)

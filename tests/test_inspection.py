@@ -1,0 +1,339 @@
+"""Members, prototypes and top features of communities."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skleiden import LayerStack, inspection
+from skleiden.inspection import TopFeature, members, prototypes, top_features
+
+# Multiples of 1/8: sums are exact in any order, and float16 holds them.
+rng = np.random.default_rng(0)
+WIDE = rng.integers(0, 40, size=(30, 9)) / 8 * (rng.random((30, 9)) < 0.6)
+LAYERS = {"early": 4, "late": 5}
+EARLY, LATE = WIDE[:, :4], WIDE[:, 4:]
+# Community 1 has no member, and every fifth row is noise.
+LABELS = np.tile([0, 2, 3, 2, -1], 6)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    np.save(tmp_path / "late.npy", LATE)
+    return np.load(tmp_path / "late.npy", mmap_mode="r")
+
+
+def in_halves(matrix):
+    """The same matrix with every value stored in two halves."""
+    data, indices = np.repeat(matrix.data / 2, 2), np.repeat(matrix.indices, 2)
+    return sp.csr_array((data, indices, 2 * matrix.indptr), shape=matrix.shape)
+
+
+FORMS = {
+    "stack": lambda _: (LayerStack({"early": EARLY, "late": LATE}), None),
+    "memory map": lambda late: (LayerStack({"early": EARLY, "late": late}), None),
+    "mapping": lambda _: ({"early": EARLY, "late": LATE}, None),
+    "float16": lambda _: (
+        {"early": EARLY.astype(np.float16), "late": LATE.astype(np.float16)},
+        None,
+    ),
+    "sparse": lambda _: (
+        {"early": sp.csr_array(EARLY), "late": sp.csr_matrix(LATE)},
+        None,
+    ),
+    "mixed": lambda late: ({"early": sp.csc_array(EARLY), "late": late}, None),
+    "wide": lambda _: (WIDE, LAYERS),
+    "wide CSR": lambda _: (sp.csr_matrix(WIDE), LAYERS),
+    "wide CSC": lambda _: (sp.csc_array(WIDE, dtype=np.float32), LAYERS),
+    "wide DataFrame": lambda _: (pd.DataFrame(WIDE), LAYERS),
+    "not canonical": lambda _: (in_halves(sp.csr_array(WIDE)), LAYERS),
+}
+
+
+@pytest.fixture(params=FORMS.values(), ids=FORMS)
+def form(request, mapped):
+    return request.param(mapped)
+
+
+@pytest.fixture(params=[None, 1, 50], ids="block size {}".format)
+def row_batches(request, monkeypatch):
+    """Rows read all at once, one by one, and a few at a time."""
+    if request.param is not None:
+        monkeypatch.setattr(inspection, "_BLOCK_SIZE", request.param)
+
+
+def buffers(X):
+    """The arrays that hold X."""
+    if isinstance(X, LayerStack):
+        X = dict(zip(X.names, X.layers, strict=True))
+    if isinstance(X, dict):
+        return [array for block in X.values() for array in buffers(block)]
+    return [X.data, X.indices, X.indptr] if sp.issparse(X) else [np.asarray(X)]
+
+
+def expected_top(community, n_features, versus):
+    """Neurons as `top_features` defines them, from the rows themselves."""
+    is_in = np.isin(LABELS, community)
+    inside, outside = WIDE[is_in], WIDE[~is_in]
+    n, m = len(inside), len(outside)
+    baseline = outside if versus == "others" else WIDE
+    if versus == "others":
+        squares = (n - 1) * inside.var(0, ddof=1) + (m - 1) * outside.var(0, ddof=1)
+        deviation = np.sqrt(squares / (n + m - 2))
+    else:
+        deviation = WIDE.std(0, ddof=1)
+    effect = (inside.mean(0) - baseline.mean(0)) / deviation
+    places = [(name, j) for name, width in LAYERS.items() for j in range(width)]
+    return [
+        TopFeature(
+            *places[j],
+            pytest.approx(effect[j]),
+            inside[:, j].mean(),
+            pytest.approx(baseline[:, j].mean()),
+            np.mean(inside[:, j] != 0),
+            pytest.approx(np.mean(baseline[:, j] != 0)),
+        )
+        for j in np.argsort(-effect, kind="stable")[:n_features]
+        if effect[j] > 0
+    ]
+
+
+# --- members --------------------------------------------------------------------------
+
+
+def test_members_are_rows_largest_first():
+    found = members(LABELS)
+    assert list(found) == [2, 0, 3]
+    for community, rows in found.items():
+        assert type(community) is int
+        assert_array_equal(rows, np.flatnonzero(np.isin(LABELS, community)))
+
+
+@pytest.mark.parametrize("ids", [list("abcde"), np.array(list("abcde")), iter("abcde")])
+def test_members_lists_ids(ids):
+    found = members([1, 0, 1, -1, 1], ids, min_size=1)
+    assert {c: rows.tolist() for c, rows in found.items()} == {1: [*"ace"], 0: ["b"]}
+
+
+@pytest.mark.parametrize(
+    "ids", [["q", 1, 2.5], [("q", 1), ("q", 2), ("q", 3)]], ids=["mixed", "tuples"]
+)
+def test_members_keeps_ids_of_any_kind(ids):
+    assert members([0, 0, 0], ids)[0].tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("min_size", "listed"),
+    [(0, [1, 0, 3]), (1, [1, 0, 3]), (2, [1, 0]), (3, [1]), (4, [])],
+)
+def test_members_of_communities_of_min_size(min_size, listed):
+    assert list(members([0, 1, 1, 3, 1, 0, -1], min_size=min_size)) == listed
+
+
+def test_members_of_noise():
+    assert members([-1, -1]) == {}
+
+
+def test_members_errors():
+    with pytest.raises(ValueError, match="one id per label; got 2 ids for 3 labels"):
+        members([0, 0, 1], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([], r"one integer per row, .* got shape \(0,\)"),
+        ([[0, 1]], r"got shape \(1, 2\) and dtype int64"),
+        ([0.0, 1.0], "dtype float64"),
+        ([True, False], "dtype bool"),
+        (["0", "1"], "dtype <U1"),
+        ([0, -2], "at least 0, or -1 for noise; got -2"),
+    ],
+)
+def test_labels_that_are_none(labels, message):
+    n = max(len(labels), 1)
+    for inspect in (
+        members,
+        lambda given: prototypes(WIDE[:n], given),
+        lambda given: top_features(WIDE[:n], given),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inspect(labels)
+
+
+@pytest.mark.parametrize("inspect", [prototypes, top_features])
+class TestInput:
+    """What prototypes and top_features ask of X."""
+
+    def test_lengths_differ(self, inspect):
+        with pytest.raises(ValueError, match="got 29 labels for 30 rows"):
+            inspect(WIDE, LABELS[1:])
+
+    @pytest.mark.parametrize("make", [np.array, sp.csr_array])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
+    def test_values_that_are_not_finite(self, inspect, make, value):
+        X = WIDE.copy()
+        X[3, 2] = value
+        with pytest.raises(ValueError, match="X contains NaN or infinity, or values"):
+            inspect(make(X), LABELS)
+
+    def test_list_of_matrices(self, inspect):
+        with pytest.raises(TypeError, match=r"skleiden\.LayerStack"):
+            inspect([EARLY, LATE], LABELS)
+
+    def test_widths_that_do_not_fit(self, inspect):
+        with pytest.raises(ValueError, match=r"\(sum 8\) for 9 columns"):
+            inspect(WIDE, LABELS, layers=[4, 4])
+
+    def test_is_not_modified(self, inspect, form):
+        X, layers = form
+        before = [array.copy() for array in buffers(X)]
+        labels = LABELS.copy()
+        inspect(X, labels, layers=layers)
+        assert_array_equal(labels, LABELS)
+        for array, old in zip(buffers(X), before, strict=True):
+            assert_array_equal(array, old)
+
+    def test_sparse_layers_are_not_densified(self, inspect):
+        X = sp.random(4000, 10_000, density=1e-4, format="csr", random_state=0)
+        tracemalloc.start()
+        try:
+            inspect(X, np.arange(4000) % 2)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < X.shape[0] * X.shape[1] * 8 / 50
+
+
+# --- prototypes -----------------------------------------------------------------------
+
+
+def test_prototypes_are_means(form, row_batches):
+    X, layers = form
+    found = prototypes(X, LABELS, layers=layers)
+    assert list(found) == ["early", "late"]
+    for name, matrix in zip(found, (EARLY, LATE), strict=True):
+        assert type(found[name]) is np.ndarray
+        assert found[name].dtype == np.float64
+        assert found[name].shape == (4, matrix.shape[1])
+        assert np.isnan(found[name][1]).all()
+        for community in (0, 2, 3):
+            expected = matrix[np.isin(LABELS, community)].mean(axis=0)
+            assert_array_equal(found[name][community], expected)
+
+
+def test_row_batches_of_one_row(monkeypatch):
+    monkeypatch.setattr(inspection, "_BLOCK_SIZE", 1)
+    for matrix in (EARLY, sp.csr_array(EARLY)):
+        batches = list(inspection._row_batches(matrix))
+        assert batches == [slice(i, i + 1) for i in range(30)]
+
+
+def test_prototypes_of_one_matrix_and_one_community():
+    found = prototypes(WIDE, np.zeros(30, dtype=int))
+    assert list(found) == ["layer_0"]
+    assert_allclose(found["layer_0"], WIDE.mean(axis=0, keepdims=True))
+
+
+def test_prototypes_of_noise():
+    assert prototypes(WIDE, np.full(30, -1))["layer_0"].shape == (0, 9)
+
+
+# --- top_features ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("versus", ["others", "global"])
+def test_top_features_equal_plain_numpy(form, row_batches, versus):
+    X, layers = form
+    found = top_features(X, LABELS, n_features=3, versus=versus, layers=layers)
+    assert found == {c: expected_top(c, 3, versus) for c in (0, 2, 3)}
+
+
+def test_top_features_are_all_that_exceed_the_baseline():
+    found = top_features(WIDE, LABELS, n_features=100, layers=LAYERS)
+    assert found == {c: expected_top(c, 100, "others") for c in (0, 2, 3)}
+    assert all(0 < len(neurons) < 9 for neurons in found.values())
+
+
+def test_top_features_are_native_numbers():
+    for feature in top_features(WIDE.astype(np.float32), LABELS)[0]:
+        assert [type(value) for value in feature] == [str, int] + [float] * 5
+
+
+def test_noise_is_among_the_others():
+    """Relabelling the noise as one more community changes no other's neurons."""
+    found = top_features(WIDE, LABELS)
+    named = top_features(WIDE, np.where(LABELS < 0, 4, LABELS))
+    assert {c: named[c] for c in found} == found
+    without = top_features(WIDE[LABELS >= 0], LABELS[LABELS >= 0])
+    assert without[0][0].baseline_mean != found[0][0].baseline_mean
+
+
+def test_top_features_of_noise():
+    assert top_features(WIDE, np.full(30, -1)) == {}
+
+
+@pytest.mark.parametrize("versus", ["others", "global"])
+def test_one_community_has_no_top_features(versus):
+    assert top_features(WIDE, np.zeros(30, dtype=int), versus=versus) == {0: []}
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1e30])
+@pytest.mark.parametrize("versus", ["others", "global"])
+def test_constant_neurons_are_not_listed(value, versus):
+    X = np.full((10, 2), value)
+    for size in range(1, 10):
+        labels = (np.arange(10) >= size).astype(int)
+        assert top_features(X, labels, versus=versus) == {0: [], 1: []}
+
+
+def test_neuron_without_spread_on_either_side_comes_first():
+    X = np.hstack([WIDE, (LABELS == 3)[:, None] * 0.1])
+    found = top_features(X, LABELS)
+    assert found[3][0].neuron == 9
+    assert np.isfinite(found[3][0].effect_size)
+    assert (found[3][0].share, found[3][0].baseline_share) == (1.0, 0.0)
+
+
+def test_prevalence_shares():
+    X = np.array([[1.0], [0.0], [3.0], [2.0], [0.0], [0.0], [0.0], [0.5]])
+    labels = [0, 0, 0, 0, 1, 1, 1, -1]
+    (others,) = top_features(X, labels)[0]
+    assert (others.share, others.baseline_share) == (0.75, 0.25)
+    (overall,) = top_features(X, labels, versus="global")[0]
+    assert (overall.share, overall.baseline_share) == (0.75, 0.5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("make", [np.array, sp.csr_array])
+def test_planted_neuron_is_found_at_any_scale_of_its_layer(scale, make):
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    quiet, loud = rng.exponential(size=(2, 300, 50))
+    quiet[labels == 1, 17] += 4
+    loud[labels == 2, 40] += 4
+    found = top_features({"a": make(quiet * scale), "b": make(loud)}, labels)
+    assert found[1][0][:2] == ("a", 17)
+    assert found[2][0][:2] == ("b", 40)
+    assert found[0][0].effect_size < 1 < found[1][0].effect_size
+
+
+def test_ties_stay_in_column_order():
+    X = np.repeat([[0.0], [1.0], [2.0], [4.0]], 4, axis=1)
+    found = top_features(X, [0, 0, 1, 1], layers={"b": 2, "a": 2}, n_features=3)
+    assert [feature[:2] for feature in found[1]] == [("b", 0), ("b", 1), ("a", 0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_features": 0}, "n_features must be an integer of at least 1; got 0"),
+        ({"versus": "all"}, "versus must be 'others' or 'global'; got 'all'"),
+    ],
+)
+def test_top_features_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        top_features(WIDE, LABELS, **options)

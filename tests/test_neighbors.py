@@ -1,0 +1,248 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.neighbors import KNeighborsTransformer
+
+import skleiden.neighbors
+from skleiden import FaissKNeighborsTransformer, LayerStack
+
+from .checks import brute_neighbors
+
+
+def lists(graph):
+    """Ids and distances of each row of a graph, without the row itself."""
+    rows = []
+    for i in range(graph.shape[0]):
+        row = slice(graph.indptr[i], graph.indptr[i + 1])
+        ids, distances = graph.indices[row], graph.data[row]
+        assert ids[0] == i
+        assert distances[0] == 0
+        rows.append((ids[1:], distances[1:]))
+    return rows
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("n_neighbors", [1, 10, 399])
+def test_equals_brute_force(embedding, algorithm, n_neighbors):
+    transformer = FaissKNeighborsTransformer(
+        n_neighbors, algorithm=algorithm, target_recall=1.0, random_state=0
+    )
+    graph = transformer.fit_transform(embedding)
+    ids, similarities = brute_neighbors(embedding, n_neighbors)
+    for i, (found, distances) in enumerate(lists(graph)):
+        assert found.size == n_neighbors
+        assert i not in found
+        # By similarity: float32 may round a tie to the other side.
+        np.testing.assert_allclose(1 - distances, similarities[i], atol=2e-6)
+        assert np.intersect1d(found, ids[i]).size >= n_neighbors - 1
+    assert transformer.knn_recall_ == 1.0
+    assert transformer.algorithm_ == algorithm
+
+
+def test_equals_scikit_learns_transformer(embedding):
+    ours = FaissKNeighborsTransformer(7)
+    theirs = KNeighborsTransformer(n_neighbors=7, metric="cosine")
+    graph, expected = ours.fit_transform(embedding), theirs.fit_transform(embedding)
+    assert graph.format == expected.format == "csr"
+    assert graph.shape == expected.shape
+    assert graph.nnz == expected.nnz
+    np.testing.assert_allclose(graph.toarray(), expected.toarray(), atol=2e-6)
+    new = embedding[:5] + 0.1 * embedding[5:10]
+    np.testing.assert_allclose(
+        ours.transform(new).toarray(), theirs.transform(new).toarray(), atol=2e-6
+    )
+    for transformer in (ours, theirs):
+        transformer.set_params(mode="connectivity")
+    graph, expected = ours.fit_transform(embedding), theirs.fit_transform(embedding)
+    np.testing.assert_array_equal(graph.toarray(), expected.toarray())
+
+
+def test_scale_of_rows_does_not_matter(embedding):
+    expected = FaissKNeighborsTransformer(5).fit_transform(embedding)
+    factors = np.geomspace(1e-150, 1e150, 400)[:, None]
+    scaled = FaissKNeighborsTransformer(5).fit_transform(
+        embedding.astype(np.float64) * factors
+    )
+    np.testing.assert_allclose(scaled.toarray(), expected.toarray(), atol=2e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+def test_equal_rows_are_searched_once_and_listed_by_the_first(embedding, algorithm):
+    copies = np.concatenate([embedding[:100], np.repeat(embedding[:1], 60, axis=0)])
+    transformer = FaissKNeighborsTransformer(10, algorithm=algorithm, random_state=0)
+    found = lists(transformer.fit_transform(copies))
+    alone = lists(transformer.fit_transform(embedding[:100]))
+    for (ids, distances), (expected, exact) in zip(found, alone, strict=False):
+        np.testing.assert_array_equal(ids, expected)
+        np.testing.assert_array_equal(distances, exact)
+    for ids, distances in found[100:]:
+        np.testing.assert_array_equal(ids, [0, *alone[0][0][:9]])
+        assert distances[0] == 0
+        assert (distances[1:] > 0).all()
+
+
+def test_nearly_equal_rows_are_told_apart():
+    X = np.eye(3)[[0, 0, 1, 2]] + 1e-4 * np.eye(4)[:, [1, 2, 0]]
+    graph = FaissKNeighborsTransformer(2).fit_transform(X)
+    assert graph[0, 1] > 0
+    assert graph[0, 1] < 1e-6
+
+
+def test_zero_rows_list_themselves_only(embedding):
+    X = embedding[:50].copy()
+    X[[3, 20]] = 0
+    graph = FaissKNeighborsTransformer(5).fit_transform(X)
+    counts = np.diff(graph.indptr)
+    np.testing.assert_array_equal(np.flatnonzero(counts == 1), [3, 20])
+    assert np.delete(counts, [3, 20]).tolist() == [6] * 48
+    assert not np.isin(graph.indices, [3, 20])[np.repeat(counts, counts) > 1].any()
+    # A zero query has no neighbours at all.
+    fitted = FaissKNeighborsTransformer(5).fit(embedding)
+    assert np.diff(fitted.transform(X[:5]).indptr).tolist() == [6, 6, 6, 0, 6]
+
+
+@pytest.mark.parametrize("X", [np.zeros((6, 3)), np.ones((6, 3)), np.eye(6)[:2]])
+def test_nothing_to_tell_apart(X):
+    transformer = FaissKNeighborsTransformer(4)
+    graph = transformer.fit_transform(X)
+    assert graph.shape == (len(X), len(X))
+    assert transformer.n_neighbors_ == min(4, len(X) - 1)
+    assert transformer.transform(X).shape == graph.shape
+
+
+def test_n_neighbors_is_clipped(embedding):
+    transformer = FaissKNeighborsTransformer(1000).fit(embedding)
+    assert transformer.n_neighbors_ == 399
+    assert transformer.n_neighbors == 1000
+
+
+def test_a_row_alone_and_in_a_batch(embedding):
+    transformer = FaissKNeighborsTransformer(10).fit(embedding[:300])
+    batch = transformer.transform(embedding[300:])
+    alone = sp.vstack([transformer.transform(row[None]) for row in embedding[300:]])
+    assert (batch != alone).nnz == 0
+    whole = transformer.transform(embedding[:300])
+    assert (whole != transformer.fit_transform(embedding[:300])).nnz == 0
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+def test_threads_and_repetition_change_nothing(embedding, algorithm, monkeypatch):
+    monkeypatch.setattr(skleiden.neighbors.knn, "_ROWS_AT_ONCE", 70)
+    make = FaissKNeighborsTransformer(20, algorithm=algorithm, random_state=0)
+    expected = make.fit_transform(embedding)
+    for n_jobs in (1, 2, 4, -1):
+        again = clone(make).set_params(n_jobs=n_jobs).fit_transform(embedding)
+        assert (again != expected).nnz == 0
+
+
+def test_thread_count_is_restored_even_after_an_error(embedding):
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    with skleiden.neighbors.knn.limit_threads(before + 3):
+        assert faiss.omp_get_max_threads() == before + 3
+    assert faiss.omp_get_max_threads() == before
+    with pytest.raises(KeyboardInterrupt), skleiden.neighbors.knn.limit_threads(1):
+        raise KeyboardInterrupt
+    assert faiss.omp_get_max_threads() == before
+
+
+def hard_vectors():
+    """Vectors without structure, which an approximate search finds hard."""
+    X = np.random.RandomState(0).standard_normal((3000, 64)).astype(np.float32)
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def test_recall_is_measured_and_raised_to_the_target():
+    X = hard_vectors()
+    weak = {"hnsw_m": 8, "ef_construction": 16, "ef_search": 1, "algorithm": "hnsw"}
+    transformer = FaissKNeighborsTransformer(
+        10, target_recall=0.9, random_state=0, **weak
+    ).fit(X)
+    assert transformer.knn_recall_ >= 0.9
+    graph = transformer.fit_transform(X)
+    _, similarities = brute_neighbors(X, 10)
+    hits = [
+        np.mean(1 - distances >= similarities[i, -1] - 2e-6)
+        for i, (_, distances) in enumerate(lists(graph))
+    ]
+    assert np.mean(hits) >= 0.9
+    assert abs(np.mean(hits) - transformer.knn_recall_) < 0.03
+
+
+def test_warns_where_the_recall_cannot_be_reached():
+    X = hard_vectors()
+    transformer = FaissKNeighborsTransformer(
+        10,
+        algorithm="hnsw",
+        target_recall=1.0,
+        hnsw_m=2,
+        ef_construction=1,
+        random_state=0,
+    )
+    with pytest.warns(UserWarning, match=r"reached a recall of 0\.\d+ .*Raise hnsw_m"):
+        transformer.fit(X)
+    assert transformer.knn_recall_ < 1.0
+
+
+def test_auto_is_exact_up_to_a_size(embedding, monkeypatch):
+    assert FaissKNeighborsTransformer().fit(embedding).algorithm_ == "exact"
+    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 399)
+    transformer = FaissKNeighborsTransformer(random_state=0).fit(embedding)
+    assert transformer.algorithm_ == "hnsw"
+    # Equal rows do not count: they are searched once.
+    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 400)
+    X = np.concatenate([embedding, embedding[:50]])
+    assert FaissKNeighborsTransformer().fit(X).algorithm_ == "exact"
+
+
+def test_feature_names(embedding):
+    names = FaissKNeighborsTransformer(3).fit(embedding[:4]).get_feature_names_out()
+    assert names.tolist() == [f"faisskneighborstransformer{i}" for i in range(4)]
+
+
+def test_unit_rows_are_not_copied(embedding):
+    transformer = FaissKNeighborsTransformer(5).fit(embedding)
+    assert np.shares_memory(transformer._distinct.vectors, embedding)
+    scaled = 2 * embedding
+    before = scaled.copy()
+    FaissKNeighborsTransformer(5).fit(scaled)
+    np.testing.assert_array_equal(scaled, before)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
+    for algorithm in ("exact", "hnsw"):
+        FaissKNeighborsTransformer(
+            5, algorithm=algorithm, verbose=verbose, random_state=0
+        ).fit(embedding)
+        assert (f"Neighbors ({algorithm}" in capfd.readouterr().err) == bool(verbose)
+
+
+@pytest.mark.parametrize(
+    ("X", "parameters", "error", "message"),
+    [
+        (np.eye(3), {"n_neighbors": 0}, ValueError, "'n_neighbors' parameter"),
+        (np.eye(3), {"mode": "graph"}, ValueError, "'mode' parameter"),
+        (np.eye(3), {"metric": "euclidean"}, ValueError, "'metric' parameter"),
+        (np.eye(3), {"algorithm": "kd_tree"}, ValueError, "'algorithm' parameter"),
+        (np.eye(3), {"algorithm": "ivf"}, ValueError, "'ivf' is not available in this"),
+        (np.eye(3), {"target_recall": 0.0}, ValueError, "'target_recall' parameter"),
+        (np.eye(3), {"hnsw_m": 1}, ValueError, "'hnsw_m' parameter"),
+        (np.eye(3), {"ef_search": 0}, ValueError, "'ef_search' parameter"),
+        (np.eye(3), {"ef_construction": 0}, ValueError, "'ef_construction' parameter"),
+        (np.ones((1, 3)), {}, ValueError, "minimum of 2 is required"),
+        (np.ones((0, 3)), {}, ValueError, "0 sample"),
+        (np.array([[1.0, np.nan], [1, 1]]), {}, ValueError, "contains NaN"),
+        (np.array([[1.0, np.inf], [1, 1]]), {}, ValueError, "contains infinity"),
+        (sp.eye_array(3).tocsr(), {}, TypeError, "[Ss]parse data was passed"),
+        (np.array([["a", "b"], ["c", "d"]]), {}, ValueError, "could not convert"),
+        (np.ones((2, 3, 4)), {}, TypeError, "LayerStack"),
+        ([np.eye(2), np.eye(2)], {}, TypeError, "LayerStack"),
+        (LayerStack([np.eye(3)]), {}, TypeError, "got a LayerStack. Embed it first"),
+    ],
+)
+def test_bad_input(X, parameters, error, message):
+    with pytest.raises(error, match=message):
+        FaissKNeighborsTransformer(**parameters).fit(X)

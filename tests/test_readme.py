@@ -1,0 +1,65 @@
+"""Every Python block of the README runs and prints what the README says."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks():
+    """The Python blocks, each with the text block that follows it at once, or None."""
+    text = README.read_text(encoding="utf-8")
+    found = list(BLOCK.finditer(text))
+    pairs = []
+    for i, block in enumerate(found):
+        if block[1] != "python":
+            continue
+        after = found[i + 1] if i + 1 < len(found) else None
+        printed = (
+            after is not None
+            and after[1] == "text"
+            and not text[block.end() : after.start()].strip()
+        )
+        pairs.append((block[2], after[2] if printed else None))
+    return pairs
+
+
+def test_every_block_has_a_known_language():
+    languages = {block[1] for block in BLOCK.finditer(README.read_text("utf-8"))}
+    assert languages <= {"python", "text", "bash"}
+    assert len(blocks()) >= 5
+
+
+def test_python_blocks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for number, (code, expected) in enumerate(blocks()):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, f"README.md, block {number}", "exec"), namespace)
+        if expected is not None:
+            assert output.getvalue() == expected, f"block {number}"
+
+
+def test_there_are_two_commands():
+    commands = [
+        line
+        for block in BLOCK.finditer(README.read_text("utf-8"))
+        if block[1] == "bash"
+        for line in block[2].splitlines()
+    ]
+    assert len(commands) == 2
+    for command, end in zip(commands, ("skleiden demo", "-m tests"), strict=True):
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+        assert command.endswith(end)
+
+
+@pytest.mark.parametrize("path", ["benchmarks/README.md", "CONTRIBUTING.md", "LICENSE"])
+def test_linked_files_exist(path):
+    assert f"]({path})" in README.read_text("utf-8")
+    assert (README.parent / path).is_file()

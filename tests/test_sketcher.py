@@ -1,0 +1,561 @@
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.kernel_approximation import PolynomialCountSketch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+
+import skleiden.sketcher
+from skleiden import LayerStack, MultiLayerTfidfSketcher
+
+WEIGHTINGS = ("idf", "zscore", "none")
+
+
+def sketcher(**parameters):
+    return MultiLayerTfidfSketcher(
+        **{"n_components": 16, "random_state": 0} | parameters
+    )
+
+
+def as_dense(stack, dtype=np.float32):
+    return LayerStack([layer.toarray().astype(dtype) for layer in stack.layers])
+
+
+def as_wide(stack):
+    return sp.hstack(stack.layers).tocsr()
+
+
+def oracle(fitted, stack, *, smooth_idf=True):
+    """The same embedding from scikit-learn's own parts, with the hashes copied in."""
+    starts = np.cumsum([0, *fitted.layer_widths_])
+    weigh = {
+        "idf": TfidfTransformer(norm="l2", smooth_idf=smooth_idf),
+        "zscore": StandardScaler(),
+        "none": Normalizer(),
+    }[fitted.weighting]
+    outputs = np.cumsum([0, *fitted.n_components_])
+
+    def sketch(layer):
+        counts = PolynomialCountSketch(
+            degree=1, gamma=1, coef0=0, n_components=fitted.n_components_[layer]
+        ).fit(np.zeros((1, fitted.layer_widths_[layer])))
+        columns = slice(starts[layer], starts[layer + 1])
+        counts.indexHash_ = fitted.buckets_[None, columns] - outputs[layer]
+        counts.bitHash_ = fitted.signs_[None, columns].astype(np.float64)
+        return FunctionTransformer(counts.transform)
+
+    layers = [
+        (str(layer), make_pipeline(weigh, sketch(layer), Normalizer()), columns)
+        for layer, columns in enumerate(map(slice, starts, starts[1:]))
+    ]
+    weights = {
+        str(layer): np.sqrt(weight)
+        for layer, weight in enumerate(fitted.layer_weights_)
+    }
+    X = as_wide(stack).astype(np.float64)
+    if fitted.weighting == "zscore":
+        X = X.toarray()
+    joined = ColumnTransformer(layers, transformer_weights=weights, sparse_threshold=0)
+    return Normalizer().fit_transform(joined.fit_transform(X))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("layer_weights", [None, [1.0, 4.0, 0.25]])
+def test_equals_scikit_learns_parts(stack, weighting, layer_weights):
+    fitted = sketcher(weighting=weighting, layer_weights=layer_weights)
+    embedding = fitted.fit_transform(stack)
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(embedding, oracle(fitted, stack), rtol=0, atol=1e-6)
+
+
+def test_idf_without_smoothing_equals_scikit_learns(stack):
+    # Without it scikit-learn divides by zero for a column that is never active.
+    stack = LayerStack([x[:, x.astype(bool).sum(axis=0) > 0] for x in stack.layers])
+    fitted = sketcher(smooth_idf=False)
+    np.testing.assert_allclose(
+        fitted.fit_transform(stack), oracle(fitted, stack, smooth_idf=False), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("n_components", [16, [8, 16, 24]])
+def test_every_storage_gives_the_same(stack, weighting, n_components, tmp_path):
+    make = sketcher(weighting=weighting, n_components=n_components)
+    expected = make.fit_transform(stack)
+    dense = as_dense(stack)
+    path = tmp_path / "wide.npy"
+    np.save(path, np.hstack(dense.layers))
+    mapped = np.load(path, mmap_mode="r")
+    widths = list(stack.widths)
+    same = {
+        "dense": dense,
+        "Fortran order": LayerStack([np.asfortranarray(x) for x in dense.layers]),
+        "mapping": dict(zip(stack.names, stack.layers, strict=True)),
+        "CSR matrix": LayerStack([sp.csr_matrix(x) for x in stack.layers]),
+        "COO": LayerStack([x.tocoo() for x in stack.layers]),
+        "int64 indices": LayerStack([with_int64_indices(x) for x in stack.layers]),
+    }
+    for what, X in same.items():
+        np.testing.assert_array_equal(make.fit_transform(X), expected, err_msg=what)
+    wide = sketcher(weighting=weighting, n_components=n_components, layers=widths)
+    for what, X in {
+        "wide CSR": as_wide(stack),
+        "wide CSC": as_wide(stack).tocsc(),
+        "wide dense": np.hstack(dense.layers),
+        "read-only memmap": mapped,
+        "DataFrame": pd.DataFrame(np.hstack(dense.layers)),
+    }.items():
+        np.testing.assert_array_equal(wide.fit_transform(X), expected, err_msg=what)
+
+
+def with_int64_indices(matrix):
+    matrix = matrix.copy()
+    matrix.indices = matrix.indices.astype(np.int64)
+    matrix.indptr = matrix.indptr.astype(np.int64)
+    return matrix
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize(
+    ("dtype", "out"),
+    [
+        (np.float16, np.float32),
+        (np.uint8, np.float32),
+        (bool, np.float32),
+        (np.float64, np.float32),
+        (np.int64, np.float32),
+    ],
+)
+def test_dtypes(stack, weighting, dtype, out):
+    X = as_dense(stack, dtype)
+    embedding = sketcher(weighting=weighting).fit_transform(X)
+    exact = sketcher(weighting=weighting, dtype=np.float64).fit_transform(
+        as_dense(X_float64(X), np.float64)
+    )
+    assert embedding.dtype == out
+    assert exact.dtype == np.float64
+    np.testing.assert_allclose(embedding, exact, rtol=0, atol=1e-6)
+
+
+def X_float64(stack):
+    return LayerStack(
+        [sp.csr_array(layer.astype(np.float64)) for layer in stack.layers]
+    )
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("sizes", [[400], [1, 399], [150, 200, 50]])
+def test_partial_fit_equals_fit(stack, weighting, sizes):
+    whole, parts = sketcher(weighting=weighting), sketcher(weighting=weighting)
+    whole.fit(stack)
+    for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        parts.partial_fit(stack[start : start + size])
+    assert parts.n_samples_seen_ == whole.n_samples_seen_ == 400
+    np.testing.assert_array_equal(parts.df_, whole.df_)
+    np.testing.assert_array_equal(parts.buckets_, whole.buckets_)
+    if weighting == "idf":
+        np.testing.assert_array_equal(parts.idf_, whole.idf_)
+    if weighting == "zscore":
+        np.testing.assert_allclose(parts.mean_, whole.mean_, rtol=1e-12)
+        np.testing.assert_allclose(parts.scale_, whole.scale_, rtol=1e-12)
+    np.testing.assert_allclose(
+        parts.transform(stack), whole.transform(stack), atol=1e-6
+    )
+
+
+def test_fit_starts_again_and_partial_fit_does_not(stack):
+    fitted = sketcher().fit(stack).fit(stack[:100])
+    assert fitted.n_samples_seen_ == 100
+    assert fitted.partial_fit(stack[100:]).n_samples_seen_ == 400
+    fitted.set_params(weighting="zscore")
+    with pytest.raises(ValueError, match=r"weighting was changed to 'zscore' between"):
+        fitted.partial_fit(stack)
+
+
+def test_statistics_equal_numpys(stack):
+    X = np.hstack(as_dense(stack, np.float64).layers)
+    fitted = sketcher(weighting="zscore").fit(stack)
+    np.testing.assert_array_equal(fitted.df_, (X != 0).sum(axis=0))
+    np.testing.assert_allclose(fitted.mean_, X.mean(axis=0), rtol=1e-12)
+    scale = X.std(axis=0)
+    np.testing.assert_allclose(fitted.scale_, np.where(scale == 0, 1, scale), rtol=1e-9)
+    idf = sketcher().fit(stack)
+    np.testing.assert_allclose(
+        idf.idf_, np.log(401 / ((X != 0).sum(axis=0) + 1)) + 1, rtol=1e-12
+    )
+
+
+def test_large_means_do_not_cancel():
+    X = 1e6 + np.random.RandomState(0).standard_normal((500, 3))
+    for storage in (X, sp.csr_array(X)):
+        fitted = sketcher(weighting="zscore", batch_size=7).fit(storage)
+        np.testing.assert_allclose(fitted.scale_, X.std(axis=0), rtol=1e-9)
+
+
+def test_constant_columns_have_scale_one():
+    X = np.array([[0.1, 1.0], [0.1, 2.0], [0.1, 4.0]])
+    fitted = sketcher(weighting="zscore").fit(X)
+    assert fitted.scale_[0] == 1
+    assert np.isfinite(fitted.transform(X)).all()
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("sparse", [True, False])
+def test_rows_without_activity_stay_zero_and_are_counted(stack, weighting, sparse):
+    X = as_dense(stack)
+    X.layers[0][:10] = 0
+    for layer in X.layers:
+        layer[[3, 77]] = 0
+    if sparse:
+        X = LayerStack([sp.csr_array(layer) for layer in X.layers])
+    fitted = sketcher(weighting=weighting)
+    embedding = fitted.fit_transform(X)
+    assert fitted.n_zero_rows_ == 2
+    assert not embedding[[3, 77]].any()
+    assert not embedding[:10, :16].any()
+    lengths = np.linalg.norm(np.delete(embedding, [3, 77], axis=0), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+    wide = sketcher(weighting=weighting, layers=list(stack.widths))
+    matrix = np.hstack([x.toarray() if sparse else x for x in X.layers])
+    matrix = sp.csr_array(matrix) if sparse else matrix
+    np.testing.assert_array_equal(wide.fit_transform(matrix), embedding)
+
+
+def test_explicit_zeros_and_unsummed_entries_count_as_their_sum(stack):
+    expected = sketcher().fit(stack)
+    layers = []
+    for layer in stack.layers:
+        coo = layer.tocoo()
+        # Each entry in two halves, unsorted, and a stored zero in every row.
+        rows = np.concatenate([coo.row, np.arange(400), coo.row])[::-1]
+        columns = np.concatenate([coo.col, np.zeros(400, int), coo.col])[::-1]
+        data = np.concatenate([coo.data / 2, np.zeros(400), coo.data / 2])[::-1]
+        order = np.argsort(rows, kind="stable")
+        indptr = np.append(0, np.cumsum(np.bincount(rows)))
+        layers.append(
+            sp.csr_matrix(
+                (data[order].astype(np.float32), columns[order], indptr), layer.shape
+            )
+        )
+    split = LayerStack(layers)
+    before = [layer.data.copy() for layer in layers]
+    fitted = sketcher()
+    embedding = fitted.fit_transform(split)
+    np.testing.assert_array_equal(fitted.df_, expected.df_)
+    np.testing.assert_allclose(embedding, expected.transform(stack), atol=1e-6)
+    for layer, data in zip(layers, before, strict=True):
+        np.testing.assert_array_equal(layer.data, data)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_input_is_never_modified(stack, weighting):
+    dense = as_dense(stack)
+    wide = as_wide(stack)
+    copies = [x.copy() for x in dense.layers], wide.copy()
+    sketcher(weighting=weighting, sublinear_tf=True, zero_tol=0.5).fit_transform(dense)
+    sketcher(
+        weighting=weighting, sublinear_tf=True, zero_tol=0.5, layers=list(stack.widths)
+    ).fit_transform(wide)
+    for layer, copy in zip(dense.layers, copies[0], strict=True):
+        np.testing.assert_array_equal(layer, copy)
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(wide, part), getattr(copies[1], part))
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_zero_tol_and_sublinear_tf(stack, sparse):
+    X = as_dense(stack, np.float64)
+    X.layers[0][:] *= -1  # signs must survive
+    prepared = LayerStack(
+        [
+            np.sign(x) * np.log1p(np.abs(np.where(np.abs(x) > 0.3, x, 0)))
+            for x in X.layers
+        ]
+    )
+    if sparse:
+        X = LayerStack([sp.csr_array(x) for x in X.layers])
+    fitted = sketcher(zero_tol=0.3, sublinear_tf=True)
+    expected = sketcher()
+    np.testing.assert_allclose(
+        fitted.fit_transform(X), expected.fit_transform(prepared), atol=1e-6
+    )
+    np.testing.assert_array_equal(fitted.df_, expected.df_)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_results_do_not_depend_on_threads_blocks_or_company(
+    stack, weighting, monkeypatch
+):
+    expected = sketcher(weighting=weighting).fit_transform(stack)
+    with monkeypatch.context() as context:
+        context.setattr(skleiden.sketcher, "_BLOCK_SIZE", 500)
+        for n_jobs in (1, 2, 4):
+            again = sketcher(weighting=weighting, n_jobs=n_jobs).fit_transform(stack)
+            np.testing.assert_allclose(again, expected, rtol=0, atol=1e-6)
+    blocks = sketcher(weighting=weighting, batch_size=7)
+    np.testing.assert_allclose(blocks.fit_transform(stack), expected, atol=1e-6)
+    for X in (stack, as_dense(stack)):
+        one_by_one = [blocks.transform(X[i : i + 1])[0] for i in range(20)]
+        np.testing.assert_array_equal(one_by_one, blocks.transform(X)[:20])
+
+
+def test_threads_give_bitwise_the_same(stack):
+    results = [
+        sketcher(weighting="zscore", batch_size=50, n_jobs=n_jobs).fit_transform(stack)
+        for n_jobs in (1, 2, 4)
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_layer_weights_are_the_layers_shares_of_similarity(stack):
+    weights = {"layer_0": 3.0, "layer_1": 0.0, "layer_2": 1.0}
+    fitted = sketcher(layer_weights=weights)
+    embedding = fitted.fit_transform(stack)
+    blocks = np.split(embedding, 3, axis=1)
+    shares = [np.linalg.norm(block, axis=1) ** 2 for block in blocks]
+    np.testing.assert_allclose(shares[0], 0.75, atol=1e-6)
+    np.testing.assert_allclose(shares[1], 0.0, atol=1e-6)
+    np.testing.assert_allclose(shares[2], 0.25, atol=1e-6)
+    np.testing.assert_array_equal(fitted.layer_weights_, [3, 0, 1])
+    by_number = sketcher(layer_weights=[3, 0, 1]).fit_transform(stack)
+    np.testing.assert_array_equal(by_number, embedding)
+
+
+def test_sketch_is_unbiased():
+    """Mean and variance of inner products over seeds, as the theory has them."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((2, 50))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    d, n_seeds = 32, 2000
+    dots = np.empty(n_seeds)
+    for seed in range(n_seeds):
+        fitted = sketcher(n_components=d, weighting="none", random_state=seed)
+        weights = fitted.fit(X).signs_.astype(float)
+        sketched = np.zeros((2, d))
+        for j in range(50):
+            sketched[:, fitted.buckets_[j]] += weights[j] * X[:, j]
+        dots[seed] = sketched[0] @ sketched[1]
+    exact = X[0] @ X[1]
+    squares = X[0] ** 2 @ X[1] ** 2
+    # Weinberger et al., 2009, for unit vectors.
+    variance = (1 + exact**2 - 2 * squares) / d
+    assert abs(dots.mean() - exact) < 4 * np.sqrt(variance / n_seeds)
+    assert 0.85 < dots.var() / variance < 1.15
+
+
+def test_hashes_are_uniform():
+    fitted = sketcher(n_components=8).fit(np.ones((2, 80_000)))
+    counts = np.bincount(fitted.buckets_, minlength=8)
+    assert counts.size == 8
+    assert np.abs(counts - 10_000).max() < 500
+    assert set(np.unique(fitted.signs_)) == {-1, 1}
+    assert abs(fitted.signs_.mean()) < 0.02
+
+
+def test_feature_names_and_set_output(stack):
+    fitted = sketcher(n_components=[2, 1, 1]).fit(stack)
+    names = ["layer_0_0", "layer_0_1", "layer_1_0", "layer_2_0"]
+    assert fitted.get_feature_names_out().tolist() == names
+    frame = fitted.set_output(transform="pandas").transform(stack)
+    assert frame.columns.tolist() == names
+    wide = pd.DataFrame(
+        np.eye(4), index=list("abcd"), columns=["a_0", "a_1", "b_0", "b_1"]
+    )
+    made = sketcher(n_components=1, layers={"a": 2, "b": 2}).set_output(
+        transform="pandas"
+    )
+    frame = made.fit_transform(wide)
+    assert frame.index.tolist() == ["a", "b", "c", "d"]
+    assert frame.columns.tolist() == ["a_0", "b_0"]
+    assert made.feature_names_in_.tolist() == wide.columns.tolist()
+    with pytest.raises(ValueError, match="feature names should match"):
+        made.transform(wide.rename(columns={"a_0": "z"}))
+
+
+def test_working_memory_is_bounded_by_batch_size(tmp_path):
+    path = tmp_path / "layer.npy"
+    np.save(path, np.ones((20_000, 500), dtype=np.float16))
+    X = np.load(path, mmap_mode="r")
+    make = sketcher(n_components=4, batch_size=100, weighting="zscore")
+    make.fit(X[:200])  # imports and caches are not the point
+    tracemalloc.start()
+    try:
+        make.fit_transform(X)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The input would take 20 MB in float16; its embedding takes 0.3 MB.
+    assert peak < 4e6
+
+
+def test_progress_is_shown_only_if_asked(stack, capfd):
+    sketcher().fit_transform(stack)
+    assert capfd.readouterr().err == ""
+    sketcher(verbose=1).fit_transform(stack)
+    assert "Sketch" in capfd.readouterr().err
+
+
+def bad(stack):
+    nan, inf = as_dense(stack), as_dense(stack)
+    nan.layers[1][7, 3] = np.nan
+    inf.layers[2][:] = np.inf
+    wide = as_wide(stack)
+    return {
+        "no rows": (stack[:0], {}, ValueError, r"LayerStack with shape \(0, 900\)"),
+        "no rows dense": (np.ones((0, 3)), {}, ValueError, "0 sample"),
+        "NaN": (
+            nan,
+            {},
+            ValueError,
+            r"contains NaN in layer 'layer_1', between rows 0",
+        ),
+        "infinity": (inf, {}, ValueError, "contains infinity in layer 'layer_2'"),
+        "sparse NaN": (
+            sp.csr_array([[np.nan, 1]]),
+            {},
+            ValueError,
+            "contains NaN in layer 'layer_0'",
+        ),
+        "wide NaN": (
+            sp.csr_array([[np.nan, 1]]),
+            {"layers": [1, 1]},
+            ValueError,
+            "contains NaN in layers 'layer_0', 'layer_1'",
+        ),
+        "list of matrices": (
+            list(stack.layers),
+            {},
+            TypeError,
+            r"a list of 3 matrices.*skleiden.LayerStack\(layers\)",
+        ),
+        "list of arrays": (
+            [np.ones((2, 2)), np.ones((2, 2))],
+            {},
+            TypeError,
+            "LayerStack",
+        ),
+        "tuple of matrices": (stack.layers, {}, TypeError, "a tuple of 3 matrices"),
+        "3-D": (np.ones((2, 3, 4)), {}, TypeError, "3 dimensions, shape"),
+        "object array of matrices": (
+            object_array(stack.layers),
+            {},
+            TypeError,
+            "LayerStack",
+        ),
+        "strings": (np.array([["a", "b"]]), {}, ValueError, "strings"),
+        "1-D": (np.ones(3), {}, ValueError, "Expected 2D array, got 1D array"),
+        "widths": (wide, {"layers": [300, 300]}, ValueError, r"add up .*\(sum 600\)"),
+        "width of 0": (wide, {"layers": [900, 0]}, ValueError, "at least 1"),
+        "widths of floats": (wide, {"layers": [300.0] * 3}, TypeError, "an integer"),
+        "no widths": (wide, {"layers": []}, ValueError, "add up"),
+        "components": (stack, {"n_components": [4, 4]}, ValueError, "each of the 3"),
+        "components 0": (stack, {"n_components": [4, 0, 4]}, ValueError, "at least 1"),
+        "n_components": (
+            stack,
+            {"n_components": 0},
+            ValueError,
+            "'n_components' param",
+        ),
+        "negative weight": (
+            stack,
+            {"layer_weights": [1, -1, 1]},
+            ValueError,
+            r"at least 0 and not all 0; got \[1.0, -1.0, 1.0\]",
+        ),
+        "zero weights": (stack, {"layer_weights": [0, 0, 0]}, ValueError, "not all 0"),
+        "NaN weight": (stack, {"layer_weights": [1, np.nan, 1]}, ValueError, "finite"),
+        "too few weights": (stack, {"layer_weights": [1, 1]}, ValueError, "3 layers"),
+        "wrong names": (
+            stack,
+            {"layer_weights": {"layer_0": 1, "mlp": 1, "layer_2": 1}},
+            ValueError,
+            r"must name each layer once; got \['layer_0', 'layer_2', 'mlp'\]",
+        ),
+        "weighting": (stack, {"weighting": "tfidf"}, ValueError, "'weighting' param"),
+        "zero_tol": (stack, {"zero_tol": -1.0}, ValueError, "'zero_tol' param"),
+        "batch_size": (stack, {"batch_size": 0}, ValueError, "'batch_size' param"),
+        "dtype": (stack, {"dtype": np.int32}, ValueError, "must be numpy.float32 or"),
+        "overflow": (
+            np.where(np.eye(2, 64), 0, 3e38).astype(np.float32),
+            {"n_components": 1},
+            ValueError,
+            r"up to 3e\+38 overflow float32 in layer 'layer_0'. Scale X down, or",
+        ),
+    }
+
+
+def object_array(items):
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+BAD = [
+    "no rows",
+    "no rows dense",
+    "NaN",
+    "infinity",
+    "sparse NaN",
+    "wide NaN",
+    "list of matrices",
+    "list of arrays",
+    "tuple of matrices",
+    "3-D",
+    "object array of matrices",
+    "strings",
+    "1-D",
+    "widths",
+    "width of 0",
+    "widths of floats",
+    "no widths",
+    "components",
+    "components 0",
+    "n_components",
+    "negative weight",
+    "zero weights",
+    "NaN weight",
+    "too few weights",
+    "wrong names",
+    "weighting",
+    "zero_tol",
+    "batch_size",
+    "dtype",
+    "overflow",
+]
+
+
+def test_all_bad_input_is_tried(stack):
+    assert sorted(bad(stack)) == sorted(BAD)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(stack, case):
+    X, parameters, error, message = bad(stack)[case]
+    with pytest.raises(error, match=message):
+        sketcher(**parameters).fit_transform(X)
+
+
+def test_other_layers_than_fitted(stack):
+    fitted = sketcher().fit(stack)
+    swapped = LayerStack(stack.layers, names=["layer_1", "layer_0", "layer_2"])
+    with pytest.raises(ValueError, match=r"in their order; got \{'layer_1': 300"):
+        fitted.transform(swapped)
+    with pytest.raises(ValueError, match="X has 600 features, but"):
+        fitted.transform(LayerStack(stack.layers[:2]))
+    # One matrix of the same width is split by the fitted layers.
+    np.testing.assert_array_equal(
+        fitted.transform(as_wide(stack)), fitted.transform(stack)
+    )
+
+
+def test_extreme_values_keep_their_direction():
+    X = np.array([[3.0, 4.0], [3e-300, 4e-300], [3e200, 4e200]])
+    embedding = sketcher(weighting="none", dtype=np.float64).fit_transform(X)
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1)
+    np.testing.assert_allclose(embedding[1:], embedding[[0, 0]])
