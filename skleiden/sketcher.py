@@ -258,7 +258,27 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self : object
             Fitted sketcher.
         """
-        return self._learn(X, first=True)
+        self._learn(X, first=True)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Learn column weights, draw the hashes and embed the same rows.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            Layered data.
+
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, sum(n_components_))
+            The embedding; rows have unit length or are zero.
+        """
+        return self._embed(self._learn(X, first=True))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -280,7 +300,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self : object
             Fitted sketcher.
         """
-        return self._learn(X, first=not hasattr(self, "n_samples_seen_"))
+        self._learn(X, first=not hasattr(self, "n_samples_seen_"))
+        return self
 
     def transform(self, X):
         """Embed rows.
@@ -296,44 +317,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             The embedding; rows have unit length or are zero.
         """
         check_is_fitted(self)
-        parts = self._check_parts(X, reset=False)
-        n_samples = parts[0].matrix.shape[0]
-        starts = np.cumsum([0, *self.n_components_])
-        embedding = np.empty((n_samples, starts[-1]), dtype=self.dtype)
-        weights, offset = self._column_weights()
-
-        def embed(part: _Part, rows: slice) -> None:
-            block = self._read(part, rows)
-            first = starts[part.layers.start]
-            with np.errstate(over="ignore"):  # told below, with a remedy
-                sketched = countsketch.sketch(
-                    block,
-                    weights[part.columns],
-                    self.buckets_[part.columns] - first,
-                    starts[part.layers.stop] - first,
-                )
-            if not np.isfinite(sketched).all():
-                raise ValueError(
-                    f"Values of X up to {np.abs(block).max():.3g} overflow "
-                    f"{sketched.dtype} in {self._describe(part)}. Scale X down, or "
-                    "pass it as float64."
-                )
-            for layer in part.layers:
-                columns = slice(starts[layer] - first, starts[layer + 1] - first)
-                layer_rows = sketched[:, columns]
-                if offset is not None:
-                    active = countsketch.active_rows(block, self._within(part, layer))
-                    layer_rows[active] -= offset[starts[layer] : starts[layer + 1]]
-                embedding[rows, starts[layer] : starts[layer + 1]] = (
-                    countsketch.scale_rows(
-                        layer_rows, np.sqrt(self.layer_weights_[layer])
-                    )
-                )
-
-        self._run(embed, parts, "Sketch")
-        for rows in gen_batches(n_samples, max(1, _BLOCK_SIZE // embedding.shape[1])):
-            countsketch.scale_rows(embedding[rows])
-        return embedding
+        return self._embed(self._check_parts(X, reset=False))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the embedding's columns: the layer's name and a number.
@@ -352,7 +336,51 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         names = [f"{name}_{i}" for name, d in layers for i in range(d)]
         return np.asarray(names, dtype=object)
 
-    def _learn(self, X: Any, *, first: bool) -> MultiLayerTfidfSketcher:
+    def _embed(self, parts: list[_Part]) -> np.ndarray:
+        n_samples, n_layers = parts[0].matrix.shape[0], len(self.n_components_)
+        starts = np.cumsum([0, *self.n_components_])
+        embedding = np.empty((n_samples, starts[-1]), dtype=self.dtype)
+        present = np.empty((n_layers, n_samples), dtype=bool)
+        weights, offset = self._column_weights()
+        shares = self.layer_weights_ / self.layer_weights_.sum()
+
+        def embed(part: _Part, rows: slice) -> None:
+            block = self._read(part, rows)
+            first = starts[part.layers.start]
+            with np.errstate(over="ignore"):  # told below, with a remedy
+                sketched = countsketch.sketch(
+                    block,
+                    weights[part.columns],
+                    self.buckets_[part.columns] - first,
+                    starts[part.layers.stop] - first,
+                )
+            for layer in part.layers:
+                columns = slice(starts[layer], starts[layer + 1])
+                of_layer = sketched[:, columns.start - first : columns.stop - first]
+                if offset is not None:
+                    active = countsketch.active_rows(block, self._within(part, layer))
+                    of_layer[active] -= offset[columns]
+                try:
+                    present[layer, rows] = countsketch.scale_rows(
+                        of_layer, np.sqrt(shares[layer])
+                    )
+                except OverflowError:
+                    raise ValueError(
+                        f"Values of X up to {np.abs(block).max():.3g} overflow "
+                        f"{block.dtype} in layer {self.layer_names_[layer]!r}. Scale X "
+                        "down, or pass it as float64."
+                    ) from None
+                embedding[rows, columns] = of_layer
+
+        self._run(embed, parts, "Sketch")
+        # Rows have unit length by now, but for those without activity in some layer.
+        partial = np.flatnonzero(~present[shares > 0].all(axis=0))
+        filled = shares @ present[:, partial]
+        embedding[partial] /= np.sqrt(np.where(filled > 0, filled, 1))[:, None]
+        return embedding
+
+    def _learn(self, X: Any, *, first: bool) -> list[_Part]:
+        """Validate X and learn from it; returns its parts."""
         moments = self.weighting == "zscore"
         if not first and moments != (self._statistics.mean.size > 0):
             raise ValueError(
@@ -377,6 +405,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         n_zero_rows = int(np.count_nonzero(~active.any(axis=0)))
         if first:
             self._draw_hashes()
+            for name in ("idf_", "mean_", "scale_"):  # of a fit with other weighting
+                self.__dict__.pop(name, None)
         else:
             new = countsketch.merge(self._statistics, new)
             n_zero_rows += self.n_zero_rows_
@@ -389,7 +419,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         elif moments:
             self.mean_ = new.mean
             self.scale_ = countsketch.standard_deviation(new)
-        return self
+        return parts
 
     def _check_parts(self, X: Any, *, reset: bool) -> list[_Part]:
         """Validate X and return it as parts, without a copy where X is canonical."""
@@ -525,8 +555,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             values = np.sign(values) * np.log1p(np.abs(values))
         if not sparse:
             return values
+        indices, indptr = matrix.indices[entries], indptr - indptr[0]
+        stored = values != 0
+        if not stored.all():
+            indptr = np.append(0, np.cumsum(stored))[indptr]
+            values, indices = values[stored], indices[stored]
         return sp.csr_array(
-            (values, matrix.indices[entries], indptr - indptr[0]),
+            (values, indices, indptr),
             shape=(rows.stop - rows.start, matrix.shape[1]),
         )
 

@@ -175,6 +175,9 @@ def test_fit_starts_again_and_partial_fit_does_not(stack):
     fitted.set_params(weighting="zscore")
     with pytest.raises(ValueError, match=r"weighting was changed to 'zscore' between"):
         fitted.partial_fit(stack)
+    # Nothing of the former fit is left.
+    assert not hasattr(fitted.fit(stack), "idf_")
+    assert hasattr(fitted, "scale_")
 
 
 def test_statistics_equal_numpys(stack):

@@ -1,8 +1,8 @@
 """Column statistics, column weights and the count sketch of layers.
 
 A *part* of the input is a matrix that holds one or more layers side by side. What
-the functions here take is a block of rows of a part: a C-ordered ndarray, or a CSR
-array without duplicate entries; float32 or float64, finite.
+the functions here take is a block of rows of a part: an ndarray, or a CSR array without
+duplicate entries or stored zeros; float32 or float64, finite.
 """
 
 from __future__ import annotations
@@ -54,16 +54,13 @@ def column_statistics(block: Block, *, moments: bool) -> ColumnStatistics:
     """
     n, width = block.shape
     if sp.issparse(block):
-        nonzero = block.data != 0
-        columns = block.indices if nonzero.all() else block.indices[nonzero]
-        df = np.bincount(columns, minlength=width)
+        df = np.bincount(block.indices, minlength=width)
         if not moments:
             return ColumnStatistics(n, df, _NONE, _NONE)
         mean = np.bincount(block.indices, block.data, minlength=width) / n
         squares = (block.data - mean.take(block.indices)) ** 2
-        stored = np.bincount(block.indices, minlength=width)
         m2 = np.bincount(block.indices, squares, minlength=width)
-        return ColumnStatistics(n, df, mean, m2 + (n - stored) * mean**2)
+        return ColumnStatistics(n, df, mean, m2 + (n - df) * mean**2)
     df = np.count_nonzero(block, axis=0)
     if not moments:
         return ColumnStatistics(n, df, _NONE, _NONE)
@@ -152,25 +149,28 @@ def active_rows(block: Block, columns: slice | None = None) -> np.ndarray:
     """Mask of the rows that hold any nonzero entry, among some columns if given."""
     if not sp.issparse(block):
         return (block if columns is None else block[:, columns]).any(axis=1)
-    active = block.data != 0
-    if columns is not None:
-        active &= (block.indices >= columns.start) & (block.indices < columns.stop)
-    elif active.all():
+    if columns is None:
         return np.diff(block.indptr) > 0
-    return np.diff(np.append(0, np.cumsum(active))[block.indptr]) > 0
+    within = (block.indices >= columns.start) & (block.indices < columns.stop)
+    return np.diff(np.append(0, np.cumsum(within))[block.indptr]) > 0
 
 
-def scale_rows(rows: np.ndarray, norm: float = 1.0) -> np.ndarray:
-    """Scale rows to a Euclidean `norm`, in place; zero rows stay zero."""
+def scale_rows(rows: np.ndarray, norm: float) -> np.ndarray:
+    """Scale rows to a Euclidean `norm`, in place; zero rows stay zero.
+
+    Returns the mask of the rows that are not zero. Raises OverflowError if a row is not
+    finite.
+    """
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     # Squares of very large or small entries overflow or vanish: scale those rows first.
     limits = np.finfo(rows.dtype)
-    unsafe = (lengths > limits.max**0.25) | (lengths < limits.tiny**0.25)
+    unsafe = ~((lengths < limits.max**0.25) & (lengths > limits.tiny**0.25))
     if unsafe.any():
         largest = np.abs(rows[unsafe]).max(axis=1, keepdims=True)
-        largest[largest == 0] = 1.0
-        rows[unsafe] /= largest
+        if not np.isfinite(largest).all():
+            raise OverflowError
+        rows[unsafe] /= np.where(largest > 0, largest, 1)
         lengths[unsafe] = np.linalg.norm(rows[unsafe], axis=1)
-        lengths[lengths == 0] = 1.0
-    rows *= (norm / lengths)[:, None].astype(rows.dtype, copy=False)
-    return rows
+    present = lengths > 0
+    rows *= (norm / np.where(present, lengths, 1))[:, None].astype(rows.dtype)
+    return present
