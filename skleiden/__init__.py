@@ -1,9 +1,13 @@
 """Communities in high-dimensional, multi-layer data, the scikit-learn way."""
 
-from .clusterer import MutualKNNLeiden
-from .layers import LayerStack, align_layers
-from .neighbors import FaissKNeighborsTransformer
-from .sketcher import MultiLayerTfidfSketcher
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clusterer import MutualKNNLeiden
+    from .layers import LayerStack, align_layers
+    from .neighbors import FaissKNeighborsTransformer
+    from .sketcher import MultiLayerTfidfSketcher
 
 __all__ = [
     "FaissKNeighborsTransformer",
@@ -15,3 +19,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported when first asked for, so that the command can show its help, or be stopped,
+# without waiting for scikit-learn.
+_MODULES = {
+    "FaissKNeighborsTransformer": "neighbors",
+    "LayerStack": "layers",
+    "MultiLayerTfidfSketcher": "sketcher",
+    "MutualKNNLeiden": "clusterer",
+    "align_layers": "layers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

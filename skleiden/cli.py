@@ -12,18 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
-from sklearn.pipeline import Pipeline
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .clusterer import MutualKNNLeiden
-from .datasets import load_prompt_activations
-from .inspection import TopFeature, members, top_features
-from .io import save_communities
-from .sketcher import MultiLayerTfidfSketcher
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .inspection import TopFeature
 
 _DEMO = """\
 Find communities among prompts by what a language model's neurons do, on data that
@@ -36,12 +32,9 @@ long each stage took; saves everything as JSON.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # A prompt may have letters that the terminal's encoding lacks.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
     try:
+        _prepare_streams()
+        options = _parser().parse_args(arguments)
         code = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -52,10 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MemoryError as error:
+        problem = f"skleiden: error: Not enough memory; lower --n-components. {error}"
+        print(problem.strip(), file=sys.stderr)
+        return 1
     except (OSError, ValueError) as error:
         print(f"skleiden: error: {error}", file=sys.stderr)
         return 1
     return code
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller, as with >&-: nobody listens
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        # A prompt may have letters that the terminal's encoding lacks.
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,16 +146,19 @@ _seed.__name__ = "int"
 
 
 def _demo(options: argparse.Namespace) -> int:
-    # Find out before the work, not after it.
-    if options.output.is_dir():
-        raise IsADirectoryError(
-            f"{str(options.output)!r} is a folder; give --output the name of a file."
-        )
-    if not options.output.parent.is_dir():
-        raise FileNotFoundError(
-            f"The folder {str(options.output.parent)!r} does not exist; make it, or "
-            "choose another --output."
-        )
+    # Imported here, inside the `try` of main: it takes about a second, in which a user
+    # may press Ctrl-C.
+    import numpy as np
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+    from sklearn.pipeline import Pipeline
+
+    from .clusterer import MutualKNNLeiden
+    from .datasets import load_prompt_activations
+    from .inspection import top_features
+    from .io import check_place, save_communities
+    from .sketcher import MultiLayerTfidfSketcher
+
+    check_place(options.output)  # before the work, not after it
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -224,6 +235,10 @@ def _table(
     labels: np.ndarray, prompts: np.ndarray, neurons: dict[int, list[TopFeature]]
 ) -> str:
     """Each community's size, three strongest neurons and three prompts."""
+    import numpy as np
+
+    from .inspection import members
+
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     indent = " " * 18
     lines = [

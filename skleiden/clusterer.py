@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,10 +15,37 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
 from .neighbors import NeighborsSearchMixin
 
 __all__ = ["MutualKNNLeiden"]
+
+
+class KNNGraph(NamedTuple):
+    """The graph of all rows, and what the treatment of small communities needs.
+
+    `affinity` joins all rows; `union` joins the distinct rows, which `distinct` maps to
+    all rows, and is None where small communities are not attached.
+    """
+
+    affinity: sp.csr_array
+    union: sp.csr_array | None
+    distinct: knn.UniqueRows
+
+
+class Partition(NamedTuple):
+    """What one run of Leiden found: see the attributes of `MutualKNNLeiden`.
+
+    `membership` is the partition before small communities were treated, of which
+    `quality` and `modularity` tell.
+    """
+
+    membership: np.ndarray
+    labels: np.ndarray
+    attached: np.ndarray
+    quality: float
+    modularity: float
 
 
 class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
@@ -284,45 +312,29 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         self : object
             Fitted clusterer.
         """
-        self.backend_ = self._choose_backend()
-        if self.metric == "precomputed":
-            distances = self._check_distances(X, reset=True)
-            found, distinct = self._read_distances(distances)
-        else:
-            distinct = knn.unique_rows(self._check_vectors(X, reset=True))
-            found = self._search(distinct)
-        # Equal rows are one vertex for their neighbours, and joined again for Leiden.
-        directed = graph.directed_graph(found.ids, found.similarities)
-        edges = self._weigh(directed)
-        self.affinity_matrix_ = graph.spread_rows(
-            edges, distinct.first, distinct.inverse, distinct.repeats()
-        )
-        degrees = np.diff(self.affinity_matrix_.indptr)
+        with all_or_nothing(self):
+            found = self._build_graph(X)
+            edges = found.affinity.nnz // 2
+            with self._progress(f"Leiden ({self.backend_}, {edges} edges)", 1):
+                (partition,) = self._partitions(found, [self.random_state])
+        self.affinity_matrix_, self._distinct = found.affinity, found.distinct
+        degrees = np.diff(found.affinity.indptr)
         self.n_isolated_ = int(np.count_nonzero(degrees == 0))
         self.n_components_graph_ = int(
-            connected_components(self.affinity_matrix_, directed=False)[0]
+            connected_components(found.affinity, directed=False)[0]
         )
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        with self._progress(f"Leiden ({self.backend_}, {degrees.sum() // 2} edges)", 1):
-            membership, self.quality_ = leiden.leiden(
-                self.affinity_matrix_,
-                objective=self.objective,
-                resolution=self.resolution,
-                n_iterations=self.n_iterations,
-                backend=self.backend_,
-                seed=seed,
-            )
-        # A row equal to an earlier one hangs on it by one edge, and stays with it even
-        # where the resolution is high enough to cut that.
-        membership = distinct.spread(membership[distinct.first], -1)
-        # Zero rows have no edges, so that their number does not matter here.
-        self.modularity_ = leiden.modularity(
-            self.affinity_matrix_, np.maximum(membership, 0)
-        )
-        self.labels_ = self._label(membership, directed, distinct)
+        self.labels_, self.attached_ = partition.labels, partition.attached
+        self.quality_, self.modularity_ = partition.quality, partition.modularity
         self.n_clusters_ = int(self.labels_.max()) + 1
-        self._distinct = distinct
-        self.kth_similarity_ = self._last_similarity(found, distinct)
+        if self.n_clusters_ == 0 and self.small_clusters != "keep":
+            sizes = np.bincount(partition.membership + 1)[1:]
+            warnings.warn(
+                f"No community has min_cluster_size={self.min_cluster_size} rows (the "
+                f"largest of {sizes.size} has {sizes.max(initial=0)}): all labels are "
+                "-1. Lower min_cluster_size or resolution, or raise n_neighbors.",
+                UserWarning,
+                stacklevel=2,
+            )
         return self
 
     def predict(self, X):
@@ -389,6 +401,25 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             )
         return self.backend
 
+    def _build_graph(self, X: Any) -> KNNGraph:
+        """Search the neighbours of X and join them; sets what tells of the search."""
+        self.backend_ = self._choose_backend()
+        if self.metric == "precomputed":
+            distances = self._check_distances(X, reset=True)
+            found, distinct = self._read_distances(distances)
+        else:
+            distinct = knn.unique_rows(self._check_vectors(X, reset=True))
+            found = self._search(distinct)
+        self.kth_similarity_ = self._last_similarity(found, distinct)
+        # Equal rows are one vertex for their neighbours, and joined again for Leiden.
+        directed = graph.directed_graph(found.ids, found.similarities)
+        affinity = graph.spread_rows(
+            self._weigh(directed), distinct.first, distinct.inverse, distinct.repeats()
+        )
+        attaching = self.small_clusters == "attach"
+        union = graph.union_graph(directed) if attaching else None
+        return KNNGraph(affinity, union, distinct)
+
     def _weigh(self, directed: sp.csr_array) -> sp.csr_array:
         """The undirected graph of distinct rows that the parameters ask for."""
         if self.graph == "mutual":
@@ -401,30 +432,43 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             edges = graph.jaccard_weights(edges, directed)
         return edges
 
-    def _label(
-        self, membership: np.ndarray, directed: sp.csr_array, distinct: knn.UniqueRows
-    ) -> np.ndarray:
-        """Number communities by size and treat the small ones; sets `attached_`."""
-        self.attached_ = np.zeros(membership.size, dtype=bool)
-        found = labels.label_by_size(membership)
-        if self.small_clusters == "keep":
-            return found
-        kept = labels.drop_small(found, self.min_cluster_size)
-        if kept.max() < 0:
-            warnings.warn(
-                f"No community has min_cluster_size={self.min_cluster_size} rows (the "
-                f"largest of {found.max() + 1} has {np.sum(found == 0)}): all labels "
-                "are -1. Lower min_cluster_size or resolution, or raise n_neighbors.",
-                UserWarning,
-                stacklevel=3,
+    def _partitions(
+        self, found: KNNGraph, random_states: Iterable[Any]
+    ) -> Iterator[Partition]:
+        """One partition of the graph for each random state; sets nothing."""
+        network = leiden.network(found.affinity)
+        for random_state in random_states:
+            membership, quality = leiden.leiden(
+                network,
+                objective=self.objective,
+                resolution=self.resolution,
+                n_iterations=self.n_iterations,
+                backend=self._choose_backend(),
+                seed=check_random_state(random_state).randint(2**31 - 1),
             )
-            return kept
-        if self.small_clusters == "attach":
-            placed = labels.attach(kept[distinct.first], graph.union_graph(directed))
-            placed = distinct.spread(placed, -1)
-            self.attached_ = (kept < 0) & (placed >= 0)
+            # A row equal to an earlier one hangs on it by one edge, and stays with it
+            # even where the resolution is high enough to cut that.
+            membership = found.distinct.spread(membership[found.distinct.first], -1)
+            # Zero rows have no edges, so that their number does not matter here.
+            modularity = leiden.modularity(found.affinity, np.maximum(membership, 0))
+            treated, attached = self._treat_small(membership, found)
+            yield Partition(membership, treated, attached, quality, modularity)
+
+    def _treat_small(
+        self, membership: np.ndarray, found: KNNGraph
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels by size with small communities treated, and the rows attached."""
+        attached = np.zeros(membership.size, dtype=bool)
+        by_size = labels.label_by_size(membership)
+        if self.small_clusters == "keep":
+            return by_size, attached
+        kept = labels.drop_small(by_size, self.min_cluster_size)
+        if found.union is not None and kept.max() >= 0:
+            placed = labels.attach(kept[found.distinct.first], found.union)
+            placed = found.distinct.spread(placed, -1)
+            attached = (kept < 0) & (placed >= 0)
             kept = placed
-        return labels.label_by_size(kept)
+        return labels.label_by_size(kept), attached
 
     def _last_similarity(
         self, found: knn.Neighbors, distinct: knn.UniqueRows
@@ -437,6 +481,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
 
     def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
         """Validate distances between rows, or of queries to the fitted rows."""
+        self._refuse_layers(X)
         X = validate_data(
             self,
             X,
@@ -456,10 +501,12 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             if not X.has_canonical_format:
                 X = X.copy()
                 X.sum_duplicates()
-        self._check_range(X.data if sparse else X, sparse)
+        self._check_range(X.data if sparse else X)
+        if reset:
+            self._check_graph(X)
         return X
 
-    def _check_range(self, values: np.ndarray, sparse: bool) -> None:
+    def _check_range(self, values: np.ndarray) -> None:
         """Refuse values that are no cosine distances."""
         lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
         if lowest < -1e-6 or highest > 2 + 1e-6:
@@ -469,18 +516,29 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
                 "with FaissKNeighborsTransformer() or KNeighborsTransformer("
                 "mode='distance', metric='cosine')."
             )
-        if sparse and values.size and (values == 1).all():
+
+    def _check_graph(self, X: Any) -> None:
+        """Refuse what is between 0 and 2 and yet no distances of rows."""
+        if sp.issparse(X):
+            if X.nnz and (X.data == 1).all():
+                raise ValueError(
+                    "metric='precomputed' takes distances; got a graph whose entries "
+                    "are all 1, as of a neighbours transformer with "
+                    "mode='connectivity'. Use mode='distance'."
+                )
+        elif not np.allclose(X, X.T, atol=1e-4):
             raise ValueError(
-                "metric='precomputed' takes distances; got a graph whose entries are "
-                "all 1, as of a neighbours transformer with mode='connectivity'. Use "
-                "mode='distance'."
+                "metric='precomputed' takes a dense matrix of distances only if it is "
+                f"symmetric; got one that differs from its transpose by up to "
+                f"{np.abs(X - X.T).max():.3g}. Leave a neighbour graph sparse: the "
+                "zeros of toarray() would be distances."
             )
 
     def _read_distances(
         self, distances: np.ndarray | sp.csr_array
     ) -> tuple[knn.Neighbors, knn.UniqueRows]:
         n = distances.shape[0]
-        self.n_neighbors_ = min(self.n_neighbors, n - 1)
+        self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
         self.algorithm_, self.knn_recall_ = "precomputed", float("nan")
         found, distinct = knn.neighbors_from_distances(distances, self.n_neighbors_)
         expected = min(self.n_neighbors_, distinct.first.size - 1)

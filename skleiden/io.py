@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -37,7 +39,8 @@ def save_communities(
     Parameters
     ----------
     path : path-like
-        The file, replaced if it exists. Its folder must exist.
+        The file. Its folder must exist. An older file is replaced and lends its mode;
+        through a symbolic link, the file that it leads to.
 
     labels : array-like of int of shape (n_samples,)
         Communities; -1 is noise, listed apart.
@@ -63,8 +66,11 @@ def save_communities(
     ValueError
         If labels, ids and texts do not fit together.
 
-    FileNotFoundError, IsADirectoryError
-        If the folder does not exist, or `path` is one.
+    OSError
+        If the file cannot be written: FileNotFoundError if its folder does not exist,
+        IsADirectoryError if `path` is a folder, FileExistsError if it is something
+        else than a file, such as a device, PermissionError if the folder is not
+        writable.
 
     Notes
     -----
@@ -121,7 +127,7 @@ def save_communities(
         "noise": [names[row] for row in noise],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    _write_whole(Path(path), text + "\n")
+    _write_whole(path, text + "\n")
 
 
 def _native(identifier: Any) -> Any:
@@ -150,24 +156,61 @@ def _jsonable(value: Any) -> Any:
     return repr(value)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place, then move it there in one step."""
-    if path.is_dir():
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """Where a path leads to, through symbolic links; refused if no file can be there.
+
+    Whether the folder can be written to is tried out, because permissions alone do not
+    tell.
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
         raise IsADirectoryError(
             f"{str(path)!r} is a folder; give the name of a file in it."
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(
-            f"The folder {str(path.parent)!r} does not exist; make it before saving "
-            f"{path.name!r}."
+    if os.path.lexists(place) and not place.is_file():
+        raise FileExistsError(
+            f"{str(path)!r} is not a regular file, and would be replaced by one; give "
+            "another name."
         )
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    if not place.parent.is_dir():
+        raise FileNotFoundError(
+            f"The folder {str(place.parent)!r} does not exist; make it before saving "
+            f"{place.name!r}."
+        )
+    with _new_file_beside(place):
+        pass
+    return place
+
+
+@contextmanager
+def _new_file_beside(place: Path) -> Iterator[Path]:
+    """An empty file in the folder of `place`, removed in the end if it is still there.
+
+    Errors name the folder rather than the file, whose name nobody knows.
+    """
+    new = place.with_name(f".{uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        new.touch(exist_ok=False)
+        yield new
+    except OSError as error:
+        raise type(error)(
+            f"Cannot write {place.name!r} in the folder {str(place.parent)!r}: "
+            f"{error.strerror or error}. Make the folder writable, with room for the "
+            "file, or save to another one."
+        ) from error
+    finally:
+        with suppress(OSError):  # it was moved, or never made
+            new.unlink()
+
+
+def _write_whole(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file beside its place, then move it there in one step."""
+    place = check_place(path)
+    with _new_file_beside(place) as new:
+        with new.open("w", encoding="utf-8") as file:
+            if place.exists():
+                new.chmod(stat.S_IMODE(place.stat().st_mode))
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        new.replace(place)

@@ -199,11 +199,15 @@ class LayerStack:
                     f"boolean mask; got an index of {rows.ndim} dimensions and dtype "
                     f"{rows.dtype}. For the single row i use stack[i : i + 1]."
                 )
-            if rows.dtype.kind == "b" and rows.size != len(self):
-                raise IndexError(
-                    f"A boolean mask must have one entry per row; got {rows.size} for "
-                    f"{len(self)} rows."
-                )
+            if rows.dtype.kind == "b":
+                if rows.size != len(self):
+                    raise IndexError(
+                        "A boolean mask must have one entry per row; got "
+                        f"{rows.size} for {len(self)} rows."
+                    )
+                rows = np.flatnonzero(rows)
+            if rows.size == len(self) and (rows == np.arange(rows.size)).all():
+                return self  # as from a split that holds every row
         return self._from_valid(
             (block[rows] for block in self.layers),
             self.names,
@@ -259,8 +263,9 @@ def _check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
 
 
 def _check_block(block: Any, name: str) -> Any:
-    if sp.issparse(block) and block.ndim == 2:
-        block = block if block.format == "csr" else block.tocsr()
+    if sp.issparse(block):
+        if block.ndim == 2 and block.format != "csr":
+            block = block.tocsr()
     elif type(block) not in (np.ndarray, np.memmap):
         try:
             block = np.asarray(block)
@@ -274,12 +279,27 @@ def _check_block(block: Any, name: str) -> Any:
             f"{block.ndim} dimension(s). To cluster the rows of a single matrix, "
             "pass the matrix itself instead of a LayerStack."
         )
-    if block.dtype.kind not in "buif":
-        raise TypeError(
-            f"Layer {name!r} must hold real numbers; got dtype {block.dtype}. "
-            "Convert it, for example with .astype(numpy.float32)."
-        )
+    check_real(block, f"Layer {name!r}")
     return block
+
+
+def check_real(matrix: Any, what: str) -> None:
+    """Refuse what holds no real numbers, such as dates, which NumPy would convert."""
+    if matrix.dtype.kind not in "buif":
+        raise TypeError(
+            f"{what} must hold real numbers; got dtype {matrix.dtype}. Convert it, for "
+            "example with .astype(numpy.float32)."
+        )
+
+
+def as_float_dtype(dtype: Any) -> np.dtype | None:
+    """The floating dtype that is meant; None if there is none."""
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        return None
+    # NumPy takes None for float64.
+    return found if dtype is not None and found.kind == "f" else None
 
 
 def _check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
@@ -496,11 +516,14 @@ def align_layers(
     """
     if order not in ("sorted", "reference"):
         raise ValueError(f"order must be 'sorted' or 'reference'; got {order!r}.")
-    if not zero_tol >= 0:
-        raise ValueError(f"zero_tol must be at least 0; got {zero_tol!r}.")
-    if np.dtype(dtype).kind != "f":
-        raise TypeError(f"dtype must be a floating dtype; got {dtype!r}.")
-    if sparse and np.dtype(dtype) == np.float16:
+    real = isinstance(zero_tol, (int, float, np.integer, np.floating))
+    if not real or not zero_tol >= 0:
+        raise ValueError(f"zero_tol must be a number of at least 0; got {zero_tol!r}.")
+    if (floating := as_float_dtype(dtype)) is None:
+        raise TypeError(
+            f"dtype must be a floating dtype, such as numpy.float32; got {dtype!r}."
+        )
+    if sparse and floating == np.float16:
         raise TypeError(
             "SciPy has no sparse float16 matrices; use dtype=numpy.float32, or "
             "sparse=False."
@@ -544,7 +567,7 @@ def _common_ids(
     if order == "reference":
         if reference is None:
             reference = next(iter(layer_maps))
-        if reference not in layer_maps:
+        if not isinstance(reference, Hashable) or reference not in layer_maps:
             raise ValueError(
                 f"reference must be one of the layers {list(layer_maps)}; got "
                 f"{reference!r}."

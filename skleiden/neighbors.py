@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -22,14 +22,18 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
+from ._fitting import all_or_nothing
 from ._kernels import knn
-from .layers import LayerStack, refuse_layer_sequence
+from .layers import LayerStack, check_real, refuse_layer_sequence
 
 __all__ = ["FaissKNeighborsTransformer"]
 
 # Comparing all pairs is the faster way up to about here: it took half of HNSW's time at
 # 69,522 real vectors (benchmarks/README.md), and it grows with the square of the rows.
 _EXACT_ROWS = 100_000
+
+# FAISS takes C's integers.
+_CANDIDATES = Interval(Integral, 1, 2**31 - 1, closed="both")
 
 # Distance between rows that differ, though their similarity rounds to 1.
 _LEAST_DISTANCE = 6e-8
@@ -54,37 +58,43 @@ class NeighborsSearchMixin:
         "algorithm": [StrOptions({"auto", "exact", "hnsw", "ivf"})],
         "target_recall": [Interval(Real, 0, 1, closed="right")],
         "hnsw_m": [Interval(Integral, 2, 512, closed="both")],
-        "ef_construction": [Interval(Integral, 1, None, closed="left")],
-        "ef_search": [Interval(Integral, 1, None, closed="left")],
+        "ef_construction": [_CANDIDATES],
+        "ef_search": [_CANDIDATES],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
 
-    def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Validate X and return its rows at unit length, without a copy if they are."""
-        if isinstance(X, LayerStack):
+    def _refuse_layers(self, X: Any) -> None:
+        """Raise a TypeError for layered input, which must be embedded first."""
+        # A DOK matrix is a dict: leave it to the check for sparse data.
+        if isinstance(X, (LayerStack, Mapping)) and not sp.issparse(X):
             raise TypeError(
-                f"{type(self).__name__} takes one matrix of vectors; got a LayerStack. "
+                f"{type(self).__name__} takes one matrix; got a {type(X).__name__}. "
                 "Embed it first: make_pipeline(MultiLayerTfidfSketcher(), "
                 f"{type(self).__name__}())."
             )
         refuse_layer_sequence(X)
+
+    def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
+        """Validate X and return its rows at unit length, without a copy if they are."""
+        self._refuse_layers(X)
         # A search among one row has nothing to find.
         X = validate_data(
             self,
             X,
             reset=reset,
-            dtype=[np.float32, np.float64],
+            dtype="numeric",
             order="C",
             ensure_min_samples=2 if reset else 1,
         )
-        return knn.unit_rows(X)
+        check_real(X, "X")
+        return knn.unit_rows(X.astype(np.result_type(X, np.float32), copy=False))
 
     def _search(self, distinct: knn.UniqueRows) -> knn.Neighbors:
         """Neighbours among distinct rows; sets what the search tells of itself."""
         n = distinct.inverse.size
-        self.n_neighbors_ = min(self.n_neighbors, n - 1)
+        self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
         m = distinct.first.size
         k = min(self.n_neighbors_, m - 1)
         self.algorithm_ = self._choose_algorithm(m)
@@ -107,9 +117,9 @@ class NeighborsSearchMixin:
                     found = knn.hnsw_neighbors(
                         distinct.vectors,
                         k,
-                        m=self.hnsw_m,
-                        ef_construction=self.ef_construction,
-                        ef_search=self.ef_search,
+                        m=int(self.hnsw_m),
+                        ef_construction=int(self.ef_construction),
+                        ef_search=int(self.ef_search),
                         target_recall=self.target_recall,
                         rng=check_random_state(self.random_state),
                         reproducible=self.random_state is not None,
@@ -138,7 +148,7 @@ class NeighborsSearchMixin:
         return self.algorithm
 
     def _threads(self) -> AbstractContextManager[None]:
-        n_jobs = None if self.n_jobs is None else effective_n_jobs(self.n_jobs)
+        n_jobs = None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
         return knn.limit_threads(n_jobs)
 
     @contextmanager
@@ -326,11 +336,12 @@ class FaissKNeighborsTransformer(
         X_new : CSR matrix of shape (n_samples, n_samples), dtype float64
             Row i holds row i itself and its neighbours, nearest first.
         """
-        vectors = self._check_vectors(X, reset=True)
-        distinct = knn.unique_rows(vectors)
-        found = self._search(distinct)
-        self._distinct = distinct
-        n = self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
+        with all_or_nothing(self):
+            vectors = self._check_vectors(X, reset=True)
+            distinct = knn.unique_rows(vectors)
+            found = self._search(distinct)
+            self._distinct = distinct
+            n = self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
         # Column 0 holds the row itself; in a row equal to an earlier one, column 1
         # holds that one, and the neighbours follow.
         ids = np.full((n, self.n_neighbors_ + 1), -1)

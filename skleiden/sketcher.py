@@ -17,10 +17,13 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
+from ._fitting import all_or_nothing
 from ._kernels import countsketch
 from .layers import (
     LayerStack,
+    as_float_dtype,
     check_layout,
+    check_real,
     layer_layout,
     refuse_layer_sequence,
 )
@@ -38,6 +41,16 @@ class _Part(NamedTuple):
     matrix: Any
     layers: range
     columns: slice
+
+
+class _Settings(NamedTuple):
+    """The parameters that a fitted sketcher keeps to, whatever is set afterwards."""
+
+    weighting: str
+    smooth_idf: bool
+    sublinear_tf: bool
+    zero_tol: float
+    dtype: np.dtype
 
 
 class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
@@ -63,7 +76,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     layer_weights : sequence of float, mapping of {name: weight} or None, default=None
         Weight of each layer in the similarity of two rows, at least 0 and not all 0.
-        None weights all layers by 1.
+        None weights all layers by 1; only their ratios matter.
 
     weighting : {"idf", "zscore", "none"}, default="idf"
         Weighting of the columns, learnt in ``fit``:
@@ -90,8 +103,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Bounds the working memory beside input and embedding.
 
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
-        Dtype of the embedding. Float64 input is added up in float64, all other
-        input in float32.
+        Dtype of the embedding. Float64 and integer input and standardised values are
+        added up in float64, all other input in float32.
 
     random_state : int, RandomState instance or None, default=None
         Determines buckets and signs. Pass an int for the same embedding every time.
@@ -134,8 +147,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Inverse document frequencies. Only with ``weighting="idf"``.
 
     mean_, scale_ : ndarray of shape (n_features_in_,)
-        Mean and standard deviation (1 for a constant column). Only with
-        ``weighting="zscore"``.
+        Mean and standard deviation (1 for a constant column, and where it is below
+        2.3e-308). Only with ``weighting="zscore"``.
 
     buckets_ : ndarray of shape (n_features_in_,), dtype int32
         Column of the embedding to which each input column is added.
@@ -149,11 +162,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     Raises
     ------
     TypeError
-        If X is a list of matrices or a 3-D array: wrap it in a `LayerStack`.
+        If X is a list of matrices or a 3-D array: wrap it in a `LayerStack`; if X
+        holds dates.
 
     ValueError
         If X is not finite, has no rows, or does not match the layers; if weights,
-        widths or components do not fit them.
+        widths or components do not fit them; if values are so large that sums of them
+        overflow.
 
     See Also
     --------
@@ -174,6 +189,10 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     A scaling of rows before the sketch would cancel in the scaling after it, so none
     is computed.
 
+    A fitted sketcher goes on with what it was fitted with: parameters set afterwards
+    hold from the next ``fit``, but for `batch_size`, `n_jobs` and `verbose`. A ``fit``
+    or ``partial_fit`` that fails changes nothing.
+
     References
     ----------
     .. [1] M. Charikar, K. Chen, M. Farach-Colton, "Finding frequent items in data
@@ -193,6 +212,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     array(['layer_0_0', 'layer_0_1'], dtype=object)
     """
 
+    _settings: _Settings
     _statistics: countsketch.ColumnStatistics
     n_zero_rows_: int
 
@@ -258,7 +278,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self : object
             Fitted sketcher.
         """
-        self._learn(X, first=True)
+        with all_or_nothing(self):
+            self._learn(X, first=True)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -278,7 +299,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         X_new : ndarray of shape (n_samples, sum(n_components_))
             The embedding; rows have unit length or are zero.
         """
-        return self._embed(self._learn(X, first=True))
+        with all_or_nothing(self):
+            return self._embed(self._learn(X, first=True))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -300,7 +322,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self : object
             Fitted sketcher.
         """
-        self._learn(X, first=not hasattr(self, "n_samples_seen_"))
+        with all_or_nothing(self):
+            self._learn(X, first=not hasattr(self, "n_samples_seen_"))
         return self
 
     def transform(self, X):
@@ -339,18 +362,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _embed(self, parts: list[_Part]) -> np.ndarray:
         n_samples, n_layers = parts[0].matrix.shape[0], len(self.n_components_)
         starts = np.cumsum([0, *self.n_components_])
-        embedding = np.empty((n_samples, starts[-1]), dtype=self.dtype)
+        embedding = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
         present = np.empty((n_layers, n_samples), dtype=bool)
-        weights, offset = self._column_weights()
-        shares = self.layer_weights_ / self.layer_weights_.sum()
+        weights, offset, rounding = self._column_weights()
+        shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
+        shares /= shares.sum()
 
         def embed(part: _Part, rows: slice) -> None:
             block = self._read(part, rows)
             first = starts[part.layers.start]
-            with np.errstate(over="ignore"):  # told below, with a remedy
+            weight = weights[part.columns]
+            if offset is None:  # centring cancels digits, for which float64 has room
+                weight = weight.astype(block.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # told below
                 sketched = countsketch.sketch(
                     block,
-                    weights[part.columns],
+                    weight,
                     self.buckets_[part.columns] - first,
                     starts[part.layers.stop] - first,
                 )
@@ -360,6 +387,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 if offset is not None:
                     active = countsketch.active_rows(block, self._within(part, layer))
                     of_layer[active] -= offset[columns]
+                    # What rounding alone may have left is nothing.
+                    of_layer[np.abs(of_layer) <= rounding[columns]] = 0
                 try:
                     present[layer, rows] = countsketch.scale_rows(
                         of_layer, np.sqrt(shares[layer])
@@ -367,8 +396,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 except OverflowError:
                     raise ValueError(
                         f"Values of X up to {np.abs(block).max():.3g} overflow "
-                        f"{block.dtype} in layer {self.layer_names_[layer]!r}. Scale X "
-                        "down, or pass it as float64."
+                        f"{of_layer.dtype} in layer {self.layer_names_[layer]!r}. "
+                        f"{self._overflow_remedy(of_layer.dtype)}"
                     ) from None
                 embedding[rows, columns] = of_layer
 
@@ -381,12 +410,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def _learn(self, X: Any, *, first: bool) -> list[_Part]:
         """Validate X and learn from it; returns its parts."""
-        moments = self.weighting == "zscore"
-        if not first and moments != (self._statistics.mean.size > 0):
-            raise ValueError(
-                f"weighting was changed to {self.weighting!r} between calls of "
-                "partial_fit; call fit to start again."
-            )
+        self._settle(first)
+        weighting = self._settings.weighting
+        moments = weighting == "zscore"
         parts = self._check_parts(X, reset=first)
         active = np.zeros((parts[-1].layers.stop, parts[0].matrix.shape[0]), dtype=bool)
 
@@ -412,14 +438,44 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             n_zero_rows += self.n_zero_rows_
         self._statistics, self.n_zero_rows_ = new, n_zero_rows
         self.n_samples_seen_, self.df_ = new.n_samples, new.df
-        if self.weighting == "idf":
+        if weighting == "idf":
             self.idf_ = countsketch.inverse_document_frequency(
-                self.df_, self.n_samples_seen_, smooth=self.smooth_idf
+                self.df_, self.n_samples_seen_, smooth=self._settings.smooth_idf
             )
         elif moments:
+            if not np.isfinite(new.spread).all():
+                column = int(np.argmin(np.isfinite(new.spread)))
+                part = next(part for part in parts if part.columns.stop > column)
+                values = part.matrix[:, [column - part.columns.start]]
+                raise ValueError(
+                    f"The standard deviation of column {column} of X, with values up "
+                    f"to {np.abs(values).max():.3g}, overflows float64. Scale X down, "
+                    "or use another weighting than 'zscore'."
+                )
             self.mean_ = new.mean
             self.scale_ = countsketch.standard_deviation(new)
         return parts
+
+    def _settle(self, first: bool) -> None:
+        """Set the parameters to keep to; refuse a change of them in partial_fit."""
+        dtype = as_float_dtype(self.dtype)
+        if dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
+            )
+        settings = _Settings(
+            self.weighting, self.smooth_idf, self.sublinear_tf, self.zero_tol, dtype
+        )
+        if first:
+            self._settings = settings
+        for name, kept, now in zip(
+            _Settings._fields, self._settings, settings, strict=True
+        ):
+            if kept != now:
+                raise ValueError(
+                    f"{name} was changed from {kept!r} to {now!r} between calls of "
+                    "partial_fit; call fit to start again."
+                )
 
     def _check_parts(self, X: Any, *, reset: bool) -> list[_Part]:
         """Validate X and return it as parts, without a copy where X is canonical."""
@@ -431,7 +487,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                     f"Found a LayerStack with shape {X.shape} while at least 1 row and "
                     "1 column are required."
                 )
-            check_layout(X, self.layers)
+            if reset:
+                check_layout(X, self.layers)
             validate_data(self, X, reset=reset, skip_check_array=True)
             names, widths, matrices = X.names, X.widths, list(X.layers)
         else:
@@ -445,6 +502,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 dtype="numeric",
                 ensure_all_finite=False,
             )
+            check_real(X, "X")
             if reset:
                 names, widths = layer_layout(self.layers, X.shape[1])
             else:
@@ -476,11 +534,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def _set_layers(self, names: tuple[str, ...], widths: tuple[int, ...]) -> None:
         """Set the fitted layout, and what the parameters say of each layer."""
-        if np.dtype(self.dtype) not in (np.float32, np.float64):
-            raise ValueError(
-                f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
-            )
-        one_for_all = isinstance(self.n_components, Integral)
+        one_for_all = getattr(self.n_components, "ndim", 1) == 0 or isinstance(
+            self.n_components, Integral
+        )
         components: list[Any] = (
             [self.n_components] * len(names) if one_for_all else [*self.n_components]
         )
@@ -489,6 +545,11 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "n_components must be an integer of at least 1, or one for each of the "
                 f"{len(names)} layers; got {self.n_components!r}."
+            )
+        if sum(map(int, components)) > np.iinfo(np.int32).max:
+            raise ValueError(
+                "n_components must add up to fewer than 2**31 columns of the embedding;"
+                f" got {self.n_components!r} for {len(names)} layers."
             )
         weights = _weights_of_layers(self.layer_weights, names)
         self.layer_names_, self.layer_widths_ = names, widths
@@ -511,17 +572,28 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         )
         self.signs_ = np.concatenate(signs)
 
-    def _column_weights(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Signed weight of each column, and what centring subtracts from a row."""
-        if self.weighting == "idf":
-            return self.signs_ * self.idf_, None
-        if self.weighting == "none":
-            return self.signs_.astype(np.float64), None
+    def _column_weights(self) -> tuple[np.ndarray, Any, Any]:
+        """Signed weight of each column; what centring subtracts, and its rounding."""
+        if self._settings.weighting == "idf":
+            return self.signs_ * self.idf_, None, None
+        if self._settings.weighting == "none":
+            return self.signs_.astype(np.float64), None, None
         weights = self.signs_ / self.scale_
-        offset = np.bincount(
-            self.buckets_, weights * self.mean_, minlength=sum(self.n_components_)
-        )
-        return weights, offset
+        shift, n_buckets = weights * self.mean_, sum(self.n_components_)
+        offset = np.bincount(self.buckets_, shift, minlength=n_buckets)
+        added = np.bincount(self.buckets_, 1 + np.abs(shift), minlength=n_buckets)
+        return weights, offset, 4 * np.finfo(np.float64).eps * added
+
+    def _overflow_remedy(self, dtype: np.dtype) -> str:
+        if self._settings.weighting == "zscore":
+            smallest = self.scale_.min()
+            return (
+                f"They are divided by standard deviations down to {smallest:.3g}: fit "
+                "on rows of the same scale as these, or scale X down before fit."
+            )
+        if dtype == np.float64:
+            return "Scale X down."
+        return "Scale X down, or pass it as float64."
 
     def _within(self, part: _Part, layer: int) -> slice:
         """Columns of one layer inside a part."""
@@ -549,9 +621,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 f"{rows.start} and {rows.stop - 1}. Remove these rows or repair their "
                 "values."
             )
-        if self.zero_tol > 0:
-            values = np.where(np.abs(values) > self.zero_tol, values, 0)
-        if self.sublinear_tf:
+        if self._settings.zero_tol > 0:
+            values = np.where(np.abs(values) > self._settings.zero_tol, values, 0)
+        if self._settings.sublinear_tf:
             values = np.sign(values) * np.log1p(np.abs(values))
         if not sparse:
             return values
@@ -597,7 +669,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = [np.dtype(self.dtype).name]
+        dtype = as_float_dtype(self.dtype)
+        tags.transformer_tags.preserves_dtype = [] if dtype is None else [dtype.name]
         return tags
 
 
@@ -618,14 +691,22 @@ def _weights_of_layers(
 ) -> np.ndarray:
     if weights is None:
         return np.ones(len(names))
-    if isinstance(weights, Mapping):
-        if set(weights) != set(names):
+    values: Any = weights
+    if hasattr(weights, "items"):  # a mapping or a Series
+        by_name = [(str(name), weight) for name, weight in weights.items()]
+        given = sorted(name for name, _ in by_name)
+        if given != sorted(names):
             raise ValueError(
-                "layer_weights must name each layer once; got "
-                f"{sorted(map(str, weights))} for the layers {list(names)}."
+                f"layer_weights must name each layer once; got {given} for the layers "
+                f"{list(names)}."
             )
-        weights = [weights[name] for name in names]
-    checked = np.asarray(weights, dtype=np.float64)
+        values = [dict(by_name)[name] for name in names]
+    try:
+        checked = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"layer_weights must be real numbers; got {weights!r} ({error})."
+        ) from error
     if checked.shape != (len(names),):
         raise ValueError(
             f"layer_weights must give one weight for each of the {len(names)} layers; "

@@ -1,5 +1,9 @@
 """Data that several tests share, each made once."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -47,3 +51,18 @@ def blobs():
     rng = np.random.RandomState(0)
     target = np.arange(90) % 3
     return 5 * np.eye(5)[target] + rng.standard_normal((90, 5)), target
+
+
+@pytest.fixture
+def read_only_folder():
+    """A folder in which this process cannot make files, even if it is root's."""
+    # Not in tmp_path, which nobody but its owner can enter.
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        yield Path(name).resolve()
+        if root:
+            os.seteuid(0)
+        Path(name).chmod(0o755)

@@ -14,7 +14,8 @@ from unittest.mock import patch
 import pytest
 
 import skleiden
-from skleiden import cli
+import skleiden.datasets
+import skleiden.io
 from skleiden.cli import main
 from skleiden.datasets import load_prompt_activations
 
@@ -60,6 +61,28 @@ def exit_code(arguments):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     return stop.value.code
+
+
+def environment(path=()):
+    """Of a process that finds this package, after what is in `path`."""
+    path = [*path, str(Path(skleiden.__file__).parents[1])]
+    path += filter(None, [os.environ.get("PYTHONPATH")])
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(path),
+        "COLUMNS": COLUMNS,
+        "PYTHONUTF8": "1",
+    }
+
+
+def run_python(*arguments, cwd, path=()):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment(path),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 def test_demo_succeeds_and_shows_its_progress(demo):
@@ -109,16 +132,7 @@ def test_summary_agrees_with_the_file(demo, saved):
 
 
 def test_same_seed_same_file_in_another_process(demo, tmp_path):
-    root = Path(skleiden.__file__).parents[1]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    run = subprocess.run(
-        [sys.executable, "-m", "skleiden", "demo", "--quiet"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": COLUMNS, "PYTHONUTF8": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+    run = run_python("-m", "skleiden", "demo", "--quiet", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert without_seconds(run.stdout) == without_seconds(demo.out)
     assert run.stdout.endswith("Saved: communities.json\n")
@@ -170,7 +184,7 @@ def test_bad_options_exit_with_2(arguments, message, capsys):
 
 
 def test_missing_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load_prompt_activations", pytest.fail)
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
     folder = tmp_path / "absent"
     assert main(["demo", "--output", str(folder / "found.json")]) == 1
     out, err = capsys.readouterr()
@@ -194,22 +208,120 @@ def test_unwritable_file_exits_with_1(
 
     monkeypatch.setattr(owner, step, refuse)
     assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
-    assert capsys.readouterr() == ("", f"skleiden: error: {problem}\n")
+    folder = repr(str(tmp_path))
+    assert capsys.readouterr() == (
+        "",
+        f"skleiden: error: Cannot write 'found.json' in the folder {folder}: "
+        f"{problem.strerror}. Make the folder writable, with room for the file, or "
+        "save to another one.\n",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_as_file_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load_prompt_activations", pytest.fail)
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
     assert main(["demo", "-q", "--output", str(tmp_path)]) == 1
     assert repr(str(tmp_path)) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("stage", ["load_prompt_activations", "save_communities"])
+@pytest.mark.skipif(os.name == "nt", reason="Windows folders are not read-only")
+def test_read_only_folder_exits_with_1_before_the_work(
+    read_only_folder, monkeypatch, capsys
+):
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
+    monkeypatch.chdir(read_only_folder)
+    assert main(["demo"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "skleiden: error: Cannot write 'communities.json' in the folder "
+        f"{str(read_only_folder)!r}: Permission denied. Make the folder writable, with "
+        "room for the file, or save to another one.\n"
+    )
+
+
+def test_too_little_memory_exits_with_1(tmp_path, monkeypatch, capsys):
+    """As with --n-components 99999999, which some systems would try to allocate."""
+
+    def fail(*_, **__):
+        raise MemoryError("Unable to allocate 2.77 TiB")
+
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit_transform", fail)
+    assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "skleiden: error: Not enough memory; lower --n-components. Unable to allocate "
+        "2.77 TiB\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_closed_streams_are_no_error(closed, tmp_path):
+    """As with ``>&-`` in a shell: Python starts with None for them."""
+    code = (
+        "import sys; from skleiden.cli import main; "
+        f"{''.join(f'sys.{name} = ' for name in closed)}None; "
+        "sys.exit(main(['demo', '-o', 'found.json']))"
+    )
+    run = run_python("-c", code, cwd=tmp_path)
+    assert run.returncode == 0
+    for name in ("stdout", "stderr"):
+        assert bool(getattr(run, name)) == (name not in closed)
+    assert "Load" not in run.stdout
+    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+def test_stdout_closed_by_a_shell(tmp_path):
+    command = f"'{sys.executable}' -m skleiden demo -q -o found.json >&-"
+    run = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert (tmp_path / "found.json").exists()
+
+
+def test_interruption_of_the_imports_exits_with_130(tmp_path):
+    """As with Ctrl-C in the first second: the first import of NumPy interrupts."""
+    (tmp_path / "numpy.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    run = run_python("-m", "skleiden", "demo", cwd=tmp_path, path=[str(tmp_path)])
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_help_does_not_wait_for_imports(argument, tmp_path):
+    for name in ("numpy", "scipy", "sklearn"):
+        (tmp_path / f"{name}.py").write_text(f"raise AssertionError({name!r})\n")
+    run = run_python("-m", "skleiden", argument, cwd=tmp_path, path=[str(tmp_path)])
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_public_names_are_there_when_asked_for(tmp_path):
+    code = "import skleiden; print(dir(skleiden)); from skleiden import *; print(dir())"
+    run = run_python("-c", code, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    for names in run.stdout.splitlines():
+        assert {repr(name) for name in skleiden.__all__} <= set(
+            names.strip("[]").split(", ")
+        )
+
+
+def test_other_names_are_not_there():
+    with pytest.raises(AttributeError, match="'skleiden' has no attribute 'absent'"):
+        skleiden.absent  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "stage", ["datasets.load_prompt_activations", "io.save_communities"]
+)
 def test_interruption_exits_with_130(stage, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, stage, interrupt)
+    monkeypatch.setattr(f"skleiden.{stage}", interrupt)
     assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 130
     assert capsys.readouterr() == ("", "Interrupted.\n")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import KNeighborsTransformer
@@ -469,13 +470,17 @@ def test_bad_parameters(embedding, parameters, message):
         (np.array([[1.0, np.nan], [1, 1]]), ValueError, "contains NaN"),
         (np.array([[1.0, np.inf], [1, 1]]), ValueError, "contains infinity"),
         (sp.eye_array(3).tocsr(), TypeError, "[Ss]parse data was passed"),
-        (np.array([["a"], ["b"]]), ValueError, "could not convert"),
+        (
+            np.array([["a"], ["b"]]),
+            ValueError,
+            "not compatible with arrays of bytes/str",
+        ),
         (np.ones((2, 3, 4)), TypeError, "3 dimensions, shape"),
         ([np.eye(2), np.eye(2)], TypeError, "a list of 2 matrices"),
         (
             LayerStack([np.eye(3)]),
             TypeError,
-            "takes one matrix of vectors; got a Layer",
+            "takes one matrix; got a LayerStack",
         ),
     ],
 )
@@ -502,8 +507,74 @@ def distances(values, shape=(4, 4)):
             "at most 1 neighbours a row, fewer than n_neighbors=10",
         ),
         (distances([np.nan, 0.5]), "contains NaN"),
+        (
+            distances([0.2, 0.3, 0.4, 0.5, 0.6]).toarray(),
+            r"only if it is symmetric; got .* transpose by up to 0.3\. Leave",
+        ),
     ],
 )
 def test_bad_distances(X, message):
     with pytest.raises(ValueError, match=message):
         leiden(metric="precomputed").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (LayerStack([np.eye(3)]), "takes one matrix; got a LayerStack"),
+        ({"a": np.eye(3)}, "takes one matrix; got a dict"),
+        ([np.eye(3), np.eye(3)], "a list of 2 matrices"),
+        (np.zeros((2, 3, 3)), "3 dimensions, shape"),
+    ],
+)
+def test_layers_are_no_distances(X, message):
+    with pytest.raises(TypeError, match=message):
+        leiden(metric="precomputed").fit(X)
+
+
+def test_a_query_far_from_all_rows_is_noise(embedding):
+    X = np.hstack([embedding, np.zeros((400, 2), np.float32)])
+    transformer = FaissKNeighborsTransformer(10).fit(X)
+    fitted = leiden(metric="precomputed").fit(transformer.transform(X))
+    far = np.zeros((1, 98), np.float32)
+    far[0, -1] = 1
+    # All its distances are 1, as of a graph without distances.
+    assert fitted.predict(transformer.transform(far)) == [-1]
+    assert leiden().fit(X).predict(far) == [-1]
+
+
+def test_numpy_integers_as_parameters(embedding):
+    graph = FaissKNeighborsTransformer(10).fit_transform(embedding)
+    expected = leiden().fit_predict(embedding)
+    for X, metric in ((embedding, "cosine"), (graph, "precomputed")):
+        fitted = leiden(
+            n_neighbors=np.int64(10),
+            metric=metric,
+            n_iterations=np.int32(2),
+            min_cluster_size=np.uint8(5),
+            n_jobs=np.int64(2),
+            random_state=np.int64(0),
+            resolution=np.float32(1),
+        ).fit(X)
+        np.testing.assert_array_equal(fitted.labels_, expected)
+
+
+def test_a_failed_fit_changes_nothing(embedding):
+    fitted = leiden().fit(embedding)
+    before = vars(fitted).copy()
+    bad = embedding.copy()
+    bad[0, 0] = np.nan
+    with pytest.raises(ValueError, match="contains NaN"):
+        fitted.fit(bad)
+    with pytest.raises(ValueError, match="has no resolution"):
+        fitted.set_params(objective="surprise", resolution=2.0).fit(embedding[:50])
+    fitted.set_params(objective="modularity", resolution=1.0)
+    assert vars(fitted) == before
+    assert fitted.predict(embedding).size == 400
+    with pytest.raises(ValueError, match="contains NaN"):
+        leiden().fit(bad)
+    fresh = leiden()
+    with pytest.raises(ValueError, match="contains NaN"):
+        fresh.fit(bad)
+    with pytest.raises(NotFittedError):
+        fresh.predict(embedding)

@@ -204,6 +204,94 @@ def test_failure_leaves_the_folder_as_it_was(
         assert path.read_text() == old
 
 
+def test_errors_of_the_system_name_the_folder_and_a_remedy(path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Make the folder writable, with room") as caught:
+        save_communities(path, [0, 0])
+    assert str(caught.value).startswith(
+        f"Cannot write 'communities.json' in the folder {str(path.parent)!r}: No space"
+    )
+    assert "tmp'" not in str(caught.value).replace(str(path.parent), "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows folders are not read-only")
+def test_read_only_folder(read_only_folder):
+    with pytest.raises(PermissionError, match="Make the folder writable") as caught:
+        save_communities(read_only_folder / "communities.json", [0, 0])
+    assert f"in the folder {str(read_only_folder)!r}: Permission" in str(caught.value)
+    assert list(read_only_folder.iterdir()) == []
+
+
+def link(source, target):
+    try:
+        source.symlink_to(target)
+    except OSError:
+        pytest.skip("symbolic links are not allowed here")
+
+
+@pytest.mark.parametrize("old", ["old", None])
+def test_symbolic_link_is_followed(tmp_path, old):
+    """The link stays, and the file that it leads to is written, whether it exists."""
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "target.json"
+    if old is not None:
+        target.write_text(old)
+    link(tmp_path / "first.json", tmp_path / "second.json")
+    link(tmp_path / "second.json", Path("elsewhere") / "target.json")
+    save_communities(tmp_path / "first.json", [0, 0])
+    assert (tmp_path / "first.json").is_symlink()
+    assert (tmp_path / "second.json").is_symlink()
+    assert not target.is_symlink()
+    assert load(target)["n_samples"] == 2
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_symbolic_link_to_itself(path):
+    link(path, path)
+    with pytest.raises(FileExistsError, match="not a regular file"):
+        save_communities(path, [0, 0])
+    assert path.is_symlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("mode", [0o640, 0o600, 0o666, 0o444])
+def test_mode_of_an_older_file_is_kept(path, mode):
+    path.write_text("old")
+    path.chmod(mode)
+    save_communities(path, [0, 0])
+    assert path.stat().st_mode & 0o777 == mode
+    assert load(path)["n_samples"] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_mode_of_a_new_file_is_the_users_default(path):
+    save_communities(path, [0, 0])
+    (path.parent / "other").touch()
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_refused(tmp_path, linked):
+    pipe = path = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if linked:
+        path = tmp_path / "link"
+        path.symlink_to(pipe)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FileExistsError, match="is not a regular file") as caught:
+        save_communities(path, [0, 0])
+    assert str(caught.value) == (
+        f"{str(path)!r} is not a regular file, and would be replaced by one; give "
+        "another name."
+    )
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent' does not exist; make it"):
         save_communities(tmp_path / "absent" / "communities.json", [0, 0])

@@ -307,6 +307,7 @@ def test_loky_workers_get_it_memory_mapped(stack):
         ),
         ({"layers": {1: A, "1": B}}, ValueError, r"got \['1'\] more than once"),
         ({"layers": {"x": A[0]}}, TypeError, r"'x' must be a 2-D .* 1 dimension"),
+        ({"layers": [A.astype("M8[D]")]}, TypeError, "got dtype datetime64"),
         ({"layers": [[1.0, 2.0]]}, TypeError, "'layer_0' must be a 2-D"),
         ({"layers": [A, A[None]]}, TypeError, r"'layer_1' must be a 2-D .* got 3 dim"),
         ({"layers": [A * 1j]}, TypeError, "real numbers; got dtype complex128"),
@@ -325,6 +326,18 @@ def test_loky_workers_get_it_memory_mapped(stack):
 def test_constructor_errors(arguments, error, message):
     with pytest.raises(error, match=message):
         LayerStack(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2, 2)])
+def test_sparse_layers_of_other_dimensions(shape):
+    try:
+        block = sp.coo_array(np.ones(shape))
+    except (TypeError, ValueError):
+        block = np.ones(shape)
+    if block.ndim == 2:
+        pytest.skip("older SciPy: all sparse arrays are 2-D")
+    with pytest.raises(TypeError, match=rf"2-D .* got {len(shape)} dimension\(s\)"):
+        LayerStack([block])
 
 
 # --- align_layers ---------------------------------------------------------------------
@@ -521,14 +534,23 @@ def vectors(q1, q2=(1.0, 2.0)):
             ValueError,
             r"one of the layers \['late', 'early'\]; got 'x'",
         ),
-        (MAPS, {"zero_tol": -1.0}, ValueError, "zero_tol must be at least 0; got -1.0"),
+        (
+            MAPS,
+            {"order": "reference", "reference": [1]},
+            ValueError,
+            r"one of the layers \['late', 'early'\]; got \[1\]",
+        ),
+        (MAPS, {"zero_tol": -1.0}, ValueError, "a number of at least 0; got -1.0"),
+        (MAPS, {"zero_tol": "a"}, ValueError, "zero_tol must be a number .*; got 'a'"),
         (
             MAPS,
             {"zero_tol": np.nan},
             ValueError,
-            "must be at least 0; got nan",
+            "must be a number of at least 0; got nan",
         ),
-        (MAPS, {"dtype": int}, TypeError, "floating dtype; got <class 'int'>"),
+        (MAPS, {"dtype": int}, TypeError, "floating dtype, .*; got <class 'int'>"),
+        (MAPS, {"dtype": "junk"}, TypeError, "floating dtype, .*; got 'junk'"),
+        (MAPS, {"dtype": None}, TypeError, "such as numpy.float32; got None"),
         # SciPy would make such a matrix, and then fail at its every use.
         (MAPS, {"dtype": np.float16}, (TypeError, ValueError), "float16"),
     ],

@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsTransformer
 
 import skleiden.neighbors
-from skleiden import FaissKNeighborsTransformer, LayerStack
+from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
 
 from .checks import brute_neighbors
 
@@ -197,6 +197,50 @@ def test_auto_is_exact_up_to_a_size(embedding, monkeypatch):
     assert FaissKNeighborsTransformer().fit(X).algorithm_ == "exact"
 
 
+@pytest.mark.parametrize("make", [FaissKNeighborsTransformer, MutualKNNLeiden])
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+def test_parameters_may_be_numpys_integers(embedding, make, algorithm):
+    numbers = {
+        "n_neighbors": 10,
+        "hnsw_m": 8,
+        "ef_construction": 30,
+        "ef_search": 20,
+        "n_jobs": 2,
+        "random_state": 0,
+    }
+    expected = make(algorithm=algorithm, **numbers).fit(embedding)
+    numpys = {name: np.int64(number) for name, number in numbers.items()}
+    found = make(algorithm=algorithm, **numpys).fit(embedding)
+    if make is MutualKNNLeiden:
+        np.testing.assert_array_equal(found.labels_, expected.labels_)
+    else:
+        graph = found.transform(embedding)
+        assert (graph != expected.transform(embedding)).nnz == 0
+        assert type(found.n_neighbors_) is int
+
+
+def test_more_candidates_than_rows_are_as_many_as_rows(embedding):
+    most = {"ef_construction": 2**31 - 1, "ef_search": 2**31 - 1}
+    transformer = FaissKNeighborsTransformer(5, algorithm="hnsw", **most)
+    assert transformer.fit(embedding).knn_recall_ == 1.0
+
+
+def test_numbers_of_any_dtype(embedding):
+    steps = np.rint(100 * embedding)
+    expected = FaissKNeighborsTransformer(5).fit_transform(steps.astype(np.float32))
+    for dtype in (np.int8, np.int64, np.float16, np.float64):
+        found = FaissKNeighborsTransformer(5).fit_transform(steps.astype(dtype))
+        assert (found != expected).nnz == 0
+
+
+def test_a_failed_refit_changes_nothing(embedding):
+    fitted = FaissKNeighborsTransformer(5)
+    expected = fitted.fit(embedding).transform(embedding)
+    with pytest.raises(ValueError, match="'ivf' is not available"):
+        fitted.set_params(algorithm="ivf", n_neighbors=7).fit(embedding[:50, :8])
+    assert (fitted.transform(embedding) != expected).nnz == 0
+
+
 def test_feature_names(embedding):
     names = FaissKNeighborsTransformer(3).fit(embedding[:4]).get_feature_names_out()
     assert names.tolist() == [f"faisskneighborstransformer{i}" for i in range(4)]
@@ -231,16 +275,36 @@ def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
         (np.eye(3), {"target_recall": 0.0}, ValueError, "'target_recall' parameter"),
         (np.eye(3), {"hnsw_m": 1}, ValueError, "'hnsw_m' parameter"),
         (np.eye(3), {"ef_search": 0}, ValueError, "'ef_search' parameter"),
+        (
+            np.eye(3),
+            {"ef_search": 2**40},
+            ValueError,
+            r"range \[1, 2147483647\]. Got 10",
+        ),
+        (
+            np.eye(3),
+            {"ef_construction": 2**31},
+            ValueError,
+            "in the range .* Got 21474",
+        ),
         (np.eye(3), {"ef_construction": 0}, ValueError, "'ef_construction' parameter"),
         (np.ones((1, 3)), {}, ValueError, "minimum of 2 is required"),
         (np.ones((0, 3)), {}, ValueError, "0 sample"),
         (np.array([[1.0, np.nan], [1, 1]]), {}, ValueError, "contains NaN"),
         (np.array([[1.0, np.inf], [1, 1]]), {}, ValueError, "contains infinity"),
         (sp.eye_array(3).tocsr(), {}, TypeError, "[Ss]parse data was passed"),
-        (np.array([["a", "b"], ["c", "d"]]), {}, ValueError, "could not convert"),
+        (np.array([["a", "b"], ["c", "d"]]), {}, ValueError, "strings"),
+        (
+            np.eye(3).astype("M8[D]"),
+            {},
+            TypeError,
+            "real numbers; got dtype datetime64",
+        ),
         (np.ones((2, 3, 4)), {}, TypeError, "LayerStack"),
         ([np.eye(2), np.eye(2)], {}, TypeError, "LayerStack"),
         (LayerStack([np.eye(3)]), {}, TypeError, "got a LayerStack. Embed it first"),
+        ({"mlp": np.eye(3)}, {}, TypeError, r"matrix; got a dict. Embed it"),
+        (sp.eye_array(3).todok(), {}, TypeError, "[Ss]parse data was passed"),
     ],
 )
 def test_bad_input(X, parameters, error, message):

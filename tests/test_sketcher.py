@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.kernel_approximation import PolynomialCountSketch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.utils import get_tags
 
 import skleiden.sketcher
 from skleiden import LayerStack, MultiLayerTfidfSketcher
@@ -173,11 +175,100 @@ def test_fit_starts_again_and_partial_fit_does_not(stack):
     assert fitted.n_samples_seen_ == 100
     assert fitted.partial_fit(stack[100:]).n_samples_seen_ == 400
     fitted.set_params(weighting="zscore")
-    with pytest.raises(ValueError, match=r"weighting was changed to 'zscore' between"):
+    with pytest.raises(ValueError, match=r"changed from 'idf' to 'zscore' between cal"):
         fitted.partial_fit(stack)
     # Nothing of the former fit is left.
     assert not hasattr(fitted.fit(stack), "idf_")
     assert hasattr(fitted, "scale_")
+
+
+def with_nan(stack):
+    first, *others = stack.layers
+    first = first.copy()
+    (first.data if sp.issparse(first) else first).flat[0] = np.nan
+    return LayerStack([first, *others])
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform", "partial_fit"])
+def test_a_failed_first_fit_leaves_nothing(stack, method):
+    failed = sketcher()
+    with pytest.raises(ValueError, match="contains NaN"):
+        getattr(failed, method)(with_nan(stack))
+    with pytest.raises(NotFittedError):
+        failed.transform(stack)
+    assert vars(failed) == vars(sketcher())
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+def test_a_failed_refit_changes_nothing(stack, weighting, method):
+    fitted = sketcher(weighting=weighting, n_components=4)
+    expected = fitted.fit_transform(stack)
+    for changes, X in (
+        ({"n_components": 8}, with_nan(stack)),
+        ({"layer_weights": [1, 2], "weighting": "zscore"}, with_nan(as_dense(stack))),
+        ({"n_components": 2}, pd.DataFrame({"a": [1.0, np.inf], "b": [1.0, 2.0]})),
+        ({"dtype": np.float64, "zero_tol": 1.0, "sublinear_tf": True}, stack[:0]),
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            getattr(fitted.set_params(**changes), method)(X)
+    assert not hasattr(fitted, "feature_names_in_")
+    np.testing.assert_array_equal(fitted.transform(stack), expected)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_a_failed_partial_fit_changes_nothing(stack, weighting):
+    X = as_dense(stack)
+    for layer in X.layers:
+        layer[:50:10] = 0
+    whole = sketcher(weighting=weighting).partial_fit(X[:200])
+    parts = sketcher(weighting=weighting).partial_fit(X[:200])
+    for wrong in (with_nan(X[:100]), X[:0], LayerStack(X.layers[:2])):
+        with pytest.raises(ValueError, match=r"."):
+            parts.partial_fit(wrong)
+    assert parts.n_zero_rows_ == 5
+    assert parts.n_samples_seen_ == 200
+    np.testing.assert_array_equal(parts.transform(X), whole.transform(X))
+    np.testing.assert_array_equal(
+        parts.partial_fit(X[200:]).transform(X), whole.partial_fit(X[200:]).transform(X)
+    )
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_a_fitted_sketcher_goes_on_with_what_it_was_fitted_with(stack, weighting):
+    fitted = sketcher(weighting=weighting)
+    expected = fitted.fit_transform(stack)
+    fitted.set_params(
+        n_components=3,
+        layers=[1, 2],
+        layer_weights=[1.0],
+        weighting="idf" if weighting == "zscore" else "zscore",
+        smooth_idf=False,
+        sublinear_tf=True,
+        zero_tol=1.0,
+        dtype=np.float64,
+        random_state=1,
+    )
+    found = fitted.transform(stack)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    assert len(fitted.get_feature_names_out()) == 48
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weighting": "none"}, "weighting was changed from 'idf' to 'none'"),
+        ({"smooth_idf": False}, "smooth_idf was changed from True to False"),
+        ({"sublinear_tf": True}, "sublinear_tf was changed from False to True"),
+        ({"zero_tol": 0.5}, "zero_tol was changed from 0.0 to 0.5 between calls"),
+        ({"dtype": "float64"}, r"dtype was changed from dtype\('float32'\) to"),
+    ],
+)
+def test_partial_fit_refuses_changed_parameters(stack, changed, message):
+    fitted = sketcher().partial_fit(stack)
+    with pytest.raises(ValueError, match=message):
+        fitted.set_params(**changed).partial_fit(stack)
 
 
 def test_statistics_equal_numpys(stack):
@@ -198,6 +289,62 @@ def test_large_means_do_not_cancel():
     for storage in (X, sp.csr_array(X)):
         fitted = sketcher(weighting="zscore", batch_size=7).fit(storage)
         np.testing.assert_allclose(fitted.scale_, X.std(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 10, 100, 1e3, 1e4])
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_means_beyond_the_spread_do_not_cost_digits(ratio, storage):
+    noise = np.random.RandomState(0).standard_normal((300, 400))
+    X = ((noise + ratio) * np.geomspace(0.01, 100, 400)).astype(np.float32)
+    fitted = sketcher(weighting="zscore")
+    embedding = fitted.fit_transform(storage(X))
+    expected = oracle(fitted, LayerStack([sp.csr_array(X)]))
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(embedding, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        (1e304, np.float64),
+        (1e200, np.float64),
+        (1e-160, np.float64),
+        (1e-300, np.float64),
+        (1e36, np.float32),
+        (1e-39, np.float32),
+    ],
+)
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_zscore_of_very_large_and_small_columns(size, dtype, storage):
+    ordinary = np.random.RandomState(0).standard_normal((200, 30)) + 1
+    ordinary[::3, ::2] = 0
+    X = (ordinary * size).astype(dtype)
+    X[:, :10] = ordinary[:, :10]  # beside ordinary ones
+    fitted = sketcher(weighting="zscore", batch_size=50)
+    embedding = fitted.fit_transform(storage(X))
+    expected = sketcher(weighting="zscore").fit(ordinary)
+    np.testing.assert_allclose(
+        fitted.scale_, np.where(np.arange(30) < 10, 1, size) * expected.scale_, 1e-5
+    )
+    np.testing.assert_allclose(embedding, expected.transform(ordinary), atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+def test_rounding_is_not_blown_up_to_unit_length(storage):
+    """Two equal columns of opposite sign in one bucket: nothing is left of any row."""
+    column = np.random.RandomState(0).standard_normal(100)
+    X = np.column_stack([column, np.full((100, 3), 0.1), column])
+    fitted = sketcher(n_components=1, weighting="zscore", random_state=0)
+    embedding = fitted.fit_transform(storage(X))
+    assert fitted.signs_[0] == -fitted.signs_[4]
+    assert not embedding.any()
+
+
+def test_columns_that_vary_too_little_count_as_constant():
+    X = np.array([[1.0, 1e-310], [2.0, 0.0], [4.0, 1e-310]])
+    fitted = sketcher(weighting="zscore").fit(X)
+    assert fitted.scale_[1] == 1
+    assert np.isfinite(fitted.transform(X)).all()
 
 
 def test_constant_columns_have_scale_one():
@@ -330,6 +477,29 @@ def test_layer_weights_are_the_layers_shares_of_similarity(stack):
     np.testing.assert_array_equal(by_number, embedding)
 
 
+def test_layer_weights_are_taken_by_name(stack):
+    expected = sketcher(layer_weights=[3, 0.5, 1]).fit_transform(stack)
+    names = ["layer_2", "layer_0", "layer_1"]
+    for weights in (
+        pd.Series([1, 3, 0.5], index=names),
+        dict(zip(names, [1, 3, 0.5], strict=True)),
+    ):
+        found = sketcher(layer_weights=weights).fit_transform(stack)
+        np.testing.assert_array_equal(found, expected)
+    numbered = sketcher(
+        layers={17: 300, 18: 300, 19: 300}, layer_weights={19: 1, 17: 3, 18: 0.5}
+    )
+    np.testing.assert_array_equal(numbered.fit_transform(as_wide(stack)), expected)
+    assert numbered.layer_names_ == ("17", "18", "19")
+
+
+@pytest.mark.parametrize("size", [1e308, 1e-320])
+def test_only_ratios_of_layer_weights_matter(stack, size):
+    expected = sketcher(layer_weights=[1, 0, 1]).fit_transform(stack)
+    found = sketcher(layer_weights=[size, 0, size]).fit_transform(stack)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_sketch_is_unbiased():
     """Mean and variance of inner products over seeds, as the theory has them."""
     rng = np.random.RandomState(0)
@@ -451,6 +621,12 @@ def bad(stack):
             TypeError,
             "LayerStack",
         ),
+        "dates": (
+            np.zeros((2, 2), dtype="M8[D]"),
+            {},
+            TypeError,
+            r"X must hold real numbers; got dtype datetime64\[D\]. Convert it",
+        ),
         "strings": (np.array([["a", "b"]]), {}, ValueError, "strings"),
         "1-D": (np.ones(3), {}, ValueError, "Expected 2D array, got 1D array"),
         "widths": (wide, {"layers": [300, 300]}, ValueError, r"add up .*\(sum 600\)"),
@@ -464,6 +640,42 @@ def bad(stack):
             {"n_components": 0},
             ValueError,
             "'n_components' param",
+        ),
+        "0-D components": (
+            stack,
+            {"n_components": np.array(5)},
+            ValueError,
+            r"an integer of at least 1, or one for each .*; got array\(5\)",
+        ),
+        "many components": (
+            stack,
+            {"n_components": 2**30},
+            ValueError,
+            r"fewer than 2\*\*31 columns of the embedding; got 1073741824 for 3 layers",
+        ),
+        "no number": (
+            stack,
+            {"layer_weights": ["a", "b", "c"]},
+            ValueError,
+            r"layer_weights must be real numbers; got \['a', 'b', 'c'\]",
+        ),
+        "huge weight": (
+            stack,
+            {"layer_weights": [10**400, 1, 1]},
+            ValueError,
+            "layer_weights must be real numbers; got .*too large",
+        ),
+        "unnamed Series": (
+            stack,
+            {"layer_weights": pd.Series([1, 1, 1])},
+            ValueError,
+            r"must name each layer once; got \['0', '1', '2'\] for the layers",
+        ),
+        "one name twice": (
+            LayerStack({1: np.eye(2), "b": np.eye(2)}),
+            {"layer_weights": {1: 1, "1": 1, "b": 1}},
+            ValueError,
+            r"must name each layer once; got \['1', '1', 'b'\] for the layers",
         ),
         "negative weight": (
             stack,
@@ -484,11 +696,30 @@ def bad(stack):
         "zero_tol": (stack, {"zero_tol": -1.0}, ValueError, "'zero_tol' param"),
         "batch_size": (stack, {"batch_size": 0}, ValueError, "'batch_size' param"),
         "dtype": (stack, {"dtype": np.int32}, ValueError, "must be numpy.float32 or"),
+        "no dtype": (
+            stack,
+            {"dtype": "junk"},
+            ValueError,
+            "dtype must be numpy.float32 or numpy.float64; got 'junk'",
+        ),
+        "dtype None": (stack, {"dtype": None}, ValueError, "numpy.float64; got None"),
         "overflow": (
             np.where(np.eye(2, 64), 0, 3e38).astype(np.float32),
             {"n_components": 1},
             ValueError,
-            r"up to 3e\+38 overflow float32 in layer 'layer_0'. Scale X down, or",
+            r"up to 3e\+38 overflow float32 in layer 'layer_0'. Scale X down, or pass",
+        ),
+        "overflow of float64": (
+            np.where(np.eye(2, 64), 0, 1e308),
+            {"n_components": 1},
+            ValueError,
+            r"up to 1e\+308 overflow float64 in layer 'layer_0'. Scale X down\.$",
+        ),
+        "overflow of a deviation": (
+            LayerStack([np.eye(2), sp.csr_array([[1, 1.7e308], [0, -1.7e308]])]),
+            {"weighting": "zscore"},
+            ValueError,
+            r"column 3 of X, with values up to 1.7e\+308, overflows float64. Scale X d",
         ),
     }
 
@@ -530,6 +761,17 @@ BAD = [
     "batch_size",
     "dtype",
     "overflow",
+    "overflow of float64",
+    "overflow of a deviation",
+    "dates",
+    "0-D components",
+    "many components",
+    "no number",
+    "huge weight",
+    "unnamed Series",
+    "one name twice",
+    "no dtype",
+    "dtype None",
 ]
 
 
@@ -542,6 +784,31 @@ def test_bad_input(stack, case):
     X, parameters, error, message = bad(stack)[case]
     with pytest.raises(error, match=message):
         sketcher(**parameters).fit_transform(X)
+
+
+def test_rows_far_from_those_of_fit():
+    X = np.random.RandomState(0).standard_normal((50, 4))
+    fitted = sketcher(weighting="zscore").fit(1e-300 * X)
+    with pytest.raises(
+        ValueError, match=r"overflow float64 .* divided by standard deviations down to"
+    ):
+        fitted.transform(1e100 * X)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "names"),
+    [
+        (np.float32, ["float32"]),
+        ("float64", ["float64"]),
+        (np.dtype(float), ["float64"]),
+        ("junk", []),
+        (None, []),
+        (int, []),
+    ],
+)
+def test_tags_of_any_dtype(dtype, names):
+    tags = get_tags(sketcher(dtype=dtype))
+    assert tags.transformer_tags.preserves_dtype == names
 
 
 def test_other_layers_than_fitted(stack):

@@ -46,6 +46,16 @@ def test_communities_are_balanced_and_mixed(n_samples, n_communities):
     assert (np.diff(labels) < 0).any()
 
 
+def test_sizes_may_be_numpys():
+    sizes = {"n_samples": 40, "n_layers": 2, "n_neurons": 50, "n_communities": 3}
+    stack, labels = make_layered_activations(**sizes, random_state=0)
+    again, same_labels = make_layered_activations(
+        **{name: np.int32(size) for name, size in sizes.items()}, random_state=0
+    )
+    assert_array_equal(labels, same_labels)
+    assert (stack.layers[1] != again.layers[1]).nnz == 0
+
+
 @pytest.mark.parametrize("seed_of", [int, np.random.RandomState])
 def test_seed(seed_of):
     stack, labels = make_layered_activations(40, random_state=seed_of(3))
@@ -87,15 +97,19 @@ def test_popularity_is_long_tailed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_samples": 0}, "n_samples must be at least 1; got 0"),
-        ({"n_layers": 0}, "n_layers must be at least 1; got 0"),
-        ({"n_neurons": -1}, "n_neurons must be at least 1; got -1"),
-        ({"n_communities": 0}, "n_communities must be at least 1; got 0"),
-        ({"nnz_per_row": 0}, "nnz_per_row must be at least 1; got 0"),
+        ({"n_samples": 0}, "n_samples must be an integer of at least 1; got 0"),
+        ({"n_layers": 0}, "n_layers must be an integer of at least 1; got 0"),
+        ({"n_neurons": -1}, "n_neurons must be an integer of at least 1; got -1"),
+        ({"n_communities": 0}, "n_communities must be an integer of at least 1; got 0"),
+        ({"nnz_per_row": 0}, "nnz_per_row must be an integer of at least 1; got 0"),
+        ({"n_samples": 50.0}, "n_samples must be an integer of at least 1; got 50.0"),
+        ({"n_communities": 2.5}, "n_communities must be an integer .*; got 2.5"),
+        ({"n_layers": "3"}, "n_layers must be an integer of at least 1; got '3'"),
         ({"n_samples": 5}, "n_communities must be at most n_samples=5; got 10"),
-        ({"signal": -0.1}, r"signal must be in \[0, 1\]; got -0.1"),
-        ({"signal": 1.5}, r"signal must be in \[0, 1\]; got 1.5"),
-        ({"signal": np.nan}, r"signal must be in \[0, 1\]; got nan"),
+        ({"signal": -0.1}, r"signal must be a number in \[0, 1\]; got -0.1"),
+        ({"signal": 1.5}, r"signal must be a number in \[0, 1\]; got 1.5"),
+        ({"signal": np.nan}, r"signal must be a number in \[0, 1\]; got nan"),
+        ({"signal": "a"}, r"signal must be a number in \[0, 1\]; got 'a'"),
     ],
     ids=repr,
 )

@@ -21,23 +21,27 @@ _NONE = np.empty(0)
 class ColumnStatistics(NamedTuple):
     """Counts and moments of the columns of some rows, which can be merged.
 
-    `n_samples` rows; `df`, their nonzero entries in each column; `mean`, and `m2`, the
-    sum of squared deviations from it, both empty where only counts were asked for.
+    `n_samples` rows; `df`, their nonzero entries in each column; `mean`, and `spread`,
+    the Euclidean length of the deviations from it, both empty where only counts were
+    asked for. Not finite where float64 overflows.
     """
 
     n_samples: int
     df: np.ndarray
     mean: np.ndarray
-    m2: np.ndarray
+    spread: np.ndarray
 
 
 def merge(a: ColumnStatistics, b: ColumnStatistics) -> ColumnStatistics:
     """Statistics of the rows of both (Chan, Golub and LeVeque, 1983)."""
     n = a.n_samples + b.n_samples
-    delta = b.mean - a.mean
     share = b.n_samples / n
-    m2 = a.m2 + b.m2 + delta**2 * (a.n_samples * share)
-    return ColumnStatistics(n, a.df + b.df, a.mean + delta * share, m2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        delta = b.mean - a.mean
+        mean = a.mean + delta * share
+        between = np.abs(delta) * np.sqrt(a.n_samples * share)
+        spread = np.hypot(np.hypot(a.spread, b.spread), between)
+    return ColumnStatistics(n, a.df + b.df, mean, spread)
 
 
 def side_by_side(parts: Iterable[ColumnStatistics]) -> ColumnStatistics:
@@ -53,19 +57,38 @@ def column_statistics(block: Block, *, moments: bool) -> ColumnStatistics:
     means do not cancel.
     """
     n, width = block.shape
-    if sp.issparse(block):
+    sparse = sp.issparse(block)
+    if sparse:
         df = np.bincount(block.indices, minlength=width)
-        if not moments:
-            return ColumnStatistics(n, df, _NONE, _NONE)
-        mean = np.bincount(block.indices, block.data, minlength=width) / n
-        squares = (block.data - mean.take(block.indices)) ** 2
-        m2 = np.bincount(block.indices, squares, minlength=width)
-        return ColumnStatistics(n, df, mean, m2 + (n - df) * mean**2)
-    df = np.count_nonzero(block, axis=0)
+    else:
+        df = np.count_nonzero(block, axis=0)
     if not moments:
         return ColumnStatistics(n, df, _NONE, _NONE)
-    mean = block.mean(axis=0, dtype=np.float64)
-    return ColumnStatistics(n, df, mean, ((block - mean) ** 2).sum(axis=0))
+    values = block.data if sparse else block
+
+    def total(values: np.ndarray) -> np.ndarray:
+        if sparse:
+            return np.bincount(block.indices, values, minlength=width)
+        return values.sum(axis=0, dtype=np.float64)
+
+    def per_entry(column: np.ndarray) -> np.ndarray:
+        return column.take(block.indices) if sparse else column
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = total(values) / n
+        deviations = values - per_entry(mean)
+        if not sparse:  # zeros come last, so that both storages add up alike
+            deviations *= values != 0
+        spread = np.sqrt(total(deviations**2))
+        # Squares of very large or small deviations overflow or vanish: scale those.
+        unsafe = (df > 0) & ~((spread > 1e-140) & (spread < 1e140))
+        if unsafe.any():
+            scale = total(np.abs(deviations))
+            scale[scale == 0] = 1
+            scaled = total((deviations / per_entry(scale)) ** 2)
+            spread = np.where(unsafe, scale * np.sqrt(scaled), spread)
+        spread = np.hypot(spread, np.sqrt(n - df) * np.abs(mean))
+    return ColumnStatistics(n, df, mean, spread)
 
 
 def inverse_document_frequency(
@@ -84,13 +107,16 @@ def inverse_document_frequency(
 def standard_deviation(stats: ColumnStatistics) -> np.ndarray:
     """Standard deviation of each column, 1 where the column is constant.
 
-    A variance below what rounding alone leaves of a constant column counts as zero
-    (the bound scikit-learn's StandardScaler uses).
+    A deviation below what rounding alone leaves of a constant column counts as zero
+    (the bound scikit-learn's StandardScaler uses), and so does one too small to be
+    divided by.
     """
-    n, eps = stats.n_samples, np.finfo(np.float64).eps
-    variance = stats.m2 / n
-    constant = variance <= n * eps * variance + (n * stats.mean * eps) ** 2
-    return np.where(constant, 1.0, np.sqrt(variance))
+    n, limits = stats.n_samples, np.finfo(np.float64)
+    deviation = stats.spread / np.sqrt(n)
+    rounding = np.hypot(
+        np.sqrt(n * limits.eps) * deviation, n * limits.eps * np.abs(stats.mean)
+    )
+    return np.where(deviation <= np.maximum(rounding, limits.tiny), 1.0, deviation)
 
 
 def draw_hashes(
@@ -116,7 +142,8 @@ def sketch(
     block : ndarray or CSR array of shape (n, width)
 
     weights : ndarray of shape (width,)
-        Column weight times sign.
+        Column weight times sign. Products are added up in the larger of its dtype and
+        the block's.
 
     buckets : ndarray of int32 of shape (width,)
 
@@ -124,9 +151,8 @@ def sketch(
 
     Returns
     -------
-    ndarray of shape (n, n_buckets), of the block's dtype
+    ndarray of shape (n, n_buckets)
     """
-    weights = weights.astype(block.dtype, copy=False)
     if sp.issparse(block):
         # Converting to dense adds up entries of the same place: one pass.
         hashed = sp.csr_array(

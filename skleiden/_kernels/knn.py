@@ -240,6 +240,8 @@ def hnsw_neighbors(
     """
     faiss = _faiss()
     n, d = vectors.shape
+    # FAISS makes room for all the candidates, of which there are at most n.
+    ef_construction, ef_search = min(ef_construction, n), min(ef_search, n)
     index = faiss.IndexHNSWFlat(d, m)
     index.hnsw.efConstruction = ef_construction
     with limit_threads(1 if reproducible else None):

@@ -6,7 +6,8 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -29,11 +30,45 @@ WITHOUT_WEIGHTS = frozenset({"significance"})
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
 
+_EDGES_AT_ONCE = 2**17
+
 _GENERATOR_LOCK = threading.RLock()
 
 
+class Network(NamedTuple):
+    """A graph as igraph has it, made once for any number of runs.
+
+    `graph` is the CSR array it was made of; `vertices` igraph's object, None for a
+    graph without edges; `weights` those of its edges.
+    """
+
+    graph: sp.csr_array
+    vertices: Any
+    weights: memoryview
+
+
+def network(graph: sp.csr_array) -> Network:
+    """Hand a symmetric graph, positive weights, zero diagonal, over to igraph."""
+    upper = sp.triu(graph, k=1, format="coo")
+    # A memory view hands out one float at a time, where a list would hold them all.
+    weights = memoryview(upper.data.astype(np.float64))
+    if upper.nnz == 0:
+        return Network(graph, None, weights)
+    import igraph  # noqa: TID251
+
+    # Pairs of Python's integers are what igraph reads fastest (an array takes three
+    # times as long); made in blocks, they never exist all at once.
+    blocks = (slice(i, i + _EDGES_AT_ONCE) for i in range(0, upper.nnz, _EDGES_AT_ONCE))
+    edges = chain.from_iterable(
+        zip(upper.row[block].tolist(), upper.col[block].tolist(), strict=True)
+        for block in blocks
+    )
+    # Vertices are counted beforehand: isolated ones must not vanish.
+    return Network(graph, igraph.Graph(n=graph.shape[0], edges=edges), weights)
+
+
 def leiden(
-    graph: sp.csr_array,
+    network: Network,
     *,
     objective: str,
     resolution: float,
@@ -45,8 +80,7 @@ def leiden(
 
     Parameters
     ----------
-    graph : CSR array of shape (n, n)
-        Symmetric, positive weights, zero diagonal.
+    network : Network
 
     objective : str
         A key of `LEIDENALG_PARTITIONS`.
@@ -70,26 +104,16 @@ def leiden(
         Value of the objective: for "modularity" and "cpm" divided by twice the total
         weight, for the rest as leidenalg states it.
     """
-    upper = sp.triu(graph, k=1, format="coo")
-    if upper.nnz == 0:
+    graph = network.graph
+    if network.vertices is None:
         # No edge: every vertex is its own community (and some qualities are 0 / 0).
         return np.arange(graph.shape[0]), 0.0
-    import igraph  # noqa: TID251
-
-    # Vertices are counted beforehand: isolated ones must not vanish.
-    network = igraph.Graph(
-        n=graph.shape[0], edges=np.column_stack([upper.row, upper.col])
-    )
-    # A memory view hands out one float at a time, where a list would hold them all.
-    weights = memoryview(upper.data.astype(np.float64))
     if backend == "igraph":
-        membership = _run_igraph(
-            network, weights, objective, resolution, n_iterations, seed
-        )
+        membership = _run_igraph(network, objective, resolution, n_iterations, seed)
         quality = 0.0
     else:
         membership, quality = _run_leidenalg(
-            network, weights, objective, resolution, n_iterations, seed
+            network, objective, resolution, n_iterations, seed
         )
     if objective == "modularity":
         quality = modularity(graph, membership, resolution)
@@ -152,17 +176,16 @@ def _seeded_generator(seed: int) -> Iterator[None]:
 
 
 def _run_igraph(
-    network: Any,
-    weights: memoryview,
+    network: Network,
     objective: str,
     resolution: float,
     n_iterations: int,
     seed: int,
 ) -> np.ndarray:
     def run(n: int, start: Any = None) -> Any:
-        return network.community_leiden(
+        return network.vertices.community_leiden(
             objective_function=IGRAPH_OBJECTIVES[objective],
-            weights=weights,
+            weights=network.weights,
             resolution=resolution,
             n_iterations=n,
             initial_membership=start,
@@ -181,8 +204,7 @@ def _run_igraph(
 
 
 def _run_leidenalg(
-    network: Any,
-    weights: memoryview,
+    network: Network,
     objective: str,
     resolution: float,
     n_iterations: int,
@@ -192,10 +214,11 @@ def _run_leidenalg(
 
     options: dict[str, Any] = {}
     if objective not in WITHOUT_WEIGHTS:
-        options["weights"] = weights
+        options["weights"] = network.weights
     if objective not in WITHOUT_RESOLUTION:
         options["resolution_parameter"] = resolution
-    partition = getattr(leidenalg, LEIDENALG_PARTITIONS[objective])(network, **options)
+    kind = getattr(leidenalg, LEIDENALG_PARTITIONS[objective])
+    partition = kind(network.vertices, **options)
     optimiser = leidenalg.Optimiser()
     optimiser.set_rng_seed(seed)
     if n_iterations > 0:

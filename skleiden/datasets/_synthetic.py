@@ -63,8 +63,8 @@ def make_layered_activations(
     Raises
     ------
     ValueError
-        If a size is below 1, `n_communities` exceeds `n_samples`, or `signal` is
-        outside [0, 1].
+        If a size is not an integer of at least 1, `n_communities` exceeds `n_samples`,
+        or `signal` is not a number in [0, 1].
 
     Examples
     --------
@@ -83,14 +83,15 @@ def make_layered_activations(
         "nnz_per_row": nnz_per_row,
     }
     for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size!r}.")
+        if not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"{name} must be an integer of at least 1; got {size!r}.")
     if n_communities > n_samples:
         raise ValueError(
             f"n_communities must be at most n_samples={n_samples}; got {n_communities}."
         )
-    if not 0 <= signal <= 1:
-        raise ValueError(f"signal must be in [0, 1]; got {signal!r}.")
+    real = isinstance(signal, (int, float, np.integer, np.floating))
+    if not real or not 0 <= signal <= 1:
+        raise ValueError(f"signal must be a number in [0, 1]; got {signal!r}.")
     rng = check_random_state(random_state)
     labels = rng.permutation(n_samples) % n_communities
     layers = [
