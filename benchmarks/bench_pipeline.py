@@ -226,7 +226,7 @@ def work(method: str, source: str, target: str) -> None:
     import igraph  # noqa: F401
     import leidenalg  # noqa: F401
 
-    import skleiden  # noqa: F401
+    from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden  # noqa: F401
 
     layers, _ = read_layers(source)
     loaded = forget_peak()

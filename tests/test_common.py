@@ -7,6 +7,7 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
+from skleiden.model_selection import StableLeiden
 
 
 class AnyDistances(MutualKNNLeiden):
@@ -16,7 +17,7 @@ class AnyDistances(MutualKNNLeiden):
     checks could only show the refusal. Everything but it is tested through this.
     """
 
-    def _check_range(self, values, sparse):
+    def _check_range(self, values):
         pass
 
 
@@ -38,6 +39,7 @@ def expected_failures(estimator):
         MutualKNNLeiden(algorithm="hnsw"),
         MutualKNNLeiden(backend="leidenalg", graph="union", weights="jaccard"),
         AnyDistances(metric="precomputed", min_cluster_size=1),
+        StableLeiden(n_runs=2),
     ],
     expected_failed_checks=expected_failures,
 )

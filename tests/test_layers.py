@@ -184,6 +184,20 @@ def test_selecting_everything_returns_self(stack, rows):
     assert stack[rows] is stack
 
 
+@pytest.mark.parametrize("rows", [np.arange(4), [0, 1, 2, 3], np.ones(4, bool)])
+def test_all_rows_in_order_are_no_copy(rows):
+    stack = LayerStack([np.eye(4)], ids=list("abcd"))
+    assert stack[rows] is stack
+
+
+def test_other_orders_and_masks_are_not_taken_for_all_rows():
+    stack = LayerStack([np.eye(2)], ids=["a", "b"])
+    assert stack[[1, 0]].ids.tolist() == ["b", "a"]
+    assert stack[[0, 0]].ids.tolist() == ["a", "a"]
+    # NumPy finds this mask equal to the numbers 0 and 1.
+    assert stack[[False, True]].ids.tolist() == ["b"]
+
+
 def test_rows_without_ids():
     assert LayerStack([A])[[0, 2]].ids is None
 

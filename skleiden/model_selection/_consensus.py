@@ -1,0 +1,264 @@
+"""One partition out of many, and how sure each row's place in it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin, MetaEstimatorMixin, clone
+from sklearn.utils import Bunch, check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skleiden._kernels import partitions
+from skleiden.clusterer import MutualKNNLeiden
+
+from ._runs import draw_seeds, final_step, fit, fitted_run, repeat_fit
+from ._scorers import varied_names
+
+
+def consensus(labels: Sequence[Any]) -> Bunch:
+    """Choose the most typical of several partitions and rate each row's place in it.
+
+    Parameters
+    ----------
+    labels : sequence of array-like of int of shape (n_samples,)
+        At least two partitions of the same rows, -1 for noise, such as
+        ``ResolutionProfile.partitions(resolution)``.
+
+    Returns
+    -------
+    result : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the following attributes.
+
+        labels : ndarray of shape (n_samples,), dtype int64
+            The medoid: the partition whose mean adjusted Rand index to the others is
+            the highest, the first of equal ones.
+        confidence : ndarray of shape (n_samples,)
+            Share of the other partitions that keep the row with its community, in
+            [0, 1], after communities are matched one to one such that the most rows
+            are kept. For noise, the share in which the row is noise again.
+        stability : float
+            Mean adjusted Rand index of all pairs, rows of noise as singletons.
+        medoid : int
+            Number of the partition chosen.
+        scores : ndarray of shape (n_partitions, n_partitions)
+            Adjusted Rand index of each pair.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two partitions, or they are not of the same rows.
+
+    Examples
+    --------
+    >>> from skleiden.model_selection import consensus
+    >>> found = consensus([[0, 0, 1, 1], [1, 1, 0, 0], [0, 0, 0, 1]])
+    >>> found.labels
+    array([0, 0, 1, 1])
+    >>> found.confidence
+    array([1. , 1. , 0.5, 1. ])
+    """
+    given = [np.asarray(one) for one in labels]
+    shapes = {one.shape for one in given}
+    if len(given) < 2 or len(shapes) > 1 or len(shapes.pop()) != 1:
+        raise ValueError(
+            "consensus takes at least two arrays of labels of the same rows; got "
+            f"{len(given)}, of shapes {sorted({one.shape for one in given})}."
+        )
+    if any(one.dtype.kind not in "iu" for one in given):
+        raise ValueError(
+            "Labels must be integers, -1 for noise; got dtypes "
+            f"{sorted({str(one.dtype) for one in given})}."
+        )
+    numbered = [partitions.number(one) for one in given]
+    scores = partitions.pairwise(numbered)
+    medoid = int(np.argmax(scores.sum(axis=1)))
+    return Bunch(
+        labels=given[medoid].astype(np.int64),
+        confidence=_confidence(numbered, numbered[medoid], medoid),
+        stability=float(scores[np.triu_indices(len(given), 1)].mean()),
+        medoid=medoid,
+        scores=scores,
+    )
+
+
+def _confidence(runs: Sequence[np.ndarray], labels: np.ndarray, own: int) -> np.ndarray:
+    others = [run for i, run in enumerate(runs) if i != own]
+    return np.mean(
+        [partitions.kept_together(labels, other) for other in others], axis=0
+    )
+
+
+def _has_predict(estimator: StableLeiden) -> bool:
+    inner = getattr(estimator, "estimator_", estimator.estimator)
+    return inner is None or hasattr(inner, "predict")
+
+
+class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
+    """Cluster several times with other seeds and keep the most typical partition.
+
+    Parameters
+    ----------
+    estimator : clusterer, pipeline that ends in one, or None, default=None
+        What is fitted, with a ``random_state`` somewhere and ``labels_`` at its end;
+        None is ``MutualKNNLeiden()``. Give it the whole pipeline, rather than put it at
+        the pipeline's end, to vary the sketch too.
+
+    n_runs : int, default=5
+        Partitions, at least 2.
+
+    vary : "all", str or sequence of str, default="all"
+        Random states of the estimator that get another seed in every run, as in
+        `make_stability_scorer`.
+
+    n_jobs : int or None, default=None
+        Processes over the runs. Results do not depend on it.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the seeds. Pass an int for the same labels every time.
+
+    Attributes
+    ----------
+    labels_ : ndarray of shape (n_samples,)
+        The medoid: the partition with the highest mean adjusted Rand index to the
+        others.
+
+    confidence_ : ndarray of shape (n_samples,)
+        Share of the other runs that keep the row with its community, in [0, 1], see
+        `consensus`.
+
+    stability_ : float
+        Mean adjusted Rand index of all pairs of runs, without a guard: a single
+        community has 1.
+
+    estimator_ : estimator
+        The estimator fitted with the medoid's seeds.
+
+    n_clusters_ : int
+        Number of communities, without noise.
+
+    n_features_in_ : int
+        Columns of X, where the estimator knows them.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where the estimator knows them.
+
+    Raises
+    ------
+    ValueError
+        If nothing varies between the runs, or `vary` names no random state.
+
+    TypeError
+        If the estimator has no ``labels_`` after ``fit``.
+
+    See Also
+    --------
+    consensus : The same for partitions at hand.
+    make_stability_scorer : Choose parameters by stability.
+
+    Notes
+    -----
+    A medoid is a partition that the method did find, with its connected communities
+    and its quality, where an average of partitions need be neither. Runs that differ
+    in nothing but the seed of a `MutualKNNLeiden` share one graph; the medoid is
+    fitted once more at the end.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.model_selection import StableLeiden
+    >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> stable = StableLeiden(
+    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()), random_state=0
+    ... ).fit(stack)
+    >>> stable.n_clusters_, bool(stable.confidence_.mean() > 0.9)
+    (4, True)
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"]), None],
+        "n_runs": [Interval(Integral, 2, None, closed="left")],
+        "vary": [str, "array-like"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, estimator=None, *, n_runs=5, vary="all", n_jobs=None, random_state=None
+    ):
+        self.estimator = estimator
+        self.n_runs = n_runs
+        self.vary = vary
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Fit the runs and keep the most typical one.
+
+        Parameters
+        ----------
+        X : array-like or LayerStack of n_samples rows
+            What the estimator takes.
+
+        y : array-like or None, default=None
+            Handed to the estimator.
+
+        Returns
+        -------
+        self : object
+            Fitted clusterer.
+        """
+        self._validate_params()
+        estimator = self._inner()
+        names = varied_names(estimator, self.vary, None)
+        rng = check_random_state(self.random_state)
+        seeds = draw_seeds(estimator, names, self.n_runs, rng)
+        runs = repeat_fit(estimator, X, y, seeds, n_jobs=self.n_jobs)
+        found = consensus([run.labels for run in runs])
+        typical = clone(estimator).set_params(**seeds[found.medoid])
+        self.estimator_ = fit(typical, X, y)
+        self.labels_ = final_step(self.estimator_)[1].labels_
+        own = fitted_run(self.estimator_)
+        # Of what is kept, should an approximate search have found other neighbours.
+        self.confidence_ = _confidence(
+            [run.labels for run in runs], own.labels, found.medoid
+        )
+        self.stability_ = found.stability
+        self.n_clusters_ = own.n_clusters
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.estimator_, name):
+                setattr(self, name, getattr(self.estimator_, name))
+        return self
+
+    @available_if(_has_predict)
+    def predict(self, X):
+        """Give each row a community, as the estimator of the medoid does.
+
+        Parameters
+        ----------
+        X : array-like or LayerStack of n_queries rows
+            What the estimator takes.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_queries,)
+            Communities.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(X)
+
+    def _inner(self) -> Any:
+        return MutualKNNLeiden() if self.estimator is None else self.estimator
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self._inner()).input_tags
+        tags.input_tags.sparse = inner.sparse
+        tags.input_tags.pairwise = inner.pairwise
+        return tags

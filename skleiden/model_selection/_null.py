@@ -1,0 +1,55 @@
+"""Data without structure, to see what stability comes from chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array, check_random_state
+
+from skleiden._kernels import shuffle
+from skleiden.layers import LayerStack, as_layer_stack
+
+
+def permute_columns(
+    X: Any, *, random_state: int | np.random.RandomState | None = None
+) -> Any:
+    """Shuffle the values of each column over the rows, each column by itself.
+
+    Every neuron keeps its values and its number of active rows; what neurons do
+    together, and with it every community, is lost. What a method finds here, it finds
+    by chance.
+
+    Parameters
+    ----------
+    X : LayerStack, mapping of {name: matrix}, or {array-like, sparse matrix} of shape \
+            (n_samples, n_features)
+        Samples as rows.
+
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same shuffling at every call.
+
+    Returns
+    -------
+    X_permuted : LayerStack, ndarray or CSR array of the same shape and dtype
+        A copy. A LayerStack keeps names and ids, though a row is no longer the sample
+        of its id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skleiden.model_selection import permute_columns
+    >>> permute_columns(np.array([[1, 5], [2, 6], [3, 7]]), random_state=0)
+    array([[1, 5],
+           [3, 6],
+           [2, 7]])
+    """
+    rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+    if isinstance(X, dict) and not sp.issparse(X):
+        X = as_layer_stack(X)
+    if isinstance(X, LayerStack):
+        shuffled = (shuffle.shuffle_columns(layer, rng) for layer in X.layers)
+        return LayerStack(list(shuffled), names=X.names, ids=X.ids)
+    X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+    return shuffle.shuffle_columns(X, rng)

@@ -1,0 +1,563 @@
+"""Resolutions of one graph, swept: what is found at each, and how reliably."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.parallel import Parallel, delayed
+from tqdm import tqdm
+
+from skleiden._kernels import partitions
+from skleiden._kernels.leiden import WITHOUT_RESOLUTION
+from skleiden.clusterer import KNNGraph, MutualKNNLeiden
+
+from ._null import permute_columns
+from ._runs import (
+    GUARD_CONSTRAINTS,
+    Guard,
+    Run,
+    build_graph,
+    draw_seeds,
+    embed,
+    final_step,
+    leiden_runs,
+    seed_names,
+)
+from ._scorers import net_information, refuse_graph
+from ._search import SelectFinestStable, SelectInformative, SelectStable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The range of resolutions is searched in these steps, then narrowed by halving them.
+_STEP = 4.0
+_MOST_STEPS = 20
+_HALVINGS = 2
+
+# A maximum of stability counts as a level if it stands out by this much.
+_PROMINENCE = 0.02
+
+
+@validate_params(
+    {
+        "estimator": "no_validation",
+        "X": "no_validation",
+        "y": "no_validation",
+        "resolutions": [Interval(Integral, 2, None, closed="left"), "array-like"],
+        "n_runs": [Interval(Integral, 2, None, closed="left")],
+        "n_sketches": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Interval(Integral, 0, None, closed="left")],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+        **GUARD_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def resolution_profile(
+    estimator,
+    X,
+    y=None,
+    *,
+    resolutions=20,
+    n_runs=5,
+    n_sketches=1,
+    n_permutations=3,
+    noise="singletons",
+    min_clusters=2,
+    max_cluster_fraction=0.5,
+    min_coverage=0.5,
+    degenerate_score=0.0,
+    n_jobs=None,
+    random_state=0,
+    verbose=0,
+):
+    """Sweep the resolution of a clusterer and measure what can be relied on.
+
+    Everything before Leiden is computed once for each sketch; Leiden then runs on that
+    graph for every resolution and seed. The partitions of one resolution are compared
+    pair by pair, as in `make_stability_scorer`, and the same is done for data whose
+    columns are permuted, to show what chance gives.
+
+    Parameters
+    ----------
+    estimator : MutualKNNLeiden, or pipeline that ends in one
+        Is cloned, not fitted. Its `resolution` is ignored.
+
+    X : array-like or LayerStack of n_samples rows
+        What it would be fitted on.
+
+    y : array-like or None, default=None
+        Handed to the steps before Leiden.
+
+    resolutions : int or sequence of float, default=20
+        The resolutions, above 0; or their number, at least 2, to have them spread
+        evenly, on a logarithmic scale, over the range in which something can be found:
+        from where most rows are in one community to where most are in communities of
+        fewer than `min_cluster_size`.
+
+    n_runs : int, default=5
+        Partitions of each resolution, at least 2.
+
+    n_sketches : int, default=1
+        Graphs that the runs are spread over, at most `n_runs`. With 1, everything
+        before Leiden is computed once, as the estimator's own random states have it,
+        and only Leiden's seed varies. With more, all random states vary between the
+        graphs, which is what a partition must survive to say something of the data
+        and not of one sketch; it takes as many times the embedding and the search.
+
+    n_permutations : int, default=3
+        Copies of X with permuted columns that get the same runs, see
+        `permute_columns`; each takes as long as the real data. 0 leaves out the null.
+        With 1 and a single sketch, data without structure were taken to be above
+        their null in 6 of 36 profiles tried; with 3 in none.
+
+    noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score :
+        How two partitions are compared, as in `make_stability_scorer`.
+
+    n_jobs : int or None, default=None
+        Processes for Leiden; graphs are handed over as memory maps. None means 1
+        unless in a :func:`joblib.parallel_backend` context, -1 all processors. The
+        table does not depend on it, but for the seconds.
+
+    random_state : int, RandomState instance or None, default=0
+        Seeds and permutations.
+
+    verbose : int, default=0
+        Show a progress bar on standard error if positive.
+
+    Returns
+    -------
+    profile : ResolutionProfile
+        Table, levels and partitions. Interrupted (Ctrl-C), the sweep stops with a
+        warning and the profile holds what was done: it goes over the whole range
+        coarsely first.
+
+    Raises
+    ------
+    TypeError
+        If the estimator does not end in a `MutualKNNLeiden`.
+
+    ValueError
+        If a parameter is out of range; if the objective has no resolution; if
+        `n_sketches` exceeds `n_runs`, or is above 1 and nothing before Leiden is
+        random; if the null is asked for a precomputed graph.
+
+    See Also
+    --------
+    make_stability_scorer : The same for any parameter, in a search.
+    StableLeiden : The most typical of several partitions.
+
+    References
+    ----------
+    .. [1] A. Ben-Hur, A. Elisseeff, I. Guyon, "A stability based method for
+       discovering structure in clustered data", Pacific Symposium on Biocomputing,
+       2002.
+    .. [2] U. von Luxburg, "Clustering stability: an overview", Foundations and Trends
+       in Machine Learning 2(3), 2010.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.model_selection import resolution_profile
+    >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> pipeline = make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden())
+    >>> profile = resolution_profile(pipeline, stack, resolutions=[0.1, 1, 8], n_runs=3)
+    >>> profile.best()
+    1.0
+    >>> profile.levels
+    [1.0]
+    """
+    prefix, last = final_step(estimator)
+    if not isinstance(last, MutualKNNLeiden):
+        raise TypeError(
+            "resolution_profile needs a MutualKNNLeiden, or a pipeline that ends in "
+            f"one; got {type(last).__name__}. For other clusterers use GridSearchCV "
+            "with make_stability_scorer()."
+        )
+    if last.objective in WITHOUT_RESOLUTION:
+        raise ValueError(
+            f"objective={last.objective!r} has no resolution to sweep; use one of "
+            "'modularity', 'cpm', 'rber'."
+        )
+    if n_permutations:
+        refuse_graph(estimator)
+    rng = check_random_state(random_state)
+    seeds = _draw_seeds(estimator, prefix, n_runs, n_sketches, rng)
+    grid = None if isinstance(resolutions, Integral) else _check_grid(resolutions)
+    guard = Guard(
+        noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score
+    )
+    real, nulls = None, []
+    n_resolutions = resolutions if grid is None else grid.size
+    bar = tqdm(
+        desc="Resolutions",
+        total=n_resolutions * n_sketches * (1 + n_permutations),
+        disable=not verbose,
+    )
+    try:
+        for copy in range(1 + n_permutations):
+            seed = rng.randint(2**31 - 1)
+            data = permute_columns(X, random_state=seed) if copy else X
+            for front, leiden_seeds in seeds:
+                clusterer, Xt = embed(clone(estimator).set_params(**front), data, y)
+                graph = build_graph(clusterer, Xt)
+                if grid is None:
+                    grid = _find_grid(clusterer, graph, resolutions, guard)
+                if real is None:
+                    real = _Sweep(grid)
+                elif len(nulls) < copy:
+                    nulls.append(_Sweep(grid))
+                current = nulls[-1] if copy else real
+                for done in _run_all(clusterer, graph, grid, leiden_seeds, n_jobs):
+                    current.add(*done)
+                    bar.update()
+    except KeyboardInterrupt:
+        if real is None or not real.complete().any():
+            raise
+        warnings.warn(
+            f"Interrupted: the profile holds {real.complete().sum()} of "
+            f"{n_resolutions} resolutions; some may have fewer than {n_runs} runs, or "
+            "no null.",
+            UserWarning,
+            stacklevel=2,
+        )
+    finally:
+        bar.close()
+    nulls += [_Sweep(real.grid) for _ in range(n_permutations - len(nulls))]
+    return ResolutionProfile(real, nulls, guard)
+
+
+class ResolutionProfile:
+    """What `resolution_profile` found.
+
+    Attributes
+    ----------
+    table : dict of {str: ndarray of shape (n_resolutions,)}
+        In order of the resolution:
+
+        - "resolution";
+        - "n_runs": partitions compared;
+        - "n_clusters", "coverage", "largest_fraction", "modularity": means over the
+          runs, as in `make_stability_scorer`; modularity is that at resolution 1;
+        - "stability", "worst_pair": mean and lowest adjusted Rand index of all pairs,
+          degenerate ones at `degenerate_score`;
+        - "net_information": what runs say and others confirm, less what they do not,
+          in nats, see `make_stability_scorer`;
+        - "null": mean adjusted Rand index on permuted data; nan without permutations,
+          and where the permuted data have but degenerate partitions;
+        - "above_null": whether the worst pair exceeds the best pair of all permuted
+          copies, with as many runs, at this resolution, or at the nearest one, finer
+          ones first, at which these have partitions that are not degenerate. Without
+          permutations, whether the worst pair exceeds `degenerate_score`;
+        - "seconds": time that Leiden took for the runs, added up.
+
+    levels : list of float
+        Resolutions at which stability is above the null, net information above 0, and
+        stability has a local maximum that stands out by at least .02, coarse to fine:
+        the scales at which the data have communities. Of equally stable resolutions in
+        a row, that of the highest net information. Empty where there are none.
+
+    See Also
+    --------
+    resolution_profile : Make one.
+    """
+
+    def __init__(self, real: _Sweep, nulls: Sequence[_Sweep], guard: Guard) -> None:
+        rows = np.flatnonzero(real.complete())
+        self._runs = [real.runs[i] for i in rows]
+        scores = [guard.scores(runs) for runs in self._runs]
+        self.table: dict[str, np.ndarray] = {
+            "resolution": real.grid[rows],
+            "n_runs": np.array([len(runs) for runs in self._runs]),
+        }
+        for name in ("n_clusters", "coverage", "largest_fraction", "modularity"):
+            self.table[name] = np.array(
+                [np.mean([getattr(run, name) for run in runs]) for runs in self._runs]
+            )
+        self.table["stability"] = np.array([pairs.mean() for pairs in scores])
+        self.table["worst_pair"] = np.array([pairs.min() for pairs in scores])
+        self.table["net_information"] = np.array(
+            [net_information(runs).mean() for runs in self._runs]
+        )
+        self.table["null"], best = _null_scores(real, nulls, rows, guard)
+        # Not above nan, the null of an interrupted sweep.
+        above = self.table["worst_pair"] > np.maximum(best, guard.degenerate_score)
+        self.table["above_null"] = above
+        self.table["seconds"] = real.seconds[rows]
+
+    @property
+    def levels(self) -> list[float]:
+        """Resolutions of locally highest stability above the null, coarse to fine."""
+        above = self.table["above_null"] & (self.table["net_information"] > 0)
+        # Of equally stable resolutions in a row, the one that tells the most.
+        finest_step = 1e-6 * self.table["net_information"]
+        heights = np.where(above, self.table["stability"] + finest_step, -1.0)
+        peaks = partitions.local_maxima(heights, _PROMINENCE)
+        return self.table["resolution"][[i for i in peaks if above[i]]].tolist()
+
+    def best(self, rule: str = "informative", *, tolerance: float = 0.05) -> float:
+        """Choose a resolution among those above the null.
+
+        Parameters
+        ----------
+        rule : {"informative", "stable", "finest_stable"}, default="informative"
+            "informative" takes the highest net information, see `select_informative`;
+            "stable" the highest stability, which tends to few communities;
+            "finest_stable" the most communities at nearly that stability.
+
+        tolerance : float, default=0.05
+            Share of the highest stability that "finest_stable" may give up.
+
+        Returns
+        -------
+        resolution : float
+
+        Raises
+        ------
+        ValueError
+            If no resolution is above the null, or `rule` is unknown.
+        """
+        select: dict[str, Callable[[Mapping[str, Any]], int]] = {
+            "informative": SelectInformative(),
+            "stable": SelectStable(),
+            "finest_stable": SelectFinestStable(tolerance),
+        }
+        if rule not in select:
+            raise ValueError(f"rule must be one of {sorted(select)}; got {rule!r}.")
+        above = np.flatnonzero(self.table["above_null"])
+        if above.size == 0:
+            raise ValueError(
+                f"None of {self.table['resolution'].size} resolutions is more stable "
+                "than its null: at none do all pairs of runs agree better than on data "
+                "with permuted columns. There are no communities to choose between; "
+                "look at the table, or try other n_neighbors."
+            )
+        results = {
+            f"mean_test_{name}": self.table[name][above]
+            for name in ("stability", "net_information", "n_clusters")
+        }
+        return float(self.table["resolution"][above[select[rule](results)]])
+
+    def partitions(self, resolution: float) -> np.ndarray:
+        """Return the labels of all runs at one resolution of the table.
+
+        Parameters
+        ----------
+        resolution : float
+            A resolution of the table, such as ``best()``.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_runs, n_samples), dtype int32
+            For `consensus`, among others.
+
+        Raises
+        ------
+        ValueError
+            If the resolution is not in the table.
+        """
+        found = np.flatnonzero(self.table["resolution"] == resolution)
+        if found.size == 0:
+            raise ValueError(
+                f"resolution must be one of {self.table['resolution'].tolist()}; got "
+                f"{resolution!r}."
+            )
+        return np.stack([run.labels for run in self._runs[found[0]]])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table as a pandas DataFrame.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame needs pandas: pip install pandas. The attribute table holds "
+                "the same as arrays."
+            ) from error
+        return pd.DataFrame(self.table)
+
+    def __repr__(self) -> str:
+        resolutions = self.table["resolution"]
+        above = int(self.table["above_null"].sum())
+        if above:
+            found = "levels at " + ", ".join(f"{level:.3g}" for level in self.levels)
+        else:
+            found = "none more stable than chance"
+        return (
+            f"<ResolutionProfile: {resolutions.size} resolutions from "
+            f"{resolutions[0]:.3g} to {resolutions[-1]:.3g}, {found}>"
+        )
+
+
+class _Sweep:
+    """The runs at each resolution of a grid, as far as they are done."""
+
+    def __init__(self, grid: np.ndarray) -> None:
+        self.grid = grid
+        self.runs: list[list[Run]] = [[] for _ in grid]
+        self.seconds = np.zeros(grid.size)
+
+    def add(self, i: int, runs: list[Run], seconds: float) -> None:
+        # Labels are kept for all resolutions: half the memory matters.
+        self.runs[i] += [run._replace(labels=run.labels.astype("i4")) for run in runs]
+        self.seconds[i] += seconds
+
+    def complete(self) -> np.ndarray:
+        """Mask of the resolutions with a pair of runs to compare."""
+        return np.array([len(runs) > 1 for runs in self.runs])
+
+
+def _run_all(
+    clusterer: MutualKNNLeiden,
+    graph: KNNGraph,
+    grid: np.ndarray,
+    seeds: Sequence[int],
+    n_jobs: int | None,
+) -> Iterator[tuple[int, list[Run], float]]:
+    """Runs at every resolution, as they are done: its number, the runs, seconds."""
+    # In the order of their reversed bits, numbers halve the gaps again and again: a
+    # sweep that is cut short has gone over the whole range.
+    order = sorted(range(grid.size), key=lambda i: f"{i:b}"[::-1])
+    tasks = (
+        delayed(_run_one)(
+            i, clone(clusterer).set_params(resolution=float(grid[i])), graph, seeds
+        )
+        for i in order
+    )
+    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
+
+
+def _run_one(
+    i: int, clusterer: MutualKNNLeiden, graph: KNNGraph, seeds: Sequence[int]
+) -> tuple[int, list[Run], float]:
+    start = perf_counter()
+    return i, leiden_runs(clusterer, graph, seeds), perf_counter() - start
+
+
+def _draw_seeds(
+    estimator: Any,
+    prefix: str,
+    n_runs: int,
+    n_sketches: int,
+    rng: np.random.RandomState,
+) -> list[tuple[dict[str, int], list[int]]]:
+    """For each graph the seeds of the steps before Leiden, and those of its runs."""
+    own = f"{prefix}random_state"
+    names = [name for name in seed_names(estimator, "all") if name != own]
+    if n_sketches > n_runs:
+        raise ValueError(
+            f"n_sketches must be at most n_runs={n_runs}; got {n_sketches}."
+        )
+    if n_sketches > 1 and not names:
+        raise ValueError(
+            f"n_sketches={n_sketches} needs a step with a random_state before the "
+            "clusterer, such as MultiLayerTfidfSketcher; there is none. Set "
+            "n_sketches=1."
+        )
+    fronts = draw_seeds(estimator, names if n_sketches > 1 else [], n_sketches, rng)
+    seeds = rng.randint(2**31 - 1, size=n_runs).tolist()
+    return [(front, seeds[s::n_sketches]) for s, front in enumerate(fronts)]
+
+
+def _check_grid(resolutions: Any) -> np.ndarray:
+    grid = np.unique(np.asarray(resolutions, dtype=np.float64))
+    if grid.size == 0 or not (np.isfinite(grid).all() and grid[0] > 0):
+        raise ValueError(
+            "resolutions must be a number of resolutions, at least 2, or finite values "
+            f"above 0; got {resolutions!r}."
+        )
+    return grid
+
+
+def _find_grid(
+    clusterer: MutualKNNLeiden, graph: KNNGraph, n_resolutions: int, guard: Guard
+) -> np.ndarray:
+    """Resolutions from mostly one community to mostly small ones, evenly in log."""
+    _, component = connected_components(graph.affinity, directed=False)
+    keeps_small = clusterer.small_clusters == "keep"
+    least = 1 if keeps_small else clusterer.min_cluster_size
+    n_components = int(np.count_nonzero(np.bincount(component) >= least))
+    seen: dict[float, tuple[bool, bool]] = {}
+
+    def look(resolution: float) -> tuple[bool, bool]:
+        """Whether the partition is too coarse to tell anything, and too fine."""
+        if resolution not in seen:
+            at = clone(clusterer).set_params(resolution=resolution)
+            (run,) = leiden_runs(at, graph, [0])
+            fine = run.coverage < max(guard.min_coverage, 0.5)
+            coarse = not fine and (
+                run.largest_fraction > guard.max_cluster_fraction
+                # Leiden cannot join what no edge joins.
+                or run.n_clusters <= n_components
+            )
+            seen[resolution] = coarse, fine
+        return seen[resolution]
+
+    for side, step in enumerate((1 / _STEP, _STEP)):
+        resolution = 1.0
+        for _ in range(_MOST_STEPS):
+            if look(resolution)[side]:
+                break
+            resolution *= step
+    for side, pick in enumerate((max, min)):
+        for _ in range(_HALVINGS):
+            beyond = [r for r, flags in seen.items() if flags[side]]
+            inside = [r for r in seen if not any(seen[r])]
+            if beyond and inside:
+                edge = pick(beyond)
+                next_to = min(inside, key=lambda r: abs(np.log(r / edge)))
+                look(float(np.sqrt(edge * next_to)))
+    coarse = [r for r, flags in seen.items() if flags[0]]
+    fine = [r for r, flags in seen.items() if flags[1]]
+    lowest = max(coarse) if coarse else min(seen)
+    highest = min(fine) if fine else max(seen)
+    if lowest >= highest:  # nothing between: no resolution tells anything
+        lowest, highest = min(lowest, highest) / _STEP, max(lowest, highest) * _STEP
+    return np.geomspace(lowest, highest, n_resolutions)
+
+
+def _null_scores(
+    real: _Sweep, nulls: Sequence[_Sweep], rows: np.ndarray, guard: Guard
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and best pair of the permuted copies at each of some resolutions.
+
+    nan where their runs are missing, or all degenerate. Where they are degenerate the
+    best pair is that of the nearest resolution at which they are not, of the finer
+    ones first, which permuted data reach last.
+    """
+    mean, best = np.full((2, rows.size), np.nan)
+    missing = np.zeros(rows.size, dtype=bool)
+    for position, i in enumerate(rows):
+        copies = [null.runs[i] for null in nulls]
+        missing[position] = any(len(runs) < len(real.runs[i]) for runs in copies)
+        pairs = [
+            guard.scores(runs, guarded=False)
+            for runs in copies
+            if not any(guard.is_degenerate(run) for run in runs)
+        ]
+        if pairs and not missing[position]:
+            mean[position], best[position] = np.mean(pairs), np.max(pairs)
+    known = np.flatnonzero(~np.isnan(best))
+    if known.size == 0:
+        best[:] = guard.degenerate_score
+    else:
+        next_known = np.searchsorted(known, np.arange(rows.size))
+        best = best[known[np.minimum(next_known, known.size - 1)]]
+    return mean, np.where(missing, np.nan, best)

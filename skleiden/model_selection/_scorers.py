@@ -1,0 +1,668 @@
+"""Scores for clusterers: how far a partition survives other seeds and other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from numbers import Integral, Real
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import _num_samples
+
+from skleiden._kernels import partitions
+
+from ._null import permute_columns
+from ._runs import (
+    GUARD_CONSTRAINTS,
+    Guard,
+    Run,
+    common_labels,
+    draw_seeds,
+    final_step,
+    fitted_run,
+    repeat_fit,
+    seed_names,
+    summarize_run,
+)
+
+_STABILITY_METRICS = (
+    "stability",
+    "worst_pair",
+    "net_information",
+    "null",
+    "n_clusters",
+    "coverage",
+    "largest_fraction",
+    "modularity",
+    "seconds",
+)
+_PREDICTION_METRICS = ("prediction_strength", "agreement", "rand", "n_clusters")
+
+_RUN_CONSTRAINTS: dict = {
+    "vary": [str, "array-like"],
+    "n_jobs": [Integral, None],
+    "random_state": ["random_state"],
+}
+_SUBSAMPLE_CONSTRAINTS: list = [
+    Interval(Real, 0, 1, closed="neither"),
+    Interval(Integral, 2, None, closed="left"),
+]
+
+
+@validate_params(
+    {
+        "n_runs": [Interval(Integral, 2, None, closed="left")],
+        "subsample": [*_SUBSAMPLE_CONSTRAINTS, None],
+        "metrics": [StrOptions(set(_STABILITY_METRICS)), "array-like"],
+        "reuse_fit": ["boolean"],
+        **GUARD_CONSTRAINTS,
+        **_RUN_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_stability_scorer(
+    n_runs=5,
+    *,
+    vary="all",
+    subsample=None,
+    noise="singletons",
+    min_clusters=2,
+    max_cluster_fraction=0.5,
+    min_coverage=0.5,
+    degenerate_score=0.0,
+    metrics="stability",
+    reuse_fit=False,
+    n_jobs=None,
+    random_state=0,
+):
+    """Make a scorer of how much of a partition survives other seeds.
+
+    The scorer fits clones of the estimator, each with other random states or on another
+    subsample of the rows, and compares their partitions pair by pair by the adjusted
+    Rand index [1]_: 1 for equal partitions, 0 on average for unrelated ones. The mean
+    over the pairs is the stability, after Ben-Hur et al. [2]_, who compare subsamples,
+    with an index that is adjusted for chance.
+
+    Parameters
+    ----------
+    n_runs : int, default=5
+        Partitions compared, at least 2.
+
+    vary : "all", str or sequence of str, default="all"
+        Parameters that get another seed in every run: "all" takes every parameter
+        named ``random_state``, however deeply nested, a name or names such as
+        ``["mutualknnleiden__random_state"]`` those. Others are held fixed; where they
+        are None, at a seed of their own. With `subsample` it may be empty.
+
+    subsample : float, int or None, default=None
+        Rows of each run, drawn without replacement: a share in (0, 1) or a number of
+        at least 2. Two runs are compared on the rows that both have. None takes all.
+
+    noise : {"singletons", "cluster", "drop"}, default="singletons"
+        What rows labelled -1 are: each a community of its own; together one community;
+        or left out where either partition has them as noise.
+
+    min_clusters : int, default=2
+        Communities below which a partition is degenerate.
+
+    max_cluster_fraction : float, default=0.5
+        Share of rows, in (0, 1], of the largest community above which a partition is
+        degenerate.
+
+    min_coverage : float, default=0.5
+        Share of rows, in [0, 1], below which a partition is degenerate: the rows that
+        are in a community of at least two, not counting those attached to it
+        afterwards (`attached_` of `MutualKNNLeiden`). A partition into communities of
+        one row is degenerate always.
+
+    degenerate_score : float, default=0.0
+        Score of a pair in which either partition is degenerate. Such partitions agree
+        by accident: a single community does so perfectly.
+
+    metrics : str or sequence of str, default="stability"
+        What to return. A name makes the scorer return a float, names a dict:
+
+        - "stability": mean over the pairs;
+        - "worst_pair": lowest pair;
+        - "net_information": what a run says of the rows and another confirms, less
+          what it does not confirm, in nats, mean over the pairs:
+          ``2 * (I - E) - H``, with the mean entropy H of both partitions, their mutual
+          information I and its expectation E for random partitions with communities of
+          the same sizes [4]_. It grows with every division that is found again and
+          falls with every one that is not; a single community has 0, communities of
+          one row each are far below, so that it needs no guard and has none. Noise
+          says nothing;
+        - "null": the stability of the same estimator and seeds on X with permuted
+          columns, see `permute_columns`; takes as long again;
+        - "n_clusters", "coverage", "largest_fraction", "modularity": mean over the
+          runs, the last nan where the estimator has no ``modularity_``;
+        - "seconds": wall time of the scorer.
+
+    reuse_fit : bool, default=False
+        Take the partition of the fitted estimator that is scored as the first run. It
+        must have been fitted on the rows that the scorer gets, as with
+        `FullDataSplit`.
+
+    n_jobs : int or None, default=None
+        Processes over the runs. None means 1 unless in a
+        :func:`joblib.parallel_backend` context, -1 all processors. Scores do not
+        depend on it.
+
+    random_state : int, RandomState instance or None, default=0
+        Seeds and subsamples. An int gives every candidate of a search the same ones.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)``, for ``scoring=`` of
+        :class:`~sklearn.model_selection.GridSearchCV` and its like together with
+        ``cv=FullDataSplit()``; can be pickled.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or a metric unknown; by the scorer, if nothing
+        varies between the runs, `vary` names no random state, `subsample` exceeds the
+        rows, or "null" is asked for a graph.
+
+    TypeError
+        By the scorer, if the estimator has no ``labels_``.
+
+    See Also
+    --------
+    FullDataSplit : The split to go with it.
+    select_stable, select_finest_stable : What to choose by it.
+    resolution_profile : All resolutions of one graph, at a fraction of the cost.
+
+    Notes
+    -----
+    Stability is necessary, not sufficient: partitions into few communities are stable
+    in data without any [3]_. The guard removes the worst of that, "null" shows how much
+    is left.
+
+    Where the last step is `MutualKNNLeiden`, runs that differ in nothing but its seed
+    share one graph.
+
+    References
+    ----------
+    .. [1] L. Hubert, P. Arabie, "Comparing partitions", Journal of Classification 2,
+       1985.
+    .. [2] A. Ben-Hur, A. Elisseeff, I. Guyon, "A stability based method for
+       discovering structure in clustered data", Pacific Symposium on Biocomputing,
+       2002.
+    .. [3] U. von Luxburg, "Clustering stability: an overview", Foundations and Trends
+       in Machine Learning 2(3), 2010.
+    .. [4] N. X. Vinh, J. Epps, J. Bailey, "Information theoretic measures for
+       clusterings comparison: variants, properties, normalization and correction for
+       chance", Journal of Machine Learning Research 11, 2010.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.model_selection import (
+    ...     FullDataSplit, make_stability_scorer, select_stable
+    ... )
+    >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> search = GridSearchCV(
+    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+    ...     {"mutualknnleiden__resolution": [0.01, 1.0, 8.0]},
+    ...     scoring=make_stability_scorer(n_runs=3),
+    ...     cv=FullDataSplit(),
+    ...     refit=select_stable(),
+    ... ).fit(stack)
+    >>> search.best_params_
+    {'mutualknnleiden__resolution': 1.0}
+    """
+    _check_metrics(metrics, _STABILITY_METRICS)
+    return StabilityScorer(
+        n_runs=n_runs,
+        vary=vary,
+        subsample=subsample,
+        guard=Guard(
+            noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score
+        ),
+        metrics=metrics,
+        reuse_fit=reuse_fit,
+        n_jobs=n_jobs,
+        random_state=random_state,
+    )
+
+
+class StabilityScorer:
+    """See `make_stability_scorer`."""
+
+    def __init__(
+        self,
+        *,
+        n_runs: int,
+        vary: str | Sequence[str],
+        subsample: float | None,
+        guard: Guard,
+        metrics: str | Sequence[str],
+        reuse_fit: bool,
+        n_jobs: int | None,
+        random_state: int | np.random.RandomState | None,
+    ) -> None:
+        self.n_runs = n_runs
+        self.vary = vary
+        self.subsample = subsample
+        self.guard = guard
+        self.metrics = metrics
+        self.reuse_fit = reuse_fit
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def __call__(
+        self, estimator: Any, X: Any, y: Any = None
+    ) -> float | dict[str, float]:
+        """Score an estimator, which is cloned and fitted again."""
+        start = perf_counter()
+        rng = check_random_state(self.random_state)
+        names = varied_names(estimator, self.vary, self.subsample)
+        n_runs = self.n_runs - self.reuse_fit
+        seeds = draw_seeds(estimator, names, n_runs, rng)
+        rows = draw_rows(_num_samples(X), self.subsample, n_runs, rng)
+        null_seed = rng.randint(2**31 - 1)
+
+        runs = repeat_fit(estimator, X, y, seeds, rows=rows, n_jobs=self.n_jobs)
+        if self.reuse_fit:
+            runs.insert(0, _reused(estimator, _num_samples(X), self.subsample))
+        scores = self.guard.scores(runs)
+        values = {
+            "stability": scores.mean(),
+            "worst_pair": scores.min(),
+            "net_information": net_information(runs).mean(),
+            "n_clusters": np.mean([run.n_clusters for run in runs]),
+            "coverage": np.mean([run.coverage for run in runs]),
+            "largest_fraction": np.mean([run.largest_fraction for run in runs]),
+            "modularity": np.mean([run.modularity for run in runs]),
+        }
+        if "null" in np.atleast_1d(self.metrics):
+            refuse_graph(estimator)
+            seeds = draw_seeds(estimator, names, self.n_runs, rng)
+            rows = draw_rows(_num_samples(X), self.subsample, self.n_runs, rng)
+            permuted = permute_columns(X, random_state=null_seed)
+            null = repeat_fit(
+                estimator, permuted, y, seeds, rows=rows, n_jobs=self.n_jobs
+            )
+            values["null"] = self.guard.scores(null).mean()
+        values["seconds"] = perf_counter() - start
+        return _select(values, self.metrics)
+
+    def __repr__(self) -> str:
+        return f"make_stability_scorer(n_runs={self.n_runs}, metrics={self.metrics!r})"
+
+
+@validate_params(
+    {
+        "metrics": [StrOptions(set(_PREDICTION_METRICS)), "array-like"],
+        "vary": [str, "array-like"],
+        "random_state": ["random_state"],
+        **GUARD_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_prediction_stability_scorer(
+    metrics="prediction_strength",
+    *,
+    vary="all",
+    noise="singletons",
+    min_clusters=2,
+    max_cluster_fraction=0.5,
+    min_coverage=0.5,
+    degenerate_score=0.0,
+    random_state=0,
+):
+    """Make a scorer of how well held-out communities are predicted.
+
+    For ordinary cross-validation: the scorer gets an estimator fitted on the training
+    rows, predicts the communities of the test rows, clusters the test rows by
+    themselves with a clone, and compares both.
+
+    Parameters
+    ----------
+    metrics : str or sequence of str, default="prediction_strength"
+        What to return. A name makes the scorer return a float, names a dict:
+
+        - "prediction_strength": of each community found among the test rows, the share
+          of its pairs of rows that are predicted to be together; the lowest over the
+          communities of at least two rows, as Tibshirani and Walther [1]_ define it.
+          One small community decides: it is a hard test;
+        - "agreement": share of the test rows with the same community in both, after
+          matching communities one to one, which is one minus the disagreement of Lange
+          et al. [2]_, without their division by that of random labels;
+        - "rand": adjusted Rand index of both, which is adjusted for chance;
+        - "n_clusters": communities found among the test rows.
+
+    vary : "all", str or sequence of str, default="all"
+        Random states that get another seed in the clone, as in
+        `make_stability_scorer`; may be empty.
+
+    noise : {"singletons", "cluster", "drop"}, default="singletons"
+        What rows labelled -1 are for "rand".
+
+    min_clusters, max_cluster_fraction, min_coverage : int, float, float
+        What makes a partition of the test rows degenerate, as in
+        `make_stability_scorer`.
+
+    degenerate_score : float, default=0.0
+        Every score of a degenerate partition.
+
+    random_state : int, RandomState instance or None, default=0
+        Seeds of the clone.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y=None)``, for ``scoring=`` together with
+        :class:`~sklearn.model_selection.KFold` or
+        :class:`~sklearn.model_selection.ShuffleSplit`; can be pickled.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range or a metric unknown; by the scorer, if the
+        estimator takes a graph, whose test rows cannot be clustered by themselves.
+
+    TypeError
+        By the scorer, if the estimator has no ``predict`` or no ``labels_``.
+
+    See Also
+    --------
+    make_stability_scorer : A score on all rows.
+
+    Notes
+    -----
+    Both halves have fewer rows than the data: with fixed `n_neighbors` and resolution
+    they have other communities than all rows together. Two folds, as in the papers,
+    make them equal in size.
+
+    References
+    ----------
+    .. [1] R. Tibshirani, G. Walther, "Cluster validation by prediction strength",
+       Journal of Computational and Graphical Statistics 14(3), 2005.
+    .. [2] T. Lange, V. Roth, M. L. Braun, J. M. Buhmann, "Stability-based validation of
+       clustering solutions", Neural Computation 16(6), 2004.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import KFold, cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.model_selection import make_prediction_stability_scorer
+    >>> stack, _ = make_layered_activations(
+    ...     600, n_communities=4, signal=0.8, random_state=0
+    ... )
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ... )
+    >>> scorer = make_prediction_stability_scorer()
+    >>> scores = cross_val_score(pipeline, stack, scoring=scorer, cv=KFold(2))
+    >>> bool((scores > 0.9).all())
+    True
+    """
+    _check_metrics(metrics, _PREDICTION_METRICS)
+    return PredictionStabilityScorer(
+        metrics=metrics,
+        vary=vary,
+        guard=Guard(
+            noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score
+        ),
+        random_state=random_state,
+    )
+
+
+class PredictionStabilityScorer:
+    """See `make_prediction_stability_scorer`."""
+
+    def __init__(
+        self,
+        *,
+        metrics: str | Sequence[str],
+        vary: str | Sequence[str],
+        guard: Guard,
+        random_state: int | np.random.RandomState | None,
+    ) -> None:
+        self.metrics = metrics
+        self.vary = vary
+        self.guard = guard
+        self.random_state = random_state
+
+    def __call__(
+        self, estimator: Any, X: Any, y: Any = None
+    ) -> float | dict[str, float]:
+        """Score an estimator that was fitted on other rows."""
+        if not hasattr(estimator, "predict"):
+            raise TypeError(
+                f"Prediction needs an estimator with predict; {final_name(estimator)} "
+                "has none. Use make_stability_scorer."
+            )
+        refuse_graph(estimator)
+        rng = check_random_state(self.random_state)
+        (seeds,) = draw_seeds(estimator, seed_names(estimator, self.vary), 1, rng)
+        predicted = np.asarray(estimator.predict(X))
+        (found,) = repeat_fit(estimator, X, y, [seeds])
+        values = {"n_clusters": float(found.n_clusters)}
+        if self.guard.is_degenerate(found):
+            values |= dict.fromkeys(
+                _PREDICTION_METRICS[:3], self.guard.degenerate_score
+            )
+        else:
+            guess = summarize_run(predicted)
+            strength = partitions.prediction_strength(found.labels, guess.labels)
+            kept = partitions.kept_together(found.labels, guess.labels)
+            values["prediction_strength"] = np.nanmin(strength)
+            values["agreement"] = kept.mean()
+            values["rand"] = self.guard.rand(found, guess)
+        return _select(values, self.metrics)
+
+    def __repr__(self) -> str:
+        return f"make_prediction_stability_scorer({self.metrics!r})"
+
+
+@validate_params(
+    {
+        "estimator": "no_validation",
+        "X": "no_validation",
+        "y": "no_validation",
+        "n_runs": [Interval(Integral, 1, None, closed="left")],
+        "subsample": _SUBSAMPLE_CONSTRAINTS,
+        **_RUN_CONSTRAINTS,
+    },
+    prefer_skip_nested_validation=True,
+)
+def community_stability(
+    estimator,
+    X,
+    y=None,
+    *,
+    n_runs=20,
+    subsample=0.8,
+    vary="all",
+    n_jobs=None,
+    random_state=0,
+):
+    """Stability of each community: how well subsamples find it again.
+
+    In each of `n_runs` subsamples a clone is fitted, and each community of the fitted
+    estimator, as far as it is in the subsample, compared to the community of the clone
+    that is most like it. The mean of their Jaccard similarities is the community's
+    stability, after Hennig [1]_, with his scheme of subsets.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A clusterer, or a pipeline that ends in one, fitted on X.
+
+    X : array-like or LayerStack of n_samples rows
+        What it was fitted on.
+
+    y : array-like or None, default=None
+        Handed to ``fit``.
+
+    n_runs : int, default=20
+        Subsamples, at least 1.
+
+    subsample : float or int, default=0.8
+        Rows of each, drawn without replacement: a share in (0, 1) or a number of at
+        least 2. (Hennig takes half; with neighbour graphs, whose density does not
+        change with the rows, fewer rows mean fewer communities.)
+
+    vary : "all", str or sequence of str, default="all"
+        Random states that get another seed in every run, as in
+        `make_stability_scorer`; may be empty.
+
+    n_jobs : int or None, default=None
+        Processes over the runs.
+
+    random_state : int, RandomState instance or None, default=0
+        Seeds and subsamples.
+
+    Returns
+    -------
+    stability : ndarray of shape (n_clusters,)
+        Entry c is the stability of label c, in [0, 1]; nan for a community that no
+        subsample had. Hennig's guide: above .75 is a valid stable community, below .5
+        a dissolved one.
+
+    Raises
+    ------
+    ValueError
+        If the estimator was fitted on other rows, or a parameter is out of range.
+
+    TypeError
+        If the estimator has no ``labels_``.
+
+    References
+    ----------
+    .. [1] C. Hennig, "Cluster-wise assessment of cluster stability", Computational
+       Statistics & Data Analysis 52(1), 2007.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.model_selection import community_stability
+    >>> stack, _ = make_layered_activations(
+    ...     600, n_communities=4, signal=0.8, random_state=0
+    ... )
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ... ).fit(stack)
+    >>> bool((community_stability(pipeline, stack, n_runs=5) > 0.9).all())
+    True
+    """
+    n = _num_samples(X)
+    own = _reused(estimator, n, None).labels
+    rng = check_random_state(random_state)
+    names = varied_names(estimator, vary, subsample)
+    seeds = draw_seeds(estimator, names, n_runs, rng)
+    rows = draw_rows(n, subsample, n_runs, rng)
+    runs = repeat_fit(clone(estimator), X, y, seeds, rows=rows, n_jobs=n_jobs)
+    n_clusters = int(own.max(initial=-1)) + 1
+    found = np.zeros(n_clusters)
+    seen = np.zeros(n_clusters)
+    for run in runs:
+        best = partitions.best_jaccard(own[run.rows], run.labels)
+        present = np.flatnonzero(~np.isnan(best))
+        found[present] += best[present]
+        seen[present] += 1
+    with np.errstate(invalid="ignore"):
+        return found / seen
+
+
+def net_information(runs: Sequence[Run]) -> np.ndarray:
+    """Information that each pair of runs confirms, less what it does not, in nats."""
+    return np.array(
+        [
+            partitions.net_information(*common_labels(one, other))
+            for one, other in combinations(runs, 2)
+        ]
+    )
+
+
+def varied_names(estimator: Any, vary: Any, subsample: float | None) -> list[str]:
+    """Random states to vary; refused if nothing would vary at all."""
+    names = seed_names(estimator, vary)
+    if not names and subsample is None:
+        raise ValueError(
+            f"Nothing varies between the runs of {type(estimator).__name__}: "
+            + (
+                "it has no parameter random_state."
+                if vary == "all"
+                else "vary names no parameter."
+            )
+            + " Set subsample, for example to 0.8, to vary the rows."
+        )
+    return names
+
+
+def draw_rows(
+    n_samples: int, subsample: float | None, n_runs: int, rng: np.random.RandomState
+) -> list[np.ndarray] | None:
+    """Sorted rows of each run, None for all."""
+    if subsample is None:
+        return None
+    is_number = isinstance(subsample, Integral)
+    size = int(subsample) if is_number else round(subsample * n_samples)
+    if not 2 <= size <= n_samples:
+        raise ValueError(
+            f"subsample={subsample!r} takes {size} of {n_samples} rows; it must take "
+            "at least 2 and at most all."
+        )
+    return [np.sort(rng.permutation(n_samples)[:size]) for _ in range(n_runs)]
+
+
+def refuse_graph(estimator: Any) -> None:
+    """Raise a ValueError for an estimator whose X is a graph of its rows."""
+    if get_tags(estimator).input_tags.pairwise:
+        raise ValueError(
+            f"{final_name(estimator)} takes a precomputed graph, whose columns are "
+            "rows: they can neither be permuted nor clustered a part at a time. Put "
+            "the step that computes the graph into the pipeline."
+        )
+
+
+def final_name(estimator: Any) -> str:
+    """Class name of the last step."""
+    return type(final_step(estimator)[1]).__name__
+
+
+def _reused(estimator: Any, n_samples: int, subsample: float | None) -> Run:
+    if subsample is not None:
+        raise ValueError(
+            "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
+            "of them; set one of both."
+        )
+    run = fitted_run(estimator)
+    if run.labels.size != n_samples:
+        raise ValueError(
+            f"The estimator was fitted on {run.labels.size} rows and X has "
+            f"{n_samples}; both must be the same rows. In a search use "
+            "cv=FullDataSplit()."
+        )
+    return run
+
+
+def _check_metrics(metrics: Any, known: Sequence[str]) -> None:
+    unknown = [name for name in np.atleast_1d(metrics).tolist() if name not in known]
+    if unknown or not len(np.atleast_1d(metrics)):
+        raise ValueError(f"metrics must be among {list(known)}; got {metrics!r}.")
+
+
+def _select(
+    values: dict[str, float], metrics: str | Sequence[str]
+) -> float | dict[str, float]:
+    if isinstance(metrics, str):
+        return float(values[metrics])
+    return {name: float(values[name]) for name in metrics}

@@ -1,0 +1,300 @@
+"""What a search over parameters needs beside a scorer: a split and a choice."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+
+class FullDataSplit:
+    """One split whose training and test rows are all rows.
+
+    For ``cv=`` of :class:`~sklearn.model_selection.GridSearchCV`,
+    :func:`~sklearn.model_selection.cross_validate` and their like, with a clusterer,
+    which has no held-out rows to be scored on.
+
+    See Also
+    --------
+    make_stability_scorer : A score that needs neither labels nor held-out rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skleiden.model_selection import FullDataSplit
+    >>> list(FullDataSplit().split(np.ones((3, 5))))
+    [(array([0, 1, 2]), array([0, 1, 2]))]
+    """
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return 1, the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        n_splits : int
+            Always 1.
+        """
+        return 1
+
+    def split(
+        self, X: Any, y: Any = None, groups: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Generate the split.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Samples, whose number counts.
+
+        y, groups : object
+            Not used, present for API consistency.
+
+        Yields
+        ------
+        train, test : ndarray of shape (n_samples,)
+            The numbers of all rows, twice.
+        """
+        rows = np.arange(_num_samples(X))
+        yield rows, rows
+
+    def __repr__(self) -> str:
+        return "FullDataSplit()"
+
+
+def select_informative() -> SelectInformative:
+    """Choose the candidate of the highest net information, for ``refit=``.
+
+    Returns
+    -------
+    select : callable
+        Takes the ``cv_results_`` of a search whose scorer comes from
+        `make_stability_scorer` with "net_information" among its metrics, or as the
+        only one, and returns the number of the candidate with the most; of equal ones
+        the first. Candidates without a score (nan) are never chosen.
+
+    Raises
+    ------
+    ValueError
+        By the callable, if there is no net information among the results, or no
+        candidate has any.
+
+    Warns
+    -----
+    UserWarning
+        By the callable, if none is above 0: of no candidate is more found again than
+        not.
+
+    See Also
+    --------
+    select_stable : The highest stability, which tends to fewer communities.
+
+    Notes
+    -----
+    Stability asks what share of a partition is found again, and is highest for few
+    communities. Net information asks how much is: a finer partition wins as long as
+    more of what it adds is found again than not. It is the information that two runs
+    share less half their variation of information [1]_, both adjusted for chance [2]_.
+    Buhmann [3]_ chooses among clusterings by the information that survives in a second
+    sample on similar grounds. How both rules compare on labelled data is measured in
+    benchmarks/README.md.
+
+    References
+    ----------
+    .. [1] M. Meila, "Comparing clusterings: an information based distance", Journal of
+       Multivariate Analysis 98(5), 2007.
+    .. [2] N. X. Vinh, J. Epps, J. Bailey, "Information theoretic measures for
+       clusterings comparison: variants, properties, normalization and correction for
+       chance", Journal of Machine Learning Research 11, 2010.
+    .. [3] J. M. Buhmann, "Information theoretic model validation for clustering",
+       IEEE International Symposium on Information Theory, 2010.
+
+    Examples
+    --------
+    >>> from skleiden.model_selection import select_informative
+    >>> select_informative()({"mean_test_net_information": [0.7, 1.4, 1.2]})
+    1
+    """
+    return SelectInformative()
+
+
+def select_stable() -> SelectStable:
+    """Choose the candidate of the highest stability, for ``refit=``.
+
+    Returns
+    -------
+    select : callable
+        Takes the ``cv_results_`` of a search whose scorer comes from
+        `make_stability_scorer` and returns the number of its best candidate; of equal
+        ones the first. Candidates without a score (nan) are never chosen.
+
+    Raises
+    ------
+    ValueError
+        By the callable, if there is no stability among the results, or no candidate
+        has one.
+
+    Warns
+    -----
+    UserWarning
+        By the callable, if no stability is above 0: all candidates are degenerate or
+        no more alike than by chance.
+
+    See Also
+    --------
+    select_finest_stable : More communities at almost the same stability.
+
+    Notes
+    -----
+    Highest stability is the rule of Ben-Hur, Elisseeff and Guyon [1]_ and of Lange et
+    al. [2]_ made comparable over numbers of communities by an index adjusted for
+    chance. It tends to few, coarse communities [3]_, for which the scorer's guard
+    against degenerate partitions is needed.
+
+    References
+    ----------
+    .. [1] A. Ben-Hur, A. Elisseeff, I. Guyon, "A stability based method for
+       discovering structure in clustered data", Pacific Symposium on Biocomputing,
+       2002.
+    .. [2] T. Lange, V. Roth, M. L. Braun, J. M. Buhmann, "Stability-based validation of
+       clustering solutions", Neural Computation 16(6), 2004.
+    .. [3] U. von Luxburg, "Clustering stability: an overview", Foundations and Trends
+       in Machine Learning 2(3), 2010.
+
+    Examples
+    --------
+    >>> from skleiden.model_selection import select_stable
+    >>> select_stable()({"mean_test_score": [0.6, 0.9, 0.8]})
+    1
+    """
+    return SelectStable()
+
+
+def select_finest_stable(tolerance: float = 0.05) -> SelectFinestStable:
+    """Choose the most communities at nearly the highest stability, for ``refit=``.
+
+    Parameters
+    ----------
+    tolerance : float, default=0.05
+        Share of the highest stability that may be given up, in [0, 1).
+
+    Returns
+    -------
+    select : callable
+        Takes the ``cv_results_`` of a search whose scorer comes from
+        ``make_stability_scorer(metrics=["stability", "n_clusters"])`` and returns the
+        number of the candidate with the most communities among those whose stability
+        is at least ``(1 - tolerance)`` times the highest; of equal ones the most
+        stable.
+
+    Raises
+    ------
+    ValueError
+        If `tolerance` is outside [0, 1); by the callable, if stability or number of
+        communities are missing from the results.
+
+    Warns
+    -----
+    UserWarning
+        By the callable, as in `select_stable`.
+
+    See Also
+    --------
+    select_stable : The highest stability alone.
+
+    Examples
+    --------
+    >>> from skleiden.model_selection import select_finest_stable
+    >>> results = {
+    ...     "mean_test_stability": [0.90, 0.88, 0.50],
+    ...     "mean_test_n_clusters": [4.0, 9.0, 30.0],
+    ... }
+    >>> select_finest_stable()(results)
+    1
+    """
+    return SelectFinestStable(tolerance)
+
+
+class SelectInformative:
+    """See `select_informative`."""
+
+    def __call__(self, cv_results: Mapping[str, Any]) -> int:
+        """Return the number of the chosen candidate."""
+        return int(np.argmax(_scores(cv_results, "net_information")))
+
+    def __repr__(self) -> str:
+        return "select_informative()"
+
+
+class SelectStable:
+    """See `select_stable`."""
+
+    def __call__(self, cv_results: Mapping[str, Any]) -> int:
+        """Return the number of the chosen candidate."""
+        return int(np.argmax(_scores(cv_results, "stability")))
+
+    def __repr__(self) -> str:
+        return "select_stable()"
+
+
+class SelectFinestStable:
+    """See `select_finest_stable`."""
+
+    def __init__(self, tolerance: float) -> None:
+        if not 0 <= tolerance < 1:
+            raise ValueError(f"tolerance must be in [0, 1); got {tolerance!r}.")
+        self.tolerance = tolerance
+
+    def __call__(self, cv_results: Mapping[str, Any]) -> int:
+        """Return the number of the chosen candidate."""
+        stability = _scores(cv_results, "stability")
+        if "mean_test_n_clusters" not in cv_results:
+            raise ValueError(
+                "select_finest_stable needs the number of communities; score with "
+                "make_stability_scorer(metrics=['stability', 'n_clusters'])."
+            )
+        n_clusters = np.asarray(cv_results["mean_test_n_clusters"], dtype=float)
+        best = stability.max()
+        near = stability >= best - self.tolerance * abs(best)
+        return int(np.lexsort((stability, np.where(near, n_clusters, -1)))[-1])
+
+    def __repr__(self) -> str:
+        return f"select_finest_stable(tolerance={self.tolerance})"
+
+
+def _scores(cv_results: Mapping[str, Any], metric: str) -> np.ndarray:
+    """Scores of all candidates by one metric, -inf where there is none."""
+    for name in (f"mean_test_{metric}", "mean_test_score"):
+        if name in cv_results:
+            scores = np.asarray(cv_results[name], dtype=float)
+            break
+    else:
+        found = sorted(name for name in cv_results if name.startswith("mean_test_"))
+        raise ValueError(
+            f"The results have no {metric}; score with "
+            f"make_stability_scorer(metrics={metric!r}), or have it among several "
+            f"metrics. Got {found}."
+        )
+    if np.isnan(scores).all():
+        raise ValueError(
+            f"None of the {scores.size} candidates has a score: all their fits or "
+            "scores failed. Run the search with error_score='raise' to see why."
+        )
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    if scores.max() <= 0:
+        warnings.warn(
+            f"The highest {metric} of {scores.size} candidates is {scores.max():.3g}: "
+            "none is found again with other seeds, or all are degenerate. Try other "
+            "values, or relax the scorer's min_clusters, max_cluster_fraction or "
+            "min_coverage.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return scores
