@@ -62,7 +62,9 @@ def read_only_folder():
         root = hasattr(os, "geteuid") and os.geteuid() == 0
         if root:
             os.seteuid(65534)
-        yield Path(name).resolve()
-        if root:
-            os.seteuid(0)
-        Path(name).chmod(0o755)
+        try:
+            yield Path(name).resolve()
+        finally:
+            if root:
+                os.seteuid(0)
+            Path(name).chmod(0o755)

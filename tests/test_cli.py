@@ -1,6 +1,7 @@
 """The command line, in process and as ``python -m skleiden``."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -225,17 +226,21 @@ def test_folder_as_file_exits_with_1_before_the_work(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows folders are not read-only")
-def test_read_only_folder_exits_with_1_before_the_work(
-    read_only_folder, monkeypatch, capsys
-):
+def test_read_only_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
+    """Of a folder that refuses new files; test_io.py has a real one."""
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
-    monkeypatch.chdir(read_only_folder)
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
         "skleiden: error: Cannot write 'communities.json' in the folder "
-        f"{str(read_only_folder)!r}: Permission denied. Make the folder writable, with "
+        f"{str(tmp_path)!r}: Permission denied. Make the folder writable, with "
         "room for the file, or save to another one.\n"
     )
 
