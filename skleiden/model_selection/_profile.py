@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -199,7 +199,7 @@ def resolution_profile(
     guard = Guard(
         noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score
     )
-    real, nulls = None, []
+    real, current, nulls = None, None, []
     n_resolutions = resolutions if grid is None else grid.size
     bar = tqdm(
         desc="Resolutions",
@@ -208,6 +208,7 @@ def resolution_profile(
     )
     try:
         for copy in range(1 + n_permutations):
+            current = None
             seed = rng.randint(2**31 - 1)
             data = permute_columns(X, random_state=seed) if copy else X
             for front, leiden_seeds in seeds:
@@ -215,15 +216,19 @@ def resolution_profile(
                 graph = build_graph(clusterer, Xt)
                 if grid is None:
                     grid = _find_grid(clusterer, graph, resolutions, guard)
-                if real is None:
-                    real = _Sweep(grid)
-                elif len(nulls) < copy:
-                    nulls.append(_Sweep(grid))
-                current = nulls[-1] if copy else real
+                current = current or _Sweep(grid)
                 for done in _run_all(clusterer, graph, grid, leiden_seeds, n_jobs):
                     current.add(*done)
                     bar.update()
+            if real is None:
+                real = current
+            else:
+                nulls.append(_chance(current, guard))
     except KeyboardInterrupt:
+        if real is None:
+            real = current
+        elif current is not None and current is not real:
+            nulls.append(_chance(current, guard))
         if real is None or not real.complete().any():
             raise
         warnings.warn(
@@ -235,7 +240,8 @@ def resolution_profile(
         )
     finally:
         bar.close()
-    nulls += [_Sweep(real.grid) for _ in range(n_permutations - len(nulls))]
+    missing = _chance(_Sweep(real.grid), guard)
+    nulls += [missing] * (n_permutations - len(nulls))
     return ResolutionProfile(real, nulls, guard)
 
 
@@ -274,7 +280,7 @@ class ResolutionProfile:
     resolution_profile : Make one.
     """
 
-    def __init__(self, real: _Sweep, nulls: Sequence[_Sweep], guard: Guard) -> None:
+    def __init__(self, real: _Sweep, nulls: Sequence[_Chance], guard: Guard) -> None:
         rows = np.flatnonzero(real.complete())
         self._runs = [real.runs[i] for i in rows]
         scores = [guard.scores(runs) for runs in self._runs]
@@ -406,6 +412,10 @@ class ResolutionProfile:
         )
 
 
+# Runs and scores of pairs at each resolution, on permuted data.
+_Chance: TypeAlias = list[tuple[int, np.ndarray]]
+
+
 class _Sweep:
     """The runs at each resolution of a grid, as far as they are done."""
 
@@ -533,8 +543,25 @@ def _find_grid(
     return np.geomspace(lowest, highest, n_resolutions)
 
 
+def _chance(sweep: _Sweep, guard: Guard) -> _Chance:
+    """Reduce the runs on permuted data to what is asked of them.
+
+    For each resolution the number of runs, and the scores of their pairs, of which
+    there are none if a run is degenerate.
+    """
+    return [
+        (
+            len(runs),
+            np.empty(0)
+            if any(guard.is_degenerate(run) for run in runs)
+            else guard.scores(runs),
+        )
+        for runs in sweep.runs
+    ]
+
+
 def _null_scores(
-    real: _Sweep, nulls: Sequence[_Sweep], rows: np.ndarray, guard: Guard
+    real: _Sweep, nulls: Sequence[_Chance], rows: np.ndarray, guard: Guard
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and best pair of the permuted copies at each of some resolutions.
 
@@ -545,15 +572,10 @@ def _null_scores(
     mean, best = np.full((2, rows.size), np.nan)
     missing = np.zeros(rows.size, dtype=bool)
     for position, i in enumerate(rows):
-        copies = [null.runs[i] for null in nulls]
-        missing[position] = any(len(runs) < len(real.runs[i]) for runs in copies)
-        pairs = [
-            guard.scores(runs, guarded=False)
-            for runs in copies
-            if not any(guard.is_degenerate(run) for run in runs)
-        ]
-        if pairs and not missing[position]:
-            mean[position], best[position] = np.mean(pairs), np.max(pairs)
+        missing[position] = any(null[i][0] < len(real.runs[i]) for null in nulls)
+        pairs = np.concatenate([null[i][1] for null in nulls] or [np.empty(0)])
+        if pairs.size and not missing[position]:
+            mean[position], best[position] = pairs.mean(), pairs.max()
     known = np.flatnonzero(~np.isnan(best))
     if known.size == 0:
         best[:] = guard.degenerate_score

@@ -85,9 +85,9 @@ class Guard(NamedTuple):
             a, b = a[placed], b[placed]
         return partitions.adjusted_rand(a, b)
 
-    def scores(self, runs: Sequence[Run], *, guarded: bool = True) -> np.ndarray:
+    def scores(self, runs: Sequence[Run]) -> np.ndarray:
         """Adjusted Rand indices of all pairs of runs."""
-        bad = [guarded and self.is_degenerate(run) for run in runs]
+        bad = [self.is_degenerate(run) for run in runs]
         return np.array(
             [
                 self.degenerate_score
