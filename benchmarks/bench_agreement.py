@@ -25,6 +25,9 @@ standardising every column of a dense matrix.
 With `--permute N`, the rows are also shuffled N times and clustered by exact
 neighbours with the same `random_state`. The adjusted Rand index (ARI) with the labels
 of the unshuffled rows is set beside the ARI between different seeds.
+
+With `--predict`, the fitted rows are predicted, with the votes of all rows and with
+their own vote removed, and the share that gets its label is printed.
 """
 
 from __future__ import annotations
@@ -42,7 +45,12 @@ import scipy.sparse as sp
 from bench_pipeline import describe, environment, markdown_table, read_layers
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import (
+    FaissKNeighborsTransformer,
+    LayerStack,
+    MultiLayerTfidfSketcher,
+    MutualKNNLeiden,
+)
 
 SAME_EMBEDDING = "keep, the notebook's embedding"
 KEEP = {"small_clusters": "keep", "min_cluster_size": 1}
@@ -167,6 +175,37 @@ def permutation_effect(
     return effect
 
 
+def prediction_agreement(
+    layers: Sequence[sp.csr_array],
+    *,
+    weighting: str,
+    n_components: int,
+    resolution: float,
+    n_neighbors: int,
+) -> dict[str, float]:
+    """Share of fitted rows that predict gives their label; also without their vote."""
+    embedding = skleiden_sketch(
+        LayerStack(layers), weighting=weighting, n_components=n_components, seed=0
+    )
+    transformer = FaissKNeighborsTransformer(n_neighbors)
+    model = MutualKNNLeiden(
+        n_neighbors, metric="precomputed", resolution=resolution, random_state=0
+    ).fit(transformer.fit_transform(embedding))
+    queries = transformer.transform(embedding).tocoo()
+    others = queries.row != queries.col
+    without_own = sp.csr_array(
+        (queries.data[others], (queries.row[others], queries.col[others])),
+        shape=queries.shape,
+    )
+    return {
+        name: float(np.mean(model.predict(distances) == model.labels_))
+        for name, distances in (
+            ("all votes", queries.tocsr()),
+            ("its own vote removed", without_own),
+        )
+    }
+
+
 def agreement_table(scores: list[dict[str, Any]]) -> str:
     """Mean AMI (and number of communities) of each method, one setting a line."""
     methods = ["notebook", SAME_EMBEDDING, *SMALL_COMMUNITIES]
@@ -203,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resolutions", nargs="+", type=float, default=[1.0, 2.0, 4.0])
     parser.add_argument("--n-neighbors", type=int, default=40)
     parser.add_argument("--permute", type=int, default=0, metavar="N")
+    parser.add_argument("--predict", action="store_true")
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -267,6 +307,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         names = list(results["permutation"][0]["ari"])
         print(f"\nARI with the first partition, median of {options.permute} (range)\n")
+        print(markdown_table(["weighting", "a layer", "resolution", *names], rows))
+    if options.predict:
+        rows = []
+        for weighting, n_components, resolution in product(
+            options.weighting, options.n_components, options.resolutions
+        ):
+            shares = prediction_agreement(
+                layers,
+                weighting=weighting,
+                n_components=n_components,
+                resolution=resolution,
+                n_neighbors=options.n_neighbors,
+            )
+            setting = [weighting, n_components, resolution]
+            rows.append([*setting, *(f"{share:.4f}" for share in shares.values())])
+        results["prediction"] = rows
+        print("\nShare of fitted rows for which predict gives their label\n")
+        names = list(shares)
         print(markdown_table(["weighting", "a layer", "resolution", *names], rows))
     print("\n" + describe(results["environment"]))
     if options.output:

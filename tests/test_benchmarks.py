@@ -46,6 +46,11 @@ def bench_agreement(benchmark_scripts) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
+def bench_resolution(benchmark_scripts) -> ModuleType:
+    return benchmark_scripts("bench_resolution")
+
+
+@pytest.fixture(scope="module")
 def activations() -> tuple[list[sp.csr_array], np.ndarray]:
     stack, labels = make_layered_activations(
         400, n_layers=2, n_communities=5, signal=0.8, random_state=0
@@ -176,6 +181,7 @@ def test_agreement_and_permutation_are_scored(
         [
             *(str(activation_file), "--seeds", "0", "--resolutions", "1"),
             *("--n-neighbors", "15", "--permute", "1", "--output", str(output)),
+            "--predict",
         ]
     )
     results = json.loads(output.read_text())
@@ -185,7 +191,43 @@ def test_agreement_and_permutation_are_scored(
     assert min(ami for (weighting, _), ami in found.items() if weighting == "idf") > 0.5
     idf, _ = results["permutation"]
     assert min(ari[0] for ari in idf["ari"].values()) > 0.5
+    *_, all_votes, own_removed = results["prediction"][0]
+    assert 1 >= float(all_votes) >= float(own_removed) > 0.7
     assert "| idf | 64 | 1 | " in capsys.readouterr().out
+
+
+def test_rules_of_choice_are_compared(bench_resolution, tmp_path, capsys):
+    output = tmp_path / "choice.json"
+    bench_resolution.main(
+        [
+            *("--n-jobs", "1", "--output", str(output), "choice", "wine", "planted-5"),
+            *("--weighting", "idf", "--n-components", "64"),
+        ]
+    )
+    found = json.loads(output.read_text())["choice"]
+    assert [entry["data"] for entry in found] == ["wine", "planted-5", "planted-5"]
+    for entry in found:
+        assert set(entry["chosen"]) == {
+            "informative",
+            "stable",
+            "finest_stable",
+            "unguarded",
+        }
+        assert max(entry["ami"].values()) == entry["best"]
+        assert all(0 <= share <= 1 for share in entry["share"].values())
+    assert found[1]["share"]["informative"] > 0.9
+    assert "| lowest |" in capsys.readouterr().out
+
+
+# Of 500 rows the finest resolutions leave no community.
+@pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+def test_cost_of_a_sweep_is_measured(bench_resolution):
+    results = bench_resolution.cost(500, 1, 1, search=True)
+    assert results["rows"] == 500
+    medians = results["medians"]
+    assert min(medians.values()) > 0
+    assert medians["sweep / fit"] == pytest.approx(medians["sweep"] / medians["fit"])
+    assert medians["grid search / sweep"] > 1
 
 
 def test_activation_files_are_read_as_written(
