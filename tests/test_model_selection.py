@@ -112,13 +112,20 @@ def test_split_wherever_scikit_learn_takes_one(stack, routing):
             search.fit(stack)
             assert search.best_score_ > 0.5
             assert search.n_splits_ == 1
-        scores = cross_val_score(make(), stack, scoring=scorer, cv=FullDataSplit())
+        scores = cross_val_score(
+            make(),
+            stack,
+            scoring=scorer,
+            cv=FullDataSplit(),
+            params={},  # scikit-learn 1.6 needs some for its routing
+        )
         assert scores.shape == (1,)
         found = cross_validate(
             make(),
             stack,
             scoring=make_stability_scorer(n_runs=2, metrics=["stability", "coverage"]),
             cv=FullDataSplit(),
+            params={},
         )
         assert found["test_stability"] == scores
         assert found["test_coverage"] > 0.9
@@ -705,7 +712,7 @@ def test_what_cannot_be_scored(embedding, stack):
     with pytest.raises(ValueError, match=r"got \['leiden'\], but Pipeline has \['leid"):
         make_stability_scorer(vary="leiden")(make(), stack)
     with pytest.raises(
-        TypeError, match=r"with labels_ after fit; MultiLayerTfidfSketch"
+        TypeError, match=r"labels_ after fit; MultiLayerTfidfSketcher has"
     ):
         scorer(MultiLayerTfidfSketcher(), stack)
     with pytest.raises(ValueError, match=r"of 2 rows have [01] in common, too few"):
@@ -723,5 +730,7 @@ def test_what_cannot_be_scored(embedding, stack):
         make_prediction_stability_scorer()(clusterer, graph)
     with pytest.raises(TypeError, match=r"with predict; DBSCAN has none"):
         make_prediction_stability_scorer(vary=[])(DBSCAN().fit(embedding), embedding)
+    with pytest.raises(TypeError, match=r"MutualKNNLeiden has none\. Fit it first"):
+        community_stability(make(), stack)
     with pytest.raises(TypeError, match="StandardScaler has none"):
         community_stability(StandardScaler().fit(embedding), embedding)

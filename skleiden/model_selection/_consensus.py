@@ -216,7 +216,9 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         estimator = self._inner()
-        names = varied_names(estimator, self.vary, None)
+        names = varied_names(
+            estimator, self.vary, None, "Give it an estimator with a random_state."
+        )
         rng = check_random_state(self.random_state)
         seeds = draw_seeds(estimator, names, self.n_runs, rng)
         runs = repeat_fit(estimator, X, y, seeds, n_jobs=self.n_jobs)

@@ -236,7 +236,7 @@ def resolution_profile(
             f"{n_resolutions} resolutions; some may have fewer than {n_runs} runs, or "
             "no null.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,  # past the validation of parameters
         )
     finally:
         bar.close()
@@ -299,6 +299,7 @@ class ResolutionProfile:
         )
         self.table["null"], best = _null_scores(real, nulls, rows, guard)
         # Not above nan, the null of an interrupted sweep.
+        self._n_without_null = int(np.isnan(best).sum())
         above = self.table["worst_pair"] > np.maximum(best, guard.degenerate_score)
         self.table["above_null"] = above
         self.table["seconds"] = real.seconds[rows]
@@ -306,7 +307,7 @@ class ResolutionProfile:
     @property
     def levels(self) -> list[float]:
         """Resolutions of locally highest stability above the null, coarse to fine."""
-        above = self.table["above_null"] & (self.table["net_information"] > 0)
+        above = self._reliable()
         # Of equally stable resolutions in a row, the one that tells the most.
         finest_step = 1e-6 * self.table["net_information"]
         heights = np.where(above, self.table["stability"] + finest_step, -1.0)
@@ -314,7 +315,7 @@ class ResolutionProfile:
         return self.table["resolution"][[i for i in peaks if above[i]]].tolist()
 
     def best(self, rule: str = "informative", *, tolerance: float = 0.05) -> float:
-        """Choose a resolution among those above the null.
+        """Choose among the resolutions above the null with net information above 0.
 
         Parameters
         ----------
@@ -333,7 +334,7 @@ class ResolutionProfile:
         Raises
         ------
         ValueError
-            If no resolution is above the null, or `rule` is unknown.
+            If there is no such resolution, or `rule` is unknown.
         """
         select: dict[str, Callable[[Mapping[str, Any]], int]] = {
             "informative": SelectInformative(),
@@ -342,19 +343,30 @@ class ResolutionProfile:
         }
         if rule not in select:
             raise ValueError(f"rule must be one of {sorted(select)}; got {rule!r}.")
-        above = np.flatnonzero(self.table["above_null"])
+        above = np.flatnonzero(self._reliable())
+        n_resolutions = self.table["resolution"].size
+        if above.size == 0 and self._n_without_null:
+            raise ValueError(
+                "The sweep was interrupted before its null was done at "
+                f"{self._n_without_null} of {n_resolutions} resolutions, so that none "
+                "can be said to be above it. Choose by the table, or sweep again, with "
+                "n_permutations=0 for no null."
+            )
         if above.size == 0:
             raise ValueError(
-                f"None of {self.table['resolution'].size} resolutions is more stable "
-                "than its null: at none do all pairs of runs agree better than on data "
-                "with permuted columns. There are no communities to choose between; "
-                "look at the table, or try other n_neighbors."
+                f"None of {n_resolutions} resolutions is more stable than its null and "
+                "more found again than not: on data with permuted columns pairs of "
+                "runs agree as well. There are no communities to choose between; look "
+                "at the table, or try other n_neighbors."
             )
         results = {
             f"mean_test_{name}": self.table[name][above]
             for name in ("stability", "net_information", "n_clusters")
         }
         return float(self.table["resolution"][above[select[rule](results)]])
+
+    def _reliable(self) -> np.ndarray:
+        return self.table["above_null"] & (self.table["net_information"] > 0)
 
     def partitions(self, resolution: float) -> np.ndarray:
         """Return the labels of all runs at one resolution of the table.
@@ -401,9 +413,10 @@ class ResolutionProfile:
 
     def __repr__(self) -> str:
         resolutions = self.table["resolution"]
-        above = int(self.table["above_null"].sum())
-        if above:
+        if self.levels:
             found = "levels at " + ", ".join(f"{level:.3g}" for level in self.levels)
+        elif self._n_without_null:
+            found = "interrupted before its null was done"
         else:
             found = "none more stable than chance"
         return (
@@ -487,7 +500,10 @@ def _draw_seeds(
 
 
 def _check_grid(resolutions: Any) -> np.ndarray:
-    grid = np.unique(np.asarray(resolutions, dtype=np.float64))
+    try:
+        grid = np.unique(np.asarray(resolutions, dtype=np.float64))
+    except (TypeError, ValueError):
+        grid = np.empty(0)
     if grid.size == 0 or not (np.isfinite(grid).all() and grid[0] > 0):
         raise ValueError(
             "resolutions must be a number of resolutions, at least 2, or finite values "

@@ -166,7 +166,8 @@ def fitted_run(estimator: Any) -> Run:
     if not hasattr(last, "labels_"):
         raise TypeError(
             f"The estimator must be a clusterer, or a pipeline that ends in one, with "
-            f"labels_ after fit; {type(last).__name__} has none."
+            f"labels_ after fit; {type(last).__name__} has none. Fit it first, or use "
+            "another."
         )
     return summarize_run(
         last.labels_,

@@ -591,18 +591,19 @@ def net_information(runs: Sequence[Run]) -> np.ndarray:
     )
 
 
-def varied_names(estimator: Any, vary: Any, subsample: float | None) -> list[str]:
+def varied_names(
+    estimator: Any,
+    vary: Any,
+    subsample: float | None,
+    remedy: str = "Set subsample, for example to 0.8, to vary the rows.",
+) -> list[str]:
     """Random states to vary; refused if nothing would vary at all."""
     names = seed_names(estimator, vary)
     if not names and subsample is None:
+        why = "it has no parameter random_state"
         raise ValueError(
             f"Nothing varies between the runs of {type(estimator).__name__}: "
-            + (
-                "it has no parameter random_state."
-                if vary == "all"
-                else "vary names no parameter."
-            )
-            + " Set subsample, for example to 0.8, to vary the rows."
+            f"{why if vary == 'all' else 'vary names no parameter'}. {remedy}"
         )
     return names
 
