@@ -88,7 +88,7 @@ def quick_results(tmp_path_factory) -> dict:
 def test_quick_run_reports_costs_and_conditions(quick_results):
     assert quick_results["settings"]["rows"] == 2000
     assert [run["method"] for run in quick_results["runs"]] == ["notebook", "skleiden"]
-    for name in ("sketch", "neighbors", "cluster", "whole"):
+    for name in ("sketch", "neighbors", "graph_and_leiden", "cluster", "whole"):
         seconds = quick_results["summary"]["seconds"][name]
         assert seconds["notebook"] > 0
         assert seconds["ratio"] == pytest.approx(
