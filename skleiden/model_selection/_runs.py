@@ -105,11 +105,6 @@ def common_labels(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
     _, in_one, in_other = np.intersect1d(
         one.rows, other.rows, assume_unique=True, return_indices=True
     )
-    if in_one.size < 2:
-        raise ValueError(
-            f"Two subsamples of {one.rows.size} rows have {in_one.size} in common, too "
-            "few to compare them. Raise subsample."
-        )
     return one.labels[in_one], other.labels[in_other]
 
 

@@ -166,9 +166,9 @@ def make_stability_scorer(
     Raises
     ------
     ValueError
-        If a parameter is out of range or a metric unknown; by the scorer, if nothing
-        varies between the runs, `vary` names no random state, `subsample` exceeds the
-        rows, or "null" is asked for a graph.
+        If a parameter is out of range, a metric unknown, or `reuse_fit` asked for with
+        `subsample`; by the scorer, if nothing varies between the runs, `vary` names no
+        random state, `subsample` exceeds the rows, or "null" is asked for a graph.
 
     TypeError
         By the scorer, if the estimator has no ``labels_``.
@@ -222,6 +222,11 @@ def make_stability_scorer(
     {'mutualknnleiden__resolution': 1.0}
     """
     _check_metrics(metrics, _STABILITY_METRICS)
+    if reuse_fit and subsample is not None:
+        raise ValueError(
+            "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
+            "of them; set one of both."
+        )
     return StabilityScorer(
         n_runs=n_runs,
         vary=vary,
@@ -266,29 +271,34 @@ class StabilityScorer:
         """Score an estimator, which is cloned and fitted again."""
         start = perf_counter()
         rng = check_random_state(self.random_state)
+        # What can be refused is refused before anything is fitted.
         names = varied_names(estimator, self.vary, self.subsample)
+        asked = np.atleast_1d(self.metrics)
+        if "null" in asked:
+            refuse_graph(estimator)
+        runs = [_own_run(estimator, _num_samples(X))] if self.reuse_fit else []
         n_runs = self.n_runs - self.reuse_fit
         seeds = draw_seeds(estimator, names, n_runs, rng)
         rows = draw_rows(_num_samples(X), self.subsample, n_runs, rng)
+        _check_common(rows)
         null_seed = rng.randint(2**31 - 1)
 
-        runs = repeat_fit(estimator, X, y, seeds, rows=rows, n_jobs=self.n_jobs)
-        if self.reuse_fit:
-            runs.insert(0, _reused(estimator, _num_samples(X), self.subsample))
+        runs += repeat_fit(estimator, X, y, seeds, rows=rows, n_jobs=self.n_jobs)
         scores = self.guard.scores(runs)
         values = {
             "stability": scores.mean(),
             "worst_pair": scores.min(),
-            "net_information": net_information(runs).mean(),
             "n_clusters": np.mean([run.n_clusters for run in runs]),
             "coverage": np.mean([run.coverage for run in runs]),
             "largest_fraction": np.mean([run.largest_fraction for run in runs]),
             "modularity": np.mean([run.modularity for run in runs]),
         }
-        if "null" in np.atleast_1d(self.metrics):
-            refuse_graph(estimator)
+        if "net_information" in asked:
+            values["net_information"] = net_information(runs).mean()
+        if "null" in asked:
             seeds = draw_seeds(estimator, names, self.n_runs, rng)
             rows = draw_rows(_num_samples(X), self.subsample, self.n_runs, rng)
+            _check_common(rows)
             permuted = permute_columns(X, random_state=null_seed)
             null = repeat_fit(
                 estimator, permuted, y, seeds, rows=rows, n_jobs=self.n_jobs
@@ -563,7 +573,7 @@ def community_stability(
     True
     """
     n = _num_samples(X)
-    own = _reused(estimator, n, None).labels
+    own = _own_run(estimator, n).labels
     rng = check_random_state(random_state)
     names = varied_names(estimator, vary, subsample)
     seeds = draw_seeds(estimator, names, n_runs, rng)
@@ -624,6 +634,17 @@ def draw_rows(
     return [np.sort(rng.permutation(n_samples)[:size]) for _ in range(n_runs)]
 
 
+def _check_common(rows: Sequence[np.ndarray] | None) -> None:
+    """Refuse subsamples that have no pair of rows in common to compare."""
+    for one, other in combinations(rows or [], 2):
+        n_common = np.intersect1d(one, other, assume_unique=True).size
+        if n_common < 2:
+            raise ValueError(
+                f"Two subsamples of {one.size} rows have {n_common} in common, too few "
+                "to compare them. Raise subsample."
+            )
+
+
 def refuse_graph(estimator: Any) -> None:
     """Raise a ValueError for an estimator whose X is a graph of its rows."""
     if get_tags(estimator).input_tags.pairwise:
@@ -639,12 +660,8 @@ def final_name(estimator: Any) -> str:
     return type(final_step(estimator)[1]).__name__
 
 
-def _reused(estimator: Any, n_samples: int, subsample: float | None) -> Run:
-    if subsample is not None:
-        raise ValueError(
-            "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
-            "of them; set one of both."
-        )
+def _own_run(estimator: Any, n_samples: int) -> Run:
+    """The partition of an estimator that was fitted on the rows at hand."""
     run = fitted_run(estimator)
     if run.labels.size != n_samples:
         raise ValueError(
