@@ -66,9 +66,10 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         ``KNeighborsTransformer(mode="distance", metric="cosine")``, or a dense square
         matrix.
 
-    algorithm : {"auto", "exact", "hnsw"}, default="auto"
+    algorithm : {"auto", "exact", "hnsw", "ivf"}, default="auto"
         The search for neighbours, as in `FaissKNeighborsTransformer`: "exact" compares
-        all pairs, "hnsw" is approximate, "auto" is exact up to 100,000 distinct rows.
+        all pairs, "ivf" and "hnsw" are approximate, "auto" is exact up to 10,000
+        distinct rows and mostly "ivf" above.
 
     target_recall : float, default=0.95
         Share of true neighbours that an approximate search must find, in (0, 1].
@@ -117,8 +118,8 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         -1; "keep" keeps their communities.
 
     random_state : int, RandomState instance or None, default=None
-        Determines Leiden's choices, and what "hnsw" does. Pass an int for the same
-        labels every time.
+        Determines Leiden's choices, and what "ivf" and "hnsw" do. Pass an int for the
+        same labels every time.
 
     n_jobs : int or None, default=None
         Threads of the search: None leaves OpenMP's setting alone, -1 is all
@@ -155,7 +156,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     n_neighbors_ : int
         ``min(n_neighbors, n_samples - 1)``.
 
-    algorithm_ : {"exact", "hnsw", "precomputed"}
+    algorithm_ : {"exact", "hnsw", "ivf", "precomputed"}
         The search used.
 
     backend_ : {"igraph", "leidenalg"}

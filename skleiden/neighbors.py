@@ -23,14 +23,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
 from ._fitting import all_or_nothing
-from ._kernels import knn
+from ._kernels import ivf, knn
 from .layers import LayerStack, check_real, refuse_layer_sequence
 
 __all__ = ["FaissKNeighborsTransformer"]
 
-# Comparing all pairs is the faster way up to about here: it took half of HNSW's time at
-# 69,522 real vectors (benchmarks/README.md), and it grows with the square of the rows.
-_EXACT_ROWS = 100_000
+# "auto" compares all pairs of up to so many rows, where inverted lists gain little, and
+# of more where the lists would compare more than this share of them anyway
+# (benchmarks/README.md).
+_EXACT_ROWS = 10_000
+_EXACT_SHARE = 0.6
 
 # FAISS takes C's integers.
 _CANDIDATES = Interval(Integral, 1, 2**31 - 1, closed="both")
@@ -54,7 +56,6 @@ class NeighborsSearchMixin:
 
     _search_constraints: dict = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        # "ivf" is left to _choose_algorithm, which says that it is not there yet.
         "algorithm": [StrOptions({"auto", "exact", "hnsw", "ivf"})],
         "target_recall": [Interval(Real, 0, 1, closed="right")],
         "hnsw_m": [Interval(Integral, 2, 512, closed="both")],
@@ -97,15 +98,26 @@ class NeighborsSearchMixin:
         self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
         m = distinct.first.size
         k = min(self.n_neighbors_, m - 1)
-        self.algorithm_ = self._choose_algorithm(m)
-        if k < 1:  # no two rows differ
-            found = knn.Neighbors(
-                np.empty((m, 0), dtype=np.int32), np.empty((m, 0), dtype=np.float32)
+        rng = check_random_state(self.random_state)
+        with self._threads():
+            self.algorithm_, plan, why = self._choose_algorithm(
+                distinct.vectors, k, rng
             )
-        else:
-            description = f"Neighbors ({self.algorithm_}, {m} rows)"
-            with self._threads(), self._progress(description, m) as progress:
-                if self.algorithm_ == "exact":
+            description = f"Neighbors ({self.algorithm_}, {m} rows{why})"
+            with self._progress(description, m) as progress:
+                if k < 1:  # no two rows differ
+                    found = knn.Neighbors(
+                        np.empty((m, 0), np.int32), np.empty((m, 0), np.float32)
+                    )
+                elif plan is not None:
+                    found = ivf.search(
+                        distinct.vectors,
+                        k,
+                        plan,
+                        n_threads=knn.n_threads(),
+                        progress=progress,
+                    )
+                elif self.algorithm_ == "exact":
                     found = knn.exact_neighbors(
                         distinct.vectors,
                         distinct.vectors,
@@ -121,7 +133,7 @@ class NeighborsSearchMixin:
                         ef_construction=int(self.ef_construction),
                         ef_search=int(self.ef_search),
                         target_recall=self.target_recall,
-                        rng=check_random_state(self.random_state),
+                        rng=rng,
                         reproducible=self.random_state is not None,
                         progress=progress,
                     )
@@ -137,15 +149,26 @@ class NeighborsSearchMixin:
             )
         return found
 
-    def _choose_algorithm(self, n_rows: int) -> str:
-        if self.algorithm == "ivf":
-            raise ValueError(
-                "algorithm='ivf' is not available in this version; use 'auto', 'exact' "
-                "or 'hnsw'."
-            )
-        if self.algorithm == "auto":
-            return "exact" if n_rows <= _EXACT_ROWS else "hnsw"
-        return self.algorithm
+    def _choose_algorithm(
+        self, vectors: np.ndarray, k: int, rng: np.random.RandomState
+    ) -> tuple[str, ivf.Plan | None, str]:
+        """The algorithm, for "ivf" the plan of its search, and the reason in words."""
+        few = vectors.shape[0] <= _EXACT_ROWS
+        if self.algorithm in ("exact", "hnsw"):
+            return self.algorithm, None, ""
+        if k < 1 or (self.algorithm == "auto" and few):
+            return ("exact" if self.algorithm == "auto" else "ivf"), None, ""
+        plan = ivf.make_plan(
+            vectors,
+            k,
+            target_recall=self.target_recall,
+            rng=rng,
+            n_threads=knn.n_threads(),
+        )
+        why = f", lists compare {plan.share:.1%} of pairs"
+        if self.algorithm == "auto" and plan.share > _EXACT_SHARE:
+            return "exact", None, why
+        return "ivf", plan, why
 
     def _threads(self) -> AbstractContextManager[None]:
         n_jobs = None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
@@ -182,15 +205,19 @@ class FaissKNeighborsTransformer(
     metric : {"cosine"}, default="cosine"
         Only cosine is offered.
 
-    algorithm : {"auto", "exact", "hnsw"}, default="auto"
-        "exact" compares all pairs. "hnsw" searches a hierarchical navigable small-world
-        graph [1]_, which holds a second copy of the vectors. "auto" takes "exact" up
-        to 100,000 distinct rows, "hnsw" above.
+    algorithm : {"auto", "exact", "hnsw", "ivf"}, default="auto"
+        "exact" compares all pairs. "ivf" divides the rows into lists of similar ones,
+        an inverted file [1]_, and compares a row with its nearest lists and with the
+        rows that these lists are near to. "hnsw" searches a hierarchical navigable
+        small-world graph [2]_, which holds a second copy of the vectors. "auto" takes
+        "exact" up to 10,000 distinct rows, and above "ivf", unless its lists would
+        compare more than 0.6 of all pairs.
 
     target_recall : float, default=0.95
-        For "hnsw": the share of true neighbours that must be found, in (0, 1]. The
-        search is widened until the lower 95% bound of the recall, measured on sampled
-        rows against the exact answer, reaches it; a warning tells where it cannot.
+        For "ivf" and "hnsw": the share of true neighbours that must be found, in
+        (0, 1]. The search is widened until the lower 95% bound of the recall, measured
+        on sampled rows against the exact answer, reaches it. "ivf" always reaches it,
+        at worst by comparing all pairs; "hnsw" warns where it cannot.
 
     hnsw_m : int, default=32
         Links of each row in the small-world graph, 2 to 512.
@@ -202,8 +229,9 @@ class FaissKNeighborsTransformer(
         Candidates kept while it is searched, to begin with; see `target_recall`.
 
     random_state : int, RandomState instance or None, default=None
-        Rows sampled to measure recall. Unless None, "hnsw" builds on one thread, which
-        makes it reproducible. "exact" is reproducible always.
+        Rows sampled to measure recall, and the lists of "ivf". Unless None, "hnsw"
+        builds on one thread, which makes it reproducible. "exact" is reproducible
+        always.
 
     n_jobs : int or None, default=None
         Threads of FAISS: None leaves OpenMP's setting alone, -1 is all processors.
@@ -216,8 +244,9 @@ class FaissKNeighborsTransformer(
     n_neighbors_ : int
         ``min(n_neighbors, n_samples - 1)``.
 
-    algorithm_ : {"exact", "hnsw"}
-        The algorithm used.
+    algorithm_ : {"exact", "hnsw", "ivf"}
+        The algorithm used. With ``verbose=1`` the progress bar tells it with the share
+        of pairs by which "auto" chose.
 
     knn_recall_ : float
         Measured recall of the search in ``fit``; 1.0 for "exact".
@@ -250,9 +279,16 @@ class FaissKNeighborsTransformer(
 
     ``transform`` of new rows always searches exactly.
 
+    "ivf" makes its lists by spherical k-means on the first 64 principal components,
+    and compares vectors in full. Its memory beside the vectors and the result is about
+    one bit for each row and list, of which there are as many as the square root of the
+    number of rows, and up to 160 candidates of 8 bytes a row (with 40 neighbours).
+
     References
     ----------
-    .. [1] Y. A. Malkov, D. A. Yashunin, "Efficient and robust approximate nearest
+    .. [1] J. Sivic, A. Zisserman, "Video Google: a text retrieval approach to object
+       matching in videos", ICCV, 2003.
+    .. [2] Y. A. Malkov, D. A. Yashunin, "Efficient and robust approximate nearest
        neighbor search using Hierarchical Navigable Small World graphs", IEEE TPAMI
        42(4), 2020.
 

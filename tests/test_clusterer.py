@@ -428,7 +428,6 @@ def test_progress_is_shown_only_if_asked(embedding, capfd):
         ({"n_neighbors": 1.5}, "'n_neighbors' parameter"),
         ({"metric": "euclidean"}, "'metric' parameter"),
         ({"algorithm": "ball_tree"}, "'algorithm' parameter"),
-        ({"algorithm": "ivf"}, "'ivf' is not available in this version; use 'auto'"),
         ({"target_recall": 1.5}, "'target_recall' parameter"),
         ({"hnsw_m": 0}, "'hnsw_m' parameter"),
         ({"ef_construction": 0}, "'ef_construction' parameter"),

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -22,7 +24,7 @@ def lists(graph):
     return rows
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
 @pytest.mark.parametrize("n_neighbors", [1, 10, 399])
 def test_equals_brute_force(embedding, algorithm, n_neighbors):
     transformer = FaissKNeighborsTransformer(
@@ -67,7 +69,7 @@ def test_scale_of_rows_does_not_matter(embedding):
     np.testing.assert_allclose(scaled.toarray(), expected.toarray(), atol=2e-6)
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
 def test_equal_rows_are_searched_once_and_listed_by_the_first(embedding, algorithm):
     copies = np.concatenate([embedding[:100], np.repeat(embedding[:1], 60, axis=0)])
     transformer = FaissKNeighborsTransformer(10, algorithm=algorithm, random_state=0)
@@ -126,7 +128,7 @@ def test_a_row_alone_and_in_a_batch(embedding):
     assert (whole != transformer.fit_transform(embedding[:300])).nnz == 0
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
 def test_threads_and_repetition_change_nothing(embedding, algorithm, monkeypatch):
     monkeypatch.setattr(skleiden.neighbors.knn, "_ROWS_AT_ONCE", 70)
     make = FaissKNeighborsTransformer(20, algorithm=algorithm, random_state=0)
@@ -154,6 +156,26 @@ def hard_vectors():
     return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
+def grouped_vectors():
+    """Vectors in thirty groups."""
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((30, 32))[rng.randint(30, size=3000)]
+    X = (X + 0.4 * rng.standard_normal(X.shape)).astype(np.float32)
+    return X / np.linalg.norm(X, axis=1, keepdims=True)
+
+
+def recall_of(graph, X, k):
+    """Share of all rows' true neighbours that a graph holds; ties count as found."""
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    _, similarities = brute_neighbors(unit, k)
+    return np.mean(
+        [
+            np.sum(1 - distances >= similarities[i, -1] - 2e-6) / k
+            for i, (_, distances) in enumerate(lists(graph))
+        ]
+    )
+
+
 def test_recall_is_measured_and_raised_to_the_target():
     X = hard_vectors()
     weak = {"hnsw_m": 8, "ef_construction": 16, "ef_search": 1, "algorithm": "hnsw"}
@@ -162,13 +184,9 @@ def test_recall_is_measured_and_raised_to_the_target():
     ).fit(X)
     assert transformer.knn_recall_ >= 0.9
     graph = transformer.fit_transform(X)
-    _, similarities = brute_neighbors(X, 10)
-    hits = [
-        np.mean(1 - distances >= similarities[i, -1] - 2e-6)
-        for i, (_, distances) in enumerate(lists(graph))
-    ]
-    assert np.mean(hits) >= 0.9
-    assert abs(np.mean(hits) - transformer.knn_recall_) < 0.03
+    found = recall_of(graph, X, 10)
+    assert found >= 0.9
+    assert abs(found - transformer.knn_recall_) < 0.03
 
 
 def test_warns_where_the_recall_cannot_be_reached():
@@ -186,19 +204,107 @@ def test_warns_where_the_recall_cannot_be_reached():
     assert transformer.knn_recall_ < 1.0
 
 
-def test_auto_is_exact_up_to_a_size(embedding, monkeypatch):
+def test_auto_takes_what_compares_less(embedding, monkeypatch, capfd):
     assert FaissKNeighborsTransformer().fit(embedding).algorithm_ == "exact"
-    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 399)
-    transformer = FaissKNeighborsTransformer(random_state=0).fit(embedding)
-    assert transformer.algorithm_ == "hnsw"
     # Equal rows do not count: they are searched once.
     monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 400)
     X = np.concatenate([embedding, embedding[:50]])
     assert FaissKNeighborsTransformer().fit(X).algorithm_ == "exact"
+    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 1000)
+    # Where nothing is near to anything, lists would compare most pairs.
+    cases = ((grouped_vectors(), 0.95, "ivf"), (hard_vectors(), 0.995, "exact"))
+    for X, target_recall, algorithm in cases:
+        transformer = FaissKNeighborsTransformer(
+            10, target_recall=target_recall, random_state=0, verbose=1
+        ).fit(X)
+        assert transformer.algorithm_ == algorithm
+        told = rf"Neighbors \({algorithm}, 3000 rows, lists compare \d+\.\d% of pairs\)"
+        assert re.search(told, capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("target_recall", [0.8, 0.95, 0.99])
+def test_ivf_keeps_its_promise(target_recall):
+    X = grouped_vectors()
+    transformer = FaissKNeighborsTransformer(
+        10, algorithm="ivf", target_recall=target_recall, random_state=0
+    )
+    found = recall_of(transformer.fit_transform(X), X, 10)
+    assert found >= target_recall
+    assert abs(found - transformer.knn_recall_) < 0.03
+    assert transformer.knn_recall_ >= target_recall
+
+
+def test_ivf_compares_all_where_the_target_is_1():
+    X = hard_vectors()
+    transformer = FaissKNeighborsTransformer(
+        10, algorithm="ivf", target_recall=1.0, random_state=0
+    )
+    graph = transformer.fit_transform(X)
+    assert recall_of(graph, X, 10) == transformer.knn_recall_ == 1.0
+
+
+@pytest.mark.parametrize("target_recall", [0.9, 1.0])
+def test_ivf_does_not_depend_on_threads_or_selections(target_recall, monkeypatch):
+    X = grouped_vectors()
+    graphs = []
+    for n_jobs, waiting, stripe in ((1, 96, 4096), (2, 1, 300), (4, 1, 50)):
+        monkeypatch.setattr(skleiden.neighbors.ivf, "_WAITING", waiting)
+        monkeypatch.setattr(skleiden.neighbors.ivf, "_STRIPE_ROWS", stripe)
+        transformer = FaissKNeighborsTransformer(
+            10,
+            algorithm="ivf",
+            target_recall=target_recall,
+            random_state=0,
+            n_jobs=n_jobs,
+        )
+        graphs.append(transformer.fit_transform(X))
+    assert (graphs[0] != graphs[1]).nnz == 0
+    assert (graphs[0] != graphs[2]).nnz == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 60])
+def test_ivf_of_few_rows_equals_exact(embedding, n):
+    X = embedding[:n]
+    found = FaissKNeighborsTransformer(algorithm="ivf", random_state=0).fit_transform(X)
+    expected = FaissKNeighborsTransformer(algorithm="exact").fit_transform(X)
+    assert (found != expected).nnz == 0
+
+
+def test_ivf_of_rows_of_few_columns():
+    # Fewer columns than principal components, opposite rows, and one odd row out.
+    angles = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    X = np.column_stack([np.cos(angles), np.sin(angles)])
+    X[0] = [3.0, 4.0]
+    found = FaissKNeighborsTransformer(5, algorithm="ivf", random_state=0)
+    assert recall_of(found.fit_transform(X), X, 5) >= 0.95
+    # The first principal component alone says nothing of the second list.
+    X = np.ones((2000, 1))
+    X[::2] = -1
+    graph = FaissKNeighborsTransformer(5, algorithm="ivf").fit_transform(X)
+    assert graph.shape == (2000, 2000)
+
+
+def test_interrupted_ivf_leaves_threads_alone(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    def threads():
+        return [(lib["filepath"], lib["num_threads"]) for lib in threadpool_info()]
+
+    FaissKNeighborsTransformer(5, algorithm="ivf").fit(grouped_vectors())
+    before = threads()
+    monkeypatch.setattr(skleiden.neighbors.ivf, "_make_stripes", interrupt)
+    transformer = FaissKNeighborsTransformer(5, algorithm="ivf", n_jobs=1)
+    with pytest.raises(KeyboardInterrupt):
+        transformer.fit(grouped_vectors())
+    assert threads() == before
+    assert not hasattr(transformer, "knn_recall_")
 
 
 @pytest.mark.parametrize("make", [FaissKNeighborsTransformer, MutualKNNLeiden])
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
+@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
 def test_parameters_may_be_numpys_integers(embedding, make, algorithm):
     numbers = {
         "n_neighbors": 10,
@@ -236,8 +342,8 @@ def test_numbers_of_any_dtype(embedding):
 def test_a_failed_refit_changes_nothing(embedding):
     fitted = FaissKNeighborsTransformer(5)
     expected = fitted.fit(embedding).transform(embedding)
-    with pytest.raises(ValueError, match="'ivf' is not available"):
-        fitted.set_params(algorithm="ivf", n_neighbors=7).fit(embedding[:50, :8])
+    with pytest.raises(ValueError, match="contains NaN"):
+        fitted.set_params(n_neighbors=7).fit(np.full((50, 8), np.nan))
     assert (fitted.transform(embedding) != expected).nnz == 0
 
 
@@ -257,7 +363,7 @@ def test_unit_rows_are_not_copied(embedding):
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
-    for algorithm in ("exact", "hnsw"):
+    for algorithm in ("exact", "hnsw", "ivf"):
         FaissKNeighborsTransformer(
             5, algorithm=algorithm, verbose=verbose, random_state=0
         ).fit(embedding)
@@ -271,7 +377,6 @@ def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
         (np.eye(3), {"mode": "graph"}, ValueError, "'mode' parameter"),
         (np.eye(3), {"metric": "euclidean"}, ValueError, "'metric' parameter"),
         (np.eye(3), {"algorithm": "kd_tree"}, ValueError, "'algorithm' parameter"),
-        (np.eye(3), {"algorithm": "ivf"}, ValueError, "'ivf' is not available in this"),
         (np.eye(3), {"target_recall": 0.0}, ValueError, "'target_recall' parameter"),
         (np.eye(3), {"hnsw_m": 1}, ValueError, "'hnsw_m' parameter"),
         (np.eye(3), {"ef_search": 0}, ValueError, "'ef_search' parameter"),

@@ -57,6 +57,16 @@ def limit_threads(n_threads: int | None) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
+def use_one_thread() -> None:
+    """Let FAISS run on one thread where it is called from this one."""
+    _faiss().omp_set_num_threads(1)
+
+
+def n_threads() -> int:
+    """Threads that FAISS would use if called from this one."""
+    return int(_faiss().omp_get_max_threads())
+
+
 class UniqueRows(NamedTuple):
     """Distinct nonzero rows among unit or zero vectors, and where they stand.
 
@@ -391,7 +401,7 @@ def _in_blocks(
     similarities = np.empty((n, k), dtype=np.float32)
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, n))
-        ids[rows], similarities[rows] = _rank(
+        ids[rows], similarities[rows] = rank(
             queries[rows],
             vectors,
             candidates(rows),
@@ -403,7 +413,7 @@ def _in_blocks(
     return ids, similarities
 
 
-def _rank(
+def rank(
     queries: np.ndarray,
     vectors: np.ndarray,
     candidates: np.ndarray,

@@ -1,0 +1,558 @@
+"""Nearest neighbours of all rows among themselves, by inverted lists.
+
+Rows are divided into lists of similar rows, by k-means on their first principal
+components: an inverted file (Sivic and Zisserman, 2003; Jegou et al., 2011). A row
+*probes* the lists whose centroids are most similar to it, and two rows are compared if
+either probes the other's list. As the queries are the vectors themselves, a comparison
+serves both rows, which about halves the pairs that a recall takes; and as all of them
+are searched at once, they are compared list by list in products of matrices, by their
+full vectors, with neither codes nor a second copy of them.
+
+Whether two rows are compared follows from the ranks of their lists alone. So for rows
+whose true neighbours are known, the recall of any number of probes is known before the
+search.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
+
+from skleiden._kernels import knn  # noqa: TID251 (FAISS is there, and there alone)
+
+# Principal components that lists are made of. More make no better lists, even of data
+# in which these hold little of the variance (benchmarks/README.md).
+_COMPONENTS = 64
+_AXES_ROWS = 4096
+_LISTS_PER_ROOT = 1.0  # lists, over the square root of the rows
+_TRAINING_ROWS = 32  # a list
+_ITERATIONS = 5
+
+# A row probes the lists whose scores fall short of its fourth best by at most some
+# slack. Of all places tried, from the best to the 128th, and of a fixed number of
+# lists, this took the fewest comparisons, or nearly, on all data.
+_PLACE = 4
+
+# Rows whose true neighbours are searched to choose the slack, and again as many to
+# confirm it.
+_SAMPLE_SIZE = 400
+_N_SAMPLES = 8
+# The choice leaves so many standard errors between the recall of its sample and the
+# target: with 2.5, the lower 95% bound on the other sample holds three times in four.
+_MARGIN = 2.5
+_BOUND = 1.645
+
+# Rows that each row is first compared with, for a bound on its last neighbour.
+_NEAR_ROWS = 384
+_ROWS_AT_ONCE = 2048
+_TRUTH_ROWS = 8192
+_STRIPE_ROWS = 4096
+# Candidates that may wait, a row, before the best are selected among them.
+_WAITING = 96
+# Candidates kept beyond k, and how far below the k-th others are still looked at: more
+# than single precision leaves uncertain.
+_SPARE = 8
+_TOLERANCE = 2e-6
+# Candidates are ordered by similarities of 21 bits, in this many steps a unit.
+_STEPS = 2**20
+_STEP_BITS = 21
+
+
+Parallel: TypeAlias = Callable[..., Iterator[Any]]
+
+
+class Lists(NamedTuple):
+    """Inverted lists of n vectors of d columns.
+
+    `axes` of shape (d, p) projects vectors to where `centroids`, of shape (n_lists, p),
+    are; `own`, of shape (n,), is the list of each vector. No list is empty.
+    """
+
+    axes: np.ndarray
+    centroids: np.ndarray
+    own: np.ndarray
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """How near each list is to each row, of shape (n_rows, n_lists).
+
+        Relative to the row's fourth nearest list.
+        """
+        scores = (rows @ self.axes) @ self.centroids.T
+        place = max(0, scores.shape[1] - _PLACE)
+        return scores - np.partition(scores, place, axis=1)[:, place, None]
+
+
+class Plan(NamedTuple):
+    """Lists, which of them each row is to probe, and what that is expected to cost.
+
+    A row probes the lists that it scores at least `-slack`. `share` is the number of
+    comparisons over that of all ordered pairs. `sample` are rows to measure recall on,
+    `last` their true last neighbours' similarities.
+    """
+
+    lists: Lists
+    slack: float
+    share: float
+    sample: np.ndarray
+    last: np.ndarray
+
+
+@contextmanager
+def _workers(n_threads: int) -> Iterator[Parallel]:
+    """A parallel ``map``, in whose tasks products of matrices take one thread each.
+
+    Their last bits then do not depend on the number of threads.
+    """
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(n_threads, initializer=knn.use_one_thread) as pool,
+    ):
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> list[slice]:
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+# ------------------------------------------------------------------------------- plan
+
+
+def make_plan(
+    vectors: np.ndarray,
+    k: int,
+    *,
+    target_recall: float,
+    rng: np.random.RandomState,
+    n_threads: int,
+) -> Plan:
+    """Make lists of the vectors, and choose the slack.
+
+    It is the smallest that reaches `target_recall` on sampled rows, with a margin, and
+    whose lower 95% bound reaches it on others. Where no sample confirms it, because the
+    rows are too few or the target is too near to 1, all pairs are to be compared.
+    """
+    n = vectors.shape[0]
+    tuning, slack = np.empty((0, k), dtype=np.float32), -np.inf
+    with _workers(n_threads) as parallel:
+        lists = _make_lists(vectors, rng, parallel)
+        shuffled = rng.permutation(n)[: _SAMPLE_SIZE * _N_SAMPLES]
+        for block in _blocks(shuffled.size, _SAMPLE_SIZE):
+            sample = shuffled[block]
+            truth = _true_neighbors(vectors, k, sample, parallel)
+            needed = _needed_slack(vectors, lists, sample, truth.ids)
+            if _bound(needed <= slack, _BOUND) >= target_recall:
+                break
+            # What had a say in the choice cannot confirm it: others are drawn.
+            tuning = np.concatenate([tuning, needed])
+            slack = _least_slack(tuning, target_recall)
+        else:
+            slack = np.inf
+        probed = lists.scores(vectors[sample]) >= -slack
+    share = (probed @ np.bincount(lists.own)).mean() / n
+    return Plan(lists, slack, float(share), sample, truth.similarities[:, -1])
+
+
+def _make_lists(
+    vectors: np.ndarray, rng: np.random.RandomState, parallel: Parallel
+) -> Lists:
+    n = vectors.shape[0]
+    shuffled = rng.permutation(n)
+    rows = vectors[shuffled[:_AXES_ROWS]]
+    axes = np.ascontiguousarray(
+        np.linalg.eigh(rows.T @ rows)[1][:, : -_COMPONENTS - 1 : -1]
+    )
+    n_lists = max(1, round(_LISTS_PER_ROOT * np.sqrt(n)))
+    rows = vectors[shuffled[: n_lists * _TRAINING_ROWS]] @ axes
+    centroids = _unit(rows[:n_lists])
+
+    def assign(block: slice) -> np.ndarray:
+        return (rows[block] @ centroids.T).argmax(axis=1)
+
+    for _ in range(_ITERATIONS):  # spherical k-means (Dhillon and Modha, 2001)
+        own = np.concatenate(list(parallel(assign, _blocks(len(rows)))))
+        members = sp.csr_array(
+            (np.ones(own.size, dtype=np.float32), (own, np.arange(own.size))),
+            shape=(n_lists, own.size),
+        )
+        centroids = _unit(members @ rows)
+
+    def assign_all(block: slice) -> np.ndarray:
+        return (vectors[block] @ axes @ centroids.T).argmax(axis=1)
+
+    kept, own = np.unique(
+        np.concatenate(list(parallel(assign_all, _blocks(n)))), return_inverse=True
+    )
+    # Neighbouring lists get neighbouring numbers: tasks that share rows follow closely.
+    order = _chain(centroids[kept])
+    place = np.empty(order.size, dtype=np.int32)
+    place[order] = np.arange(order.size)
+    return Lists(axes, np.ascontiguousarray(centroids[kept][order]), place[own])
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(lengths == 0, 1, lengths)
+
+
+def _chain(centroids: np.ndarray) -> np.ndarray:
+    """Order in which each centroid is followed by the nearest of those left."""
+    similarities = centroids @ centroids.T
+    order = np.zeros(len(centroids), dtype=np.int64)
+    for i in range(1, order.size):
+        similarities[:, order[i - 1]] = -np.inf
+        order[i] = similarities[order[i - 1]].argmax()
+    return order
+
+
+def _true_neighbors(
+    vectors: np.ndarray, k: int, sample: np.ndarray, parallel: Parallel
+) -> knn.Neighbors:
+    """Neighbours of sampled rows, by comparing with all.
+
+    For so few queries FAISS takes many times the time of the product of matrices.
+    """
+    queries = vectors[sample]
+    step = max(1, len(vectors) // max(_TRUTH_ROWS, 4 * k))
+    some = vectors[::step] @ queries.T
+    place = len(some) - k - 1  # of the k-th best beside the row itself
+    least = np.full(sample.size, -2, dtype=np.float32)
+    if place >= 0:
+        least = np.partition(some, place, axis=0)[place] - np.float32(_TOLERANCE)
+
+    def near(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        similarities = queries @ vectors[block].T
+        numbers, ids = np.nonzero(similarities >= least[:, None])
+        return numbers, ids + block.start, similarities[numbers, ids]
+
+    found = list(parallel(near, _blocks(len(vectors), _TRUTH_ROWS)))
+    numbers, ids, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((-values, numbers))
+    numbers, ids = numbers[order], ids[order]
+    rank = np.arange(order.size) - np.searchsorted(numbers, numbers)
+    best = rank < k + 1 + _SPARE
+    candidates = np.full((sample.size, k + 1 + _SPARE), -1, dtype=np.int64)
+    candidates[numbers[best], rank[best]] = ids[best]
+    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, sample))
+
+
+def _needed_slack(
+    vectors: np.ndarray, lists: Lists, rows: np.ndarray, neighbors: np.ndarray
+) -> np.ndarray:
+    """Slack that it takes to compare rows with given neighbours, of their shape."""
+    forward = np.take_along_axis(
+        lists.scores(vectors[rows]), lists.own[neighbors], axis=1
+    )
+    towards = np.repeat(lists.own[rows], neighbors.shape[1])
+    backward = np.empty(neighbors.size, dtype=np.float32)
+    for block in _blocks(neighbors.size):
+        scores = lists.scores(vectors[neighbors.ravel()[block]])
+        backward[block] = scores[np.arange(len(scores)), towards[block]]
+    return -np.maximum(forward, backward.reshape(neighbors.shape))
+
+
+def _bound(found: np.ndarray, errors: float) -> float:
+    """Mean recall of the rows, less so many standard errors of it."""
+    shares = found.mean(axis=1)
+    return float(shares.mean() - errors * shares.std() / np.sqrt(shares.size))
+
+
+def _least_slack(needed: np.ndarray, target_recall: float) -> float:
+    choices = np.sort(needed, axis=None)
+    low, high = 0, choices.size - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _bound(needed <= choices[middle], _MARGIN) >= target_recall:
+            high = middle
+        else:
+            low = middle + 1
+    return max(0.0, float(choices[low]))
+
+
+# ----------------------------------------------------------------------------- search
+
+
+class _Stripe:
+    """Candidates of some neighbouring rows, of which the best are kept.
+
+    A candidate is one integer: row, falling similarity, id. Sorting the integers sorts
+    by all three.
+    """
+
+    def __init__(self, start: int, stop: int, n: int, keep: int) -> None:
+        self.start, self.stop = start, stop
+        self.keep = keep
+        self.id_bits = np.uint64(max(1, int(n - 1).bit_length()))
+        self.row_shift = np.uint64(self.id_bits + np.uint64(_STEP_BITS))
+        self.kept = np.empty(0, dtype=np.uint64)
+        self.waiting: list[np.ndarray] = []
+        self.n_waiting = 0
+        self.lock = threading.Lock()
+
+    def keys(
+        self, rows: np.ndarray, ids: np.ndarray, similarities: np.ndarray
+    ) -> np.ndarray:
+        steps = np.rint((np.float32(1) - similarities) * np.float32(_STEPS))
+        keys = np.clip(steps, 0, 2**_STEP_BITS - 1).astype(np.uint64) << self.id_bits
+        keys |= (rows - self.start).astype(np.uint64) << self.row_shift
+        keys |= ids.astype(np.uint64)
+        return keys
+
+    def add(self, keys: np.ndarray, k: int, least: np.ndarray) -> None:
+        """Let candidates wait; select if many do, and raise the rows' `least`."""
+        with self.lock:
+            self.waiting.append(keys)
+            self.n_waiting += keys.size
+            if self.n_waiting > _WAITING * (self.stop - self.start):
+                self.select(k, least)
+
+    def select(self, k: int, least: np.ndarray) -> None:
+        keys = np.concatenate([self.kept, *self.waiting])
+        self.waiting, self.n_waiting = [], 0
+        keys.sort()
+        rows = (keys >> self.row_shift).astype(np.int64)
+        starts = np.searchsorted(rows, np.arange(self.stop - self.start + 1))
+        rank = np.arange(keys.size) - starts[rows]
+        self.kept = keys[rank < self.keep]
+        full = np.flatnonzero(np.diff(starts) > k)
+        steps = keys[starts[full] + k] >> self.id_bits
+        steps &= np.uint64(2**_STEP_BITS - 1)
+        # The k-th best of some is no better than the k-th best of all.
+        bounds = 1 - steps.astype(np.float32) / _STEPS - np.float32(_TOLERANCE)
+        rows = self.start + full
+        least[rows] = np.maximum(least[rows], bounds)
+
+    def table(self) -> np.ndarray:
+        """Ids of the candidates kept, of shape (n_rows, keep), -1 for none."""
+        rows = (self.kept >> self.row_shift).astype(np.int64)
+        starts = np.searchsorted(rows, np.arange(self.stop - self.start + 1))
+        table = np.full((self.stop - self.start, self.keep), -1, dtype=np.int64)
+        ids = self.kept & ((np.uint64(1) << self.id_bits) - np.uint64(1))
+        table[rows, np.arange(rows.size) - starts[rows]] = ids.astype(np.int64)
+        return table
+
+
+def search(
+    vectors: np.ndarray,
+    k: int,
+    plan: Plan,
+    *,
+    n_threads: int,
+    progress: Callable[[int], object] | None = None,
+) -> knn.Neighbors:
+    """Approximate neighbours of all vectors, at least at the recall planned for.
+
+    Recall is measured on the sample of the plan.
+    """
+    n = vectors.shape[0]
+    lists = plan.lists
+    # From here on rows go by their place in the order of the lists.
+    order = np.argsort(lists.own, kind="stable").astype(np.int32)
+    sizes = np.bincount(lists.own, minlength=len(lists.centroids))
+    bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
+    ids = np.empty((n, k), dtype=np.int32)
+    similarities = np.empty((n, k), dtype=np.float32)
+    with _workers(n_threads) as parallel:
+        probes = _probes(vectors, plan, order, parallel)
+        _merge_mutual(probes, sizes, bounds, parallel)
+        least = _first_bounds(vectors, k, lists, order, sizes, bounds, parallel)
+        stripes = _make_stripes(bounds, k + 1 + _SPARE)
+        scan = _Scan(vectors, k, probes, order, sizes, bounds, least, stripes)
+        for size in parallel(scan, range(sizes.size)):
+            if progress is not None:
+                progress(size)
+
+        def rank(number: int) -> None:
+            stripe = stripes[number]
+            stripe.select(k, least)
+            table = stripe.table()
+            stripes[number] = None
+            own = order[stripe.start : stripe.stop]
+            candidates = np.where(table >= 0, order[table], -1).astype(np.int64)
+            ids[own], similarities[own] = knn.rank(
+                vectors[own], vectors, candidates, k, own
+            )
+
+        list(parallel(rank, range(len(stripes))))
+    # By similarity: another neighbour at the same distance is no error.
+    found = ids[plan.sample] >= 0
+    found &= similarities[plan.sample] >= plan.last[:, None]
+    return knn.Neighbors(ids, similarities, float(found.mean()), _bound(found, _BOUND))
+
+
+def _probes(
+    vectors: np.ndarray, plan: Plan, order: np.ndarray, parallel: Parallel
+) -> np.ndarray:
+    """Bit matrix of shape (n_lists, n): which lists each row probes."""
+    lists, n = plan.lists, order.size
+    probes = np.empty((len(lists.centroids), (n + 7) // 8), dtype=np.uint8)
+
+    def probe(block: slice) -> None:
+        probed = lists.scores(vectors[order[block]]) >= -plan.slack
+        # Blocks are of whole bytes.
+        bytes_ = slice(block.start // 8, (block.stop + 7) // 8)
+        probes[:, bytes_] = np.packbits(probed.T, axis=1)
+
+    list(parallel(probe, _blocks(n)))
+    return probes
+
+
+def _merge_mutual(
+    probes: np.ndarray, sizes: np.ndarray, bounds: np.ndarray, parallel: Parallel
+) -> None:
+    """Where two lists mostly probe each other, let one wholly probe the other instead.
+
+    Otherwise the pairs whose rows probe each other's lists are compared twice.
+    """
+    n, n_lists = bounds[-1], sizes.size
+
+    def count(number: int) -> np.ndarray:
+        bits = np.unpackbits(probes[number], count=n)
+        return np.add.reduceat(bits, bounds[:-1], dtype=np.int32)
+
+    # [a, b]: how many rows of list a probe list b.
+    counts = np.stack(list(parallel(count, range(n_lists))), axis=1)
+    pairs = counts * sizes
+    merged = pairs + pairs.T > np.multiply.outer(sizes, sizes)
+    np.fill_diagonal(merged, False)
+    numbers = np.arange(n_lists)
+    first = numbers[:, None] < numbers
+    # Half of the lists' pairs go one way, half the other: tasks of like size.
+    even = (numbers[:, None] + numbers) % 2 == 0
+    wholly = merged & (first == even)
+
+    def rewrite(number: int) -> None:
+        bits = np.unpackbits(probes[number], count=n).view(bool)
+        bits &= ~np.repeat(merged[:, number], sizes)
+        bits |= np.repeat(wholly[:, number], sizes)
+        probes[number] = np.packbits(bits)
+
+    list(parallel(rewrite, range(n_lists)))
+
+
+def _first_bounds(
+    vectors: np.ndarray,
+    k: int,
+    lists: Lists,
+    order: np.ndarray,
+    sizes: np.ndarray,
+    bounds: np.ndarray,
+    parallel: Parallel,
+) -> np.ndarray:
+    """A similarity that the k-th neighbour of each row is known to reach."""
+    least = np.full(order.size, -2, dtype=np.float32)
+    wanted = max(_NEAR_ROWS, 4 * k)
+
+    def compare(number: int) -> None:
+        own = slice(bounds[number], bounds[number + 1])
+        nearest = np.argsort(-(lists.centroids @ lists.centroids[number]))
+        last = np.searchsorted(np.cumsum(sizes[nearest]), wanted) + 1
+        near = np.concatenate(
+            [order[bounds[a] : bounds[a + 1]] for a in nearest[:last]]
+        )
+        place = near.size - k - 1  # of the k-th best beside the row itself
+        if place >= 0:
+            near_vectors = vectors[near].T
+            for block in _blocks(sizes[number]):
+                rows = order[own][block]
+                similarities = vectors[rows] @ near_vectors
+                similarities.partition(place, axis=1)
+                least[own][block] = similarities[:, place] - np.float32(_TOLERANCE)
+
+    list(parallel(compare, range(sizes.size)))
+    return least
+
+
+def _make_stripes(bounds: np.ndarray, keep: int) -> list[Any]:
+    """Divide the rows between lists, into stripes of some thousand rows."""
+    n = int(bounds[-1])
+    edges = bounds[np.searchsorted(bounds, np.arange(0, n, _STRIPE_ROWS))]
+    edges = np.unique(np.append(edges, n))
+    return [_Stripe(int(start), int(stop), n, keep) for start, stop in pairwise(edges)]
+
+
+class _Scan:
+    """Compare the rows of a list with all that probe it."""
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        k: int,
+        probes: np.ndarray,
+        order: np.ndarray,
+        sizes: np.ndarray,
+        bounds: np.ndarray,
+        least: np.ndarray,
+        stripes: list[Any],
+    ) -> None:
+        self.vectors, self.k, self.probes = vectors, k, probes
+        self.order, self.bounds, self.least = order, bounds, least
+        self.list_of = np.repeat(np.arange(sizes.size, dtype=np.int32), sizes)
+        self.stripes = stripes
+        self.edges = np.array([stripe.start for stripe in stripes] + [order.size])
+        self.memory = threading.local()
+
+    def _room(self, name: str, shape: tuple[int, int]) -> np.ndarray:
+        """A piece of memory of this thread: new memory is slower than the products."""
+        size = shape[0] * shape[1]
+        room = getattr(self.memory, name, None)
+        if room is None or room.size < size:
+            room = np.empty(size, dtype=np.float32)
+            setattr(self.memory, name, room)
+        return room[:size].reshape(shape)
+
+    def __call__(self, number: int) -> int:
+        own = slice(int(self.bounds[number]), int(self.bounds[number + 1]))
+        vectors = self.vectors[self.order[own]].T
+        bits = np.unpackbits(self.probes[number], count=self.order.size)
+        rows = np.flatnonzero(bits).astype(np.int32)
+        stripe = self.stripes[np.searchsorted(self.edges, own.start, "right") - 1]
+        for block in _blocks(rows.size):
+            self._compare(rows[block], number, own, vectors, stripe)
+        return own.stop - own.start
+
+    def _compare(
+        self,
+        rows: np.ndarray,
+        number: int,
+        own: slice,
+        vectors: np.ndarray,
+        stripe: _Stripe,
+    ) -> None:
+        n_own = own.stop - own.start
+        queries = self._room("queries", (rows.size, vectors.shape[0]))
+        np.take(self.vectors, self.order[rows], axis=0, out=queries, mode="clip")
+        similarities = self._room("similarities", (rows.size, n_own))
+        np.matmul(queries, vectors, out=similarities)
+        flat = similarities.ravel()
+
+        near = np.flatnonzero(similarities >= self.least[rows][:, None])
+        a, b = np.divmod(near, n_own)
+        a, b, values = rows[a], b + own.start, flat[near]
+        # Rows ascend, so that those of a stripe lie together.
+        edges = np.searchsorted(a, self.edges)
+        for i in np.flatnonzero(np.diff(edges)):
+            part = slice(edges[i], edges[i + 1])
+            keys = self.stripes[i].keys(a[part], b[part], values[part])
+            self.stripes[i].add(keys, self.k, self.least)
+
+        near = np.flatnonzero(similarities >= self.least[own])
+        a, b = np.divmod(near, n_own)
+        a, b, values = rows[a], b + own.start, flat[near]
+        # Rows that probe the list of what probes theirs meet it there.
+        bits = self.probes[self.list_of[a], b >> 3] >> (7 - (b & 7)).astype(np.uint8)
+        other = (bits & 1) == 0
+        if other.any():
+            keys = stripe.keys(b[other], a[other], values[other])
+            stripe.add(keys, self.k, self.least)
