@@ -414,6 +414,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         self.kth_similarity_ = self._last_similarity(found, distinct)
         # Equal rows are one vertex for their neighbours, and joined again for Leiden.
         directed = graph.directed_graph(found.ids, found.similarities)
+        del found
         affinity = graph.spread_rows(
             self._weigh(directed), distinct.first, distinct.inverse, distinct.repeats()
         )

@@ -35,11 +35,15 @@ def mutual_graph(directed: sp.csr_array, *, symmetric: bool) -> sp.csr_array:
     `symmetric` says that both ends are known to state one similarity, as in lists of
     one search; of lists from elsewhere the mean is computed.
     """
-    transposed = directed.T.tocsr()
-    mutual = directed.minimum(transposed)
+    # Each edge once: half the memory on the way.
+    above = sp.triu(directed, k=1, format="csr")
+    below = sp.tril(directed, k=-1, format="csr").T.tocsr()
+    mutual = above.minimum(below)
     if not symmetric:
-        mutual = (directed + transposed).multiply(mutual.astype(bool)) * 0.5
-    return sp.csr_array(mutual)
+        mutual = (above + below).multiply(mutual.astype(bool)) * 0.5
+    del above, below
+    mutual = sp.csr_array(mutual)
+    return sp.csr_array(mutual + mutual.T.tocsr())
 
 
 def union_graph(directed: sp.csr_array) -> sp.csr_array:

@@ -31,7 +31,7 @@ from skleiden._kernels import knn  # noqa: TID251 (FAISS is there, and there alo
 # Principal components that lists are made of. More make no better lists, even of data
 # in which these hold little of the variance (benchmarks/README.md).
 _COMPONENTS = 64
-_AXES_ROWS = 4096
+_AXES_ROWS = 2048
 _LISTS_PER_ROOT = 1.0  # lists, over the square root of the rows
 _TRAINING_ROWS = 32  # a list
 _ITERATIONS = 5
@@ -53,10 +53,11 @@ _BOUND = 1.645
 # Rows that each row is first compared with, for a bound on its last neighbour.
 _NEAR_ROWS = 384
 _ROWS_AT_ONCE = 2048
-_TRUTH_ROWS = 8192
+_SPREAD = 4096  # the same, of sampled rows
 _STRIPE_ROWS = 4096
-# Candidates that may wait, a row, before the best are selected among them.
-_WAITING = 96
+# Candidates beyond those kept that there is room for, a row, before the best are
+# selected among them.
+_WAITING = 48
 # Candidates kept beyond k, and how far below the k-th others are still looked at: more
 # than single precision leaves uncertain.
 _SPARE = 8
@@ -174,7 +175,12 @@ def _make_lists(
         np.linalg.eigh(rows.T @ rows)[1][:, : -_COMPONENTS - 1 : -1]
     )
     n_lists = max(1, round(_LISTS_PER_ROOT * np.sqrt(n)))
-    rows = vectors[shuffled[: n_lists * _TRAINING_ROWS]] @ axes
+    training = shuffled[: n_lists * _TRAINING_ROWS]
+
+    def project(block: slice) -> np.ndarray:
+        return vectors[training[block]] @ axes
+
+    rows = np.concatenate(list(parallel(project, _blocks(training.size))))
     centroids = _unit(rows[:n_lists])
 
     def assign(block: slice) -> np.ndarray:
@@ -224,19 +230,24 @@ def _true_neighbors(
     For so few queries FAISS takes many times the time of the product of matrices.
     """
     queries = vectors[sample]
-    step = max(1, len(vectors) // max(_TRUTH_ROWS, 4 * k))
-    some = vectors[::step] @ queries.T
-    place = len(some) - k - 1  # of the k-th best beside the row itself
+    spread = np.arange(0, len(vectors), max(1, len(vectors) // max(_SPREAD, 4 * k)))
+
+    def compare(block: slice) -> np.ndarray:
+        return queries @ vectors[spread[block]].T
+
+    some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
+    place = spread.size - k - 1  # of the k-th best beside the row itself
     least = np.full(sample.size, -2, dtype=np.float32)
     if place >= 0:
-        least = np.partition(some, place, axis=0)[place] - np.float32(_TOLERANCE)
+        some.partition(place, axis=1)
+        least = some[:, place] - np.float32(_TOLERANCE)
 
     def near(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         similarities = queries @ vectors[block].T
         numbers, ids = np.nonzero(similarities >= least[:, None])
         return numbers, ids + block.start, similarities[numbers, ids]
 
-    found = list(parallel(near, _blocks(len(vectors), _TRUTH_ROWS)))
+    found = list(parallel(near, _blocks(len(vectors))))
     numbers, ids, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((-values, numbers))
     numbers, ids = numbers[order], ids[order]
@@ -287,17 +298,15 @@ class _Stripe:
     """Candidates of some neighbouring rows, of which the best are kept.
 
     A candidate is one integer: row, falling similarity, id. Sorting the integers sorts
-    by all three.
+    by all three. They are written to `room`, where at least `keep` a row find place.
     """
 
-    def __init__(self, start: int, stop: int, n: int, keep: int) -> None:
+    def __init__(self, start: int, stop: int, n: int, keep: int, room: np.ndarray):
         self.start, self.stop = start, stop
-        self.keep = keep
+        self.keep, self.room = keep, room
+        self.filled = 0
         self.id_bits = np.uint64(max(1, int(n - 1).bit_length()))
         self.row_shift = np.uint64(self.id_bits + np.uint64(_STEP_BITS))
-        self.kept = np.empty(0, dtype=np.uint64)
-        self.waiting: list[np.ndarray] = []
-        self.n_waiting = 0
         self.lock = threading.Lock()
 
     def keys(
@@ -310,37 +319,45 @@ class _Stripe:
         return keys
 
     def add(self, keys: np.ndarray, k: int, least: np.ndarray) -> None:
-        """Let candidates wait; select if many do, and raise the rows' `least`."""
+        """Take candidates in; where the room is full, select, and raise `least`."""
         with self.lock:
-            self.waiting.append(keys)
-            self.n_waiting += keys.size
-            if self.n_waiting > _WAITING * (self.stop - self.start):
-                self.select(k, least)
+            while keys.size:
+                if self.filled == self.room.size:
+                    self.select(k, least)
+                taken = keys[: self.room.size - self.filled]
+                self.room[self.filled : self.filled + taken.size] = taken
+                self.filled += taken.size
+                keys = keys[taken.size :]
 
     def select(self, k: int, least: np.ndarray) -> None:
-        keys = np.concatenate([self.kept, *self.waiting])
-        self.waiting, self.n_waiting = [], 0
+        keys = self.room[: self.filled]
         keys.sort()
-        rows = (keys >> self.row_shift).astype(np.int64)
-        starts = np.searchsorted(rows, np.arange(self.stop - self.start + 1))
-        rank = np.arange(keys.size) - starts[rows]
-        self.kept = keys[rank < self.keep]
+        rows, starts = self._rows(keys)
+        best = keys[np.arange(keys.size) - starts[rows] < self.keep]
+        # The row itself is among them. The k-th best of some of the others is no
+        # better than the k-th best of all.
         full = np.flatnonzero(np.diff(starts) > k)
         steps = keys[starts[full] + k] >> self.id_bits
         steps &= np.uint64(2**_STEP_BITS - 1)
-        # The k-th best of some is no better than the k-th best of all.
         bounds = 1 - steps.astype(np.float32) / _STEPS - np.float32(_TOLERANCE)
         rows = self.start + full
         least[rows] = np.maximum(least[rows], bounds)
+        self.filled = best.size
+        self.room[: best.size] = best
 
     def table(self) -> np.ndarray:
         """Ids of the candidates kept, of shape (n_rows, keep), -1 for none."""
-        rows = (self.kept >> self.row_shift).astype(np.int64)
-        starts = np.searchsorted(rows, np.arange(self.stop - self.start + 1))
+        keys = self.room[: self.filled]
+        rows, starts = self._rows(keys)
         table = np.full((self.stop - self.start, self.keep), -1, dtype=np.int64)
-        ids = self.kept & ((np.uint64(1) << self.id_bits) - np.uint64(1))
-        table[rows, np.arange(rows.size) - starts[rows]] = ids.astype(np.int64)
+        ids = keys & ((np.uint64(1) << self.id_bits) - np.uint64(1))
+        table[rows, np.arange(keys.size) - starts[rows]] = ids.astype(np.int64)
         return table
+
+    def _rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Row of each of the sorted keys, and where each row starts."""
+        rows = (keys >> self.row_shift).astype(np.int32)
+        return rows, np.searchsorted(rows, np.arange(self.stop - self.start + 1))
 
 
 def search(
@@ -361,8 +378,6 @@ def search(
     order = np.argsort(lists.own, kind="stable").astype(np.int32)
     sizes = np.bincount(lists.own, minlength=len(lists.centroids))
     bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
-    ids = np.empty((n, k), dtype=np.int32)
-    similarities = np.empty((n, k), dtype=np.float32)
     with _workers(n_threads) as parallel:
         probes = _probes(vectors, plan, order, parallel)
         _merge_mutual(probes, sizes, bounds, parallel)
@@ -373,18 +388,20 @@ def search(
             if progress is not None:
                 progress(size)
 
-        def rank(number: int) -> None:
-            stripe = stripes[number]
+        del probes, scan
+        ids = np.empty((n, k), dtype=np.int32)
+        similarities = np.empty((n, k), dtype=np.float32)
+
+        def rank(stripe: _Stripe) -> None:
             stripe.select(k, least)
             table = stripe.table()
-            stripes[number] = None
             own = order[stripe.start : stripe.stop]
             candidates = np.where(table >= 0, order[table], -1).astype(np.int64)
             ids[own], similarities[own] = knn.rank(
                 vectors[own], vectors, candidates, k, own
             )
 
-        list(parallel(rank, range(len(stripes))))
+        list(parallel(rank, stripes))
     # By similarity: another neighbour at the same distance is no error.
     found = ids[plan.sample] >= 0
     found &= similarities[plan.sample] >= plan.last[:, None]
@@ -474,12 +491,16 @@ def _first_bounds(
     return least
 
 
-def _make_stripes(bounds: np.ndarray, keep: int) -> list[Any]:
+def _make_stripes(bounds: np.ndarray, keep: int) -> list[_Stripe]:
     """Divide the rows between lists, into stripes of some thousand rows."""
     n = int(bounds[-1])
     edges = bounds[np.searchsorted(bounds, np.arange(0, n, _STRIPE_ROWS))]
-    edges = np.unique(np.append(edges, n))
-    return [_Stripe(int(start), int(stop), n, keep) for start, stop in pairwise(edges)]
+    # One piece of memory, which goes back to the system as soon as it is not needed.
+    room = np.empty((n, keep + _WAITING), dtype=np.uint64)
+    return [
+        _Stripe(start, stop, n, keep, room[start:stop].ravel())
+        for start, stop in pairwise(np.unique(np.append(edges, n)).tolist())
+    ]
 
 
 class _Scan:
@@ -494,7 +515,7 @@ class _Scan:
         sizes: np.ndarray,
         bounds: np.ndarray,
         least: np.ndarray,
-        stripes: list[Any],
+        stripes: list[_Stripe],
     ) -> None:
         self.vectors, self.k, self.probes = vectors, k, probes
         self.order, self.bounds, self.least = order, bounds, least

@@ -31,6 +31,7 @@ _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
 
 _EDGES_AT_ONCE = 2**17
+_ROWS_AT_ONCE = 2**14
 
 _GENERATOR_LOCK = threading.RLock()
 
@@ -131,31 +132,37 @@ def modularity(
     `inner` the weight inside, counted from both ends, `degrees` the sum of weighted
     degrees, and `m` the total weight. 0 for a graph without edges.
     """
-    strength = np.asarray(graph.sum(axis=1, dtype=np.float64)).ravel()
+    strength, inner = _strength_and_inner(graph, membership)
     total = strength.sum()
     if total == 0:
         return 0.0
     degrees = np.bincount(membership, strength) / total
-    return float(
-        _inner_share(graph, membership, total) - resolution * degrees @ degrees
-    )
+    return float(inner / total - resolution * degrees @ degrees)
 
 
 def constant_potts(
     graph: sp.csr_array, membership: np.ndarray, resolution: float
 ) -> float:
     """Constant Potts quality over twice the total weight (Traag et al., 2011)."""
-    total = graph.sum(dtype=np.float64)
+    strength, inner = _strength_and_inner(graph, membership)
     sizes = np.bincount(membership).astype(np.float64)
-    return float(
-        _inner_share(graph, membership, total) - resolution * sizes @ sizes / total
-    )
+    return float((inner - resolution * sizes @ sizes) / strength.sum())
 
 
-def _inner_share(graph: sp.csr_array, membership: np.ndarray, total: float) -> float:
-    rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
-    inside = membership[rows] == membership[graph.indices]
-    return float(graph.data[inside].sum(dtype=np.float64) / total)
+def _strength_and_inner(
+    graph: sp.csr_array, membership: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Sum of each row's weights, and of all weights inside communities."""
+    n = graph.shape[0]
+    strength, inner = np.empty(n), 0.0
+    for start in range(0, n, _ROWS_AT_ONCE):
+        rows = slice(start, min(start + _ROWS_AT_ONCE, n))
+        part = graph[rows]
+        strength[rows] = part.sum(axis=1, dtype=np.float64)
+        ends = np.repeat(membership[rows], np.diff(part.indptr))
+        inside = ends == membership[part.indices]
+        inner += part.data[inside].sum(dtype=np.float64)
+    return strength, inner
 
 
 @contextmanager

@@ -1,0 +1,339 @@
+"""Time and memory of each stage of skleiden as the number of rows grows.
+
+Each size runs in a process of its own on synthetic activations, which it makes before
+the clock starts. The notebook's recipe can run beside it, up to a size; what it would
+take at the largest is extrapolated from there and said so.
+
+    python benchmarks/bench_scaling.py --quick
+    python benchmarks/bench_scaling.py --rows 10000 30000 100000 300000 1000000 \
+        --layers 4 --notebook-rows 100000 --output scaling.json --plot scaling.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from bench_pipeline import (
+    N_NEIGHBORS,
+    RANDOM_STATE,
+    describe,
+    environment,
+    forget_peak,
+    markdown_table,
+    peak_mb,
+)
+
+STAGES = ("sketch", "neighbors", "graph", "leiden", "whole")
+
+
+class Stages:
+    """Seconds and peak memory of the stages that the clock is set to in turn."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, float] = {}
+        self.loaded = forget_peak()
+        self.begin = self.last = perf_counter()
+
+    def end(self, stage: str) -> None:
+        """Note what a stage took since the last one's end."""
+        now = perf_counter()
+        self.seconds[stage] = now - self.last
+        peak = peak_mb()
+        if peak is not None and self.loaded is not None:
+            self.peaks[stage] = peak - self.loaded
+        forget_peak()
+        self.last = perf_counter()
+
+    def finish(self) -> dict[str, Any]:
+        """All stages, and the whole, which is their sum and their largest peak."""
+        # Reading the memory between stages is no part of them.
+        self.seconds["whole"] = sum(self.seconds.values())
+        if self.peaks:
+            self.peaks["whole"] = max(self.peaks.values())
+        return {"seconds": self.seconds, "memory_mb": self.peaks}
+
+
+def run_skleiden(layers: list[Any], target_recall: float) -> dict[str, Any]:
+    """The pipeline, with the clusterer's stages told apart."""
+    from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+
+    class Timed(MutualKNNLeiden):
+        def _search(self, distinct: Any) -> Any:
+            found = super()._search(distinct)
+            stages.end("neighbors")
+            return found
+
+        def _partitions(self, found: Any, random_states: Any) -> Any:
+            stages.end("graph")
+            yield from super()._partitions(found, random_states)
+
+    stack = LayerStack(layers)
+    stages = Stages()
+    embedding = MultiLayerTfidfSketcher(random_state=RANDOM_STATE).fit_transform(stack)
+    stages.end("sketch")
+    leiden = Timed(
+        n_neighbors=N_NEIGHBORS, target_recall=target_recall, random_state=RANDOM_STATE
+    ).fit(embedding)
+    stages.end("leiden")
+    return stages.finish() | {
+        "labels": leiden.labels_,
+        "embedding_mb": embedding.nbytes / 2**20,
+        "algorithm": leiden.algorithm_,
+        "recall": leiden.knn_recall_,
+        "edges": leiden.affinity_matrix_.nnz // 2,
+    }
+
+
+def run_notebook(layers: list[Any], _: float) -> dict[str, Any]:
+    """The recipe, whose search has no recall to aim at."""
+    import notebook_recipe
+    from bench_pipeline import exact_recall
+
+    stages = Stages()
+    result = notebook_recipe.run(layers, k=N_NEIGHBORS, seed=RANDOM_STATE)
+    stages.end("whole")
+    seconds = dict(result.seconds)
+    seconds["graph"] = seconds.pop("mutual_edges")
+    return {
+        "seconds": seconds | {"whole": stages.seconds["whole"]},
+        "memory_mb": stages.peaks,
+        "labels": result.labels,
+        "embedding_mb": result.embedding.nbytes / 2**20,
+        "algorithm": "hnsw",
+        "recall": exact_recall(result.embedding, result.neighbors.indices, 200),
+        "edges": None,
+    }
+
+
+def work(settings: dict[str, Any], target: str) -> None:
+    """Measure one run and store it, as JSON."""
+    import faiss  # noqa: F401  (imports are nobody's running time)
+    import igraph  # noqa: F401
+    import leidenalg  # noqa: F401
+    from sklearn.metrics import adjusted_rand_score
+
+    from skleiden import MutualKNNLeiden  # noqa: F401
+    from skleiden.datasets import make_layered_activations
+
+    stack, planted = make_layered_activations(
+        n_samples=settings["rows"],
+        n_layers=settings["layers"],
+        n_communities=settings["communities"],
+        random_state=settings["seed"],
+    )
+    run = {"notebook": run_notebook, "skleiden": run_skleiden}[settings["method"]]
+    report = run(list(stack.layers), settings["target_recall"])
+    labels = report.pop("labels")
+    report["communities"] = len(set(labels.tolist()) - {-1})
+    report["ari"] = float(adjusted_rand_score(planted, labels))
+    Path(target).write_text(json.dumps(settings | report))
+
+
+def growth(rows: Sequence[int], seconds: Sequence[float]) -> float:
+    """Exponent b of the least-squares fit of seconds = a * rows ** b."""
+    return float(np.polyfit(np.log(rows), np.log(seconds), 1)[0])
+
+
+def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Medians over the repeats of each method and size."""
+    summary = []
+    for key in dict.fromkeys((run["method"], run["rows"]) for run in runs):
+        same = [run for run in runs if (run["method"], run["rows"]) == key]
+        row = {name: same[0][name] for name in same[0] if name not in STAGES}
+        for kind in ("seconds", "memory_mb"):
+            row[kind] = {
+                stage: median(run[kind][stage] for run in same)
+                for stage in same[0][kind]
+            }
+        summary.append(row)
+    return summary
+
+
+def exponents(summary: list[dict[str, Any]], least_rows: int) -> dict[str, float]:
+    """Growth of skleiden's stages, and of the recipe as a whole, from a size on."""
+    found = {}
+    for method, stages in (("skleiden", STAGES), ("notebook", ("neighbors", "whole"))):
+        rows = [
+            row
+            for row in summary
+            if row["method"] == method
+            and (row["rows"] >= least_rows or method == "notebook")
+        ]
+        if len(rows) > 1:
+            for stage in stages:
+                found[f"{method} {stage}"] = growth(
+                    [row["rows"] for row in rows],
+                    [row["seconds"][stage] for row in rows],
+                )
+    return found
+
+
+def report_markdown(results: dict[str, Any]) -> str:
+    """Show the results as tables."""
+    times = []
+    for row in results["summary"]:
+        over = row["memory_mb"].get("whole")
+        times.append(
+            [
+                f"{row['rows']:,}",
+                row["method"],
+                *(row["seconds"].get(stage) for stage in STAGES),
+                over,
+                None if over is None else over / row["embedding_mb"],
+                f"{row['recall']:.3f} ({row['algorithm']})",
+                f"{row['ari']:.3f}",
+            ]
+        )
+    header = ["rows", "", *(f"{stage}, s" for stage in STAGES)]
+    header += ["peak over input, MB", "over embedding", "recall", "ARI to planted"]
+    fits = [[name, value] for name, value in results["exponents"].items()]
+    settings = results["settings"]
+    heading = (
+        f"{settings['layers']} layers, {settings['repeats']} run(s) each, medians; "
+        f"growth fitted from {settings['least_rows']:,} rows on, the notebook's over "
+        "all its sizes."
+    )
+    parts = [heading, markdown_table(header, times)]
+    if fits:
+        parts.append(markdown_table(["growth of", "exponent"], fits))
+    if results["extrapolated"]:
+        parts.append(
+            "The notebook's recipe at the largest size, extrapolated from its largest "
+            "with its exponent: "
+            + ", ".join(f"{k} {v:.0f} s" for k, v in results["extrapolated"].items())
+            + "."
+        )
+    return "\n\n".join([*parts, describe(results["environment"])])
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Draw time and memory against rows."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "skleiden"
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for method, marker in (("skleiden", "o"), ("notebook", "s")):
+        rows = [row for row in results["summary"] if row["method"] == method]
+        if not rows:
+            continue
+        sizes = [row["rows"] for row in rows]
+        for axes, kind in ((left, "seconds"), (right, "memory_mb")):
+            values = [row[kind].get("whole", np.nan) for row in rows]
+            axes.plot(sizes, values, marker=marker, label=method)
+    for axes, label in ((left, "seconds"), (right, "peak memory over the input, MB")):
+        axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def benchmark(options: argparse.Namespace) -> dict[str, Any]:
+    """Run all sizes, methods in turn, and put the results together."""
+    runs = []
+    settings = {
+        "layers": options.layers,
+        "communities": options.communities,
+        "repeats": options.repeats,
+        "least_rows": options.least_rows,
+        "target_recall": options.target_recall,
+        "seed": options.seed,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "run.json")
+        for rows in options.rows:
+            methods = ["skleiden"]
+            if rows <= options.notebook_rows:
+                methods.insert(0, "notebook")
+            for _ in range(options.repeats):
+                for method in methods:
+                    job = settings | {"rows": rows, "method": method}
+                    subprocess.run(
+                        [sys.executable, __file__, "--worker", json.dumps(job), target],
+                        check=True,
+                    )
+                    run = json.loads(target.read_text())
+                    seconds = run["seconds"]["whole"]
+                    print(f"{rows:,} rows, {method}: {seconds:.1f} s", file=sys.stderr)
+                    runs.append(run)
+    summary = summarise(runs)
+    fits = exponents(summary, options.least_rows)
+    extrapolated = {}
+    known = [row for row in summary if row["method"] == "notebook"]
+    if known and "notebook whole" in fits and known[-1]["rows"] < max(options.rows):
+        factor = max(options.rows) / known[-1]["rows"]
+        for stage in ("neighbors", "whole"):
+            seconds = known[-1]["seconds"][stage]
+            extrapolated[f"{stage}, with its own growth"] = (
+                seconds * factor ** fits[f"notebook {stage}"]
+            )
+            extrapolated[f"{stage}, linearly"] = seconds * factor
+    return {
+        "settings": settings,
+        "environment": environment(),
+        "summary": summary,
+        "exponents": fits,
+        "extrapolated": extrapolated,
+        "runs": runs,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="two small sizes, one run")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help="sizes (10000 30000 100000)"
+    )
+    parser.add_argument("--layers", type=int, default=4, help="layers (4)")
+    parser.add_argument("--communities", type=int, default=20, help="planted (20)")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each (1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the data (0)")
+    parser.add_argument("--target-recall", type=float, default=0.95, help="(0.95)")
+    parser.add_argument(
+        "--notebook-rows",
+        type=int,
+        default=0,
+        help="largest size at which the notebook's recipe runs, too (0: never)",
+    )
+    parser.add_argument(
+        "--least-rows", type=int, help="smallest size that growth is fitted to (30000)"
+    )
+    parser.add_argument("--output", type=Path, help="write the results here, as JSON")
+    parser.add_argument("--plot", type=Path, help="write a figure here (matplotlib)")
+    parser.add_argument("--json", action="store_true", help="print JSON, not Markdown")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        work(json.loads(options.worker[0]), options.worker[1])
+        return
+    if options.quick:
+        options.rows, options.least_rows = options.rows or [1000, 2000], 0
+    options.rows = sorted(options.rows or [10_000, 30_000, 100_000])
+    if options.least_rows is None:
+        options.least_rows = 30_000
+    results = benchmark(options)
+    as_json = json.dumps(results, indent=2)
+    if options.output:
+        options.output.write_text(as_json + "\n")
+    if options.plot:
+        plot(results, options.plot)
+    print(as_json if options.json else report_markdown(results))
+
+
+if __name__ == "__main__":
+    main()
