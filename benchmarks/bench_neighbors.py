@@ -77,7 +77,7 @@ def load(name: str, rows: int | None, layers: int) -> np.ndarray:
         loaded = np.load(name)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             loaded = next(
-                array for array in map(loaded.get, loaded.files) if array.ndim == 2
+                loaded[name] for name in loaded.files if loaded[name].ndim == 2
             )
         vectors = loaded
     if rows is not None:

@@ -1,4 +1,7 @@
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -415,3 +418,37 @@ def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
 def test_bad_input(X, parameters, error, message):
     with pytest.raises(error, match=message):
         FaissKNeighborsTransformer(**parameters).fit(X)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's memory marks"
+)
+def test_ivf_makes_no_second_copy_of_the_vectors():
+    # In a process of its own: memory that others gave back would be used first.
+    code = """
+import numpy as np
+from pathlib import Path
+from skleiden import FaissKNeighborsTransformer
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+rng = np.random.RandomState(0)
+centers = rng.standard_normal((50, 1024)).astype(np.float32)
+X = np.empty((30_000, 1024), dtype=np.float32)
+for rows in np.split(X, 100):
+    rows[:] = centers[rng.randint(50, size=len(rows))]
+    rows += rng.standard_normal(rows.shape)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+search = FaissKNeighborsTransformer(5, algorithm="ivf", random_state=0)
+search.fit(X[:2000])
+Path("/proc/self/clear_refs").write_text("5")
+before = peak()
+search.fit(X)
+print((peak() - before) * 1024 / X.nbytes)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert float(found.stdout) < 0.9

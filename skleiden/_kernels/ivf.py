@@ -55,6 +55,7 @@ _NEAR_ROWS = 384
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
 _STRIPE_ROWS = 4096
+_ROWS_RANKED = 512
 # Candidates beyond those kept that there is room for, a row, before the best are
 # selected among them.
 _WAITING = 48
@@ -395,11 +396,12 @@ def search(
         def rank(stripe: _Stripe) -> None:
             stripe.select(k, least)
             table = stripe.table()
-            own = order[stripe.start : stripe.stop]
-            candidates = np.where(table >= 0, order[table], -1).astype(np.int64)
-            ids[own], similarities[own] = knn.rank(
-                vectors[own], vectors, candidates, k, own
-            )
+            for block in _blocks(len(table), _ROWS_RANKED):
+                own = order[stripe.start : stripe.stop][block]
+                candidates = np.where(table[block] >= 0, order[table[block]], -1)
+                ids[own], similarities[own] = knn.rank(
+                    vectors[own], vectors, candidates.astype(np.int64), k, own
+                )
 
         list(parallel(rank, stripes))
     # By similarity: another neighbour at the same distance is no error.

@@ -29,6 +29,7 @@ _SPARE = 8
 # Distances that double precision cannot tell from 0.
 _EQUAL_DISTANCE = 1e-12
 _ROWS_AT_ONCE = 8192
+_ROWS_CONVERTED = 1024
 _PAD = np.iinfo(np.int64).max
 _MAX_EF = 4096
 _SAMPLE_SIZE = 400
@@ -117,8 +118,8 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     ready = X.dtype == np.float32 and X.flags.c_contiguous
     # One conversion on purpose: FAISS silently copies anything else at each call.
     out = X if ready else np.empty(X.shape, dtype=np.float32)
-    for start in range(0, X.shape[0], _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, X.shape[0], _ROWS_CONVERTED):
+        rows = slice(start, start + _ROWS_CONVERTED)
         with np.errstate(over="ignore"):
             squares = np.einsum("ij,ij->i", X[rows], X[rows])
         off = (np.abs(squares - 1) > 1e-5) & X[rows].any(axis=1)
@@ -148,8 +149,8 @@ def unique_rows(vectors: np.ndarray) -> UniqueRows:
     )
     hashes = np.empty((n, 4), dtype=np.int32)
     zero = np.empty(n, dtype=bool)
-    for start in range(0, n, _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, n, _ROWS_CONVERTED):
+        rows = slice(start, start + _ROWS_CONVERTED)
         rounded = _rounded(vectors[rows])
         for i in range(4):
             hashes[rows, i] = np.einsum("ij,j->i", rounded, multipliers[i])
