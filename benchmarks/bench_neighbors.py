@@ -68,11 +68,9 @@ def load(name: str, rows: int | None, layers: int) -> np.ndarray:
         sketcher = MultiLayerTfidfSketcher(random_state=RANDOM_STATE)
         return np.asarray(sketcher.fit_transform(stack))
     if name == "fashion":
-        from bench_resolution import FASHION, read_idx
+        from bench_resolution import read_fashion
 
-        files = [FASHION / f"{part}-images-idx3-ubyte.gz" for part in ("train", "t10k")]
-        vectors = np.concatenate([read_idx(file) for file in files])
-        vectors = vectors.reshape(len(vectors), -1)
+        vectors = read_fashion(["train", "t10k"])[0]
     else:
         loaded = np.load(name)
         if isinstance(loaded, np.lib.npyio.NpzFile):

@@ -68,6 +68,17 @@ def read_idx(path: Path) -> np.ndarray:
     )
 
 
+def read_fashion(parts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Images of clothing as rows, and their ten kinds, of "train" and "t10k"."""
+    images, labels = (
+        np.concatenate(
+            [read_idx(FASHION / f"{part}-{kind}-ubyte.gz") for part in parts]
+        )
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    return images.reshape(len(images), -1).astype(np.float32), labels
+
+
 def load(name: str) -> tuple[LayerStack | np.ndarray, np.ndarray]:
     """Layers or vectors of a data set, and its labels."""
     if name == "prompts":
@@ -91,11 +102,7 @@ def load(name: str) -> tuple[LayerStack | np.ndarray, np.ndarray]:
             3000, n_communities=int(name[8:]), signal=0.5, random_state=0
         )
     if name == "fashion":
-        images, labels = (
-            read_idx(FASHION / f"t10k-{part}-ubyte.gz")
-            for part in ("images-idx3", "labels-idx1")
-        )
-        return images.reshape(len(images), -1).astype(np.float32), labels
+        return read_fashion(["t10k"])
     layers, labels = read_layers(name)
     return LayerStack(layers), labels
 
