@@ -30,11 +30,11 @@ from skleiden._kernels import knn  # noqa: TID251 (FAISS is there, and there alo
 
 # Principal components that lists are made of. More make no better lists, even of data
 # in which these hold little of the variance (benchmarks/README.md).
-_COMPONENTS = 64
+_COMPONENTS = 128
 _AXES_ROWS = 2048
-_LISTS_PER_ROOT = 1.0  # lists, over the square root of the rows
-_TRAINING_ROWS = 32  # a list
-_ITERATIONS = 5
+_LISTS = 1 / 18  # times the number of rows to the power of 3/4
+_TRAINING_ROWS = 64  # a list
+_ITERATIONS = 8
 
 # A row probes the lists whose scores fall short of its fourth best by at most some
 # slack. Of all places tried, from the best to the 128th, and of a fixed number of
@@ -51,7 +51,7 @@ _MARGIN = 2.5
 _BOUND = 1.645
 
 # Rows that each row is first compared with, for a bound on its last neighbour.
-_NEAR_ROWS = 384
+_NEAR_ROWS = 256
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
 _STRIPE_ROWS = 4096
@@ -175,7 +175,7 @@ def _make_lists(
     axes = np.ascontiguousarray(
         np.linalg.eigh(rows.T @ rows)[1][:, : -_COMPONENTS - 1 : -1]
     )
-    n_lists = max(1, round(_LISTS_PER_ROOT * np.sqrt(n)))
+    n_lists = max(1, round(_LISTS * n**0.75))
     training = shuffled[: n_lists * _TRAINING_ROWS]
 
     def project(block: slice) -> np.ndarray:
