@@ -279,10 +279,10 @@ class FaissKNeighborsTransformer(
 
     ``transform`` of new rows always searches exactly.
 
-    "ivf" makes its lists by spherical k-means on the first 64 principal components,
-    and compares vectors in full. Its memory beside the vectors and the result is about
-    one bit for each row and list, of which there are as many as the square root of the
-    number of rows, and up to 160 candidates of 8 bytes a row (with 40 neighbours).
+    "ivf" makes its lists by spherical k-means on the first 128 principal components
+    and compares the vectors themselves, of which it makes no second copy. It needs
+    beside them and the result about 8 bytes for each of ``n_neighbors + 57``
+    candidates of a row.
 
     References
     ----------

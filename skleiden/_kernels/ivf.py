@@ -43,7 +43,7 @@ _PLACE = 4
 
 # Rows whose true neighbours are searched to choose the slack, and again as many to
 # confirm it.
-_SAMPLE_SIZE = 400
+_SAMPLE_SIZE = 300
 _N_SAMPLES = 8
 # The choice leaves so many standard errors between the recall of its sample and the
 # target: with 2.5, the lower 95% bound on the other sample holds three times in four.
@@ -51,7 +51,7 @@ _MARGIN = 2.5
 _BOUND = 1.645
 
 # Rows that each row is first compared with, for a bound on its last neighbour.
-_NEAR_ROWS = 256
+_NEAR_ROWS = 128
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
 _STRIPE_ROWS = 4096
@@ -471,7 +471,7 @@ def _first_bounds(
 ) -> np.ndarray:
     """A similarity that the k-th neighbour of each row is known to reach."""
     least = np.full(order.size, -2, dtype=np.float32)
-    wanted = max(_NEAR_ROWS, 4 * k)
+    wanted = max(_NEAR_ROWS, 3 * k)
 
     def compare(number: int) -> None:
         own = slice(bounds[number], bounds[number + 1])

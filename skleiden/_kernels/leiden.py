@@ -158,7 +158,7 @@ def _strength_and_inner(
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, n))
         part = graph[rows]
-        strength[rows] = part.sum(axis=1, dtype=np.float64)
+        strength[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
         ends = np.repeat(membership[rows], np.diff(part.indptr))
         inside = ends == membership[part.indices]
         inner += part.data[inside].sum(dtype=np.float64)
