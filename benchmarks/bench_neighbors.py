@@ -221,6 +221,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "skleiden"
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(results["shapes"])
     figure, panels = plt.subplots(
@@ -241,6 +242,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
                 axes.plot(*zip(*rows, strict=True), marker=marker, label=method)
         n, d = results["shapes"][name]
         axes.set(xscale="log", xlabel="seconds", ylabel="recall")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(f"{name}, {n:,} x {d}")
         axes.grid(alpha=0.3)
     panels[0][0].legend()

@@ -287,6 +287,13 @@ def test_ivf_of_rows_of_few_columns():
     assert graph.shape == (2000, 2000)
 
 
+def test_a_list_that_is_too_long_is_refused():
+    stripe = skleiden.neighbors.ivf._Stripe
+    stripe(0, 2**21, 2**21, 9, np.empty(0))
+    with pytest.raises(ValueError, match=r"list of 8388608 rows .* algorithm='hnsw'"):
+        stripe(0, 2**23, 2**23, 9, np.empty(0))
+
+
 def test_interrupted_ivf_leaves_threads_alone(monkeypatch):
     from threadpoolctl import threadpool_info
 

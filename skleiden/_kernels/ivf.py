@@ -67,7 +67,6 @@ _TOLERANCE = 2e-6
 _STEPS = 2**20
 _STEP_BITS = 21
 
-
 Parallel: TypeAlias = Callable[..., Iterator[Any]]
 
 
@@ -308,6 +307,11 @@ class _Stripe:
         self.filled = 0
         self.id_bits = np.uint64(max(1, int(n - 1).bit_length()))
         self.row_shift = np.uint64(self.id_bits + np.uint64(_STEP_BITS))
+        if int(self.row_shift) + int(stop - start - 1).bit_length() > 64:
+            raise ValueError(
+                f"algorithm='ivf' found a list of {stop - start} rows among {n}, more "
+                "than it can tell apart. Use algorithm='hnsw'."
+            )
         self.lock = threading.Lock()
 
     def keys(
