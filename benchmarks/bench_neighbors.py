@@ -39,7 +39,10 @@ from bench_pipeline import (
     exact_recall,
     forget_peak,
     markdown_table,
+    panels,
     peak_mb,
+    publish,
+    save_figure,
 )
 
 # What each search is run with; the notebook's parameters are its own.
@@ -216,22 +219,11 @@ def report_markdown(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw recall against time, a panel for each data set."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "skleiden"
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter
 
     names = list(results["shapes"])
-    figure, panels = plt.subplots(
-        1,
-        len(names),
-        figsize=(4 * len(names), 3.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes, name in zip(panels[0], names, strict=True):
+    figure, row = panels(len(names), width=4)
+    for axes, name in zip(row[0], names, strict=True):
         for method, marker in zip(SETTINGS, "sDovP*", strict=True):
             rows = sorted(
                 (row["seconds"], row["recall"])
@@ -247,8 +239,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(f"{name}, {n:,} x {d}")
         axes.grid(alpha=0.3)
-    panels[0][0].legend()
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    row[0][0].legend()
+    save_figure(figure, path)
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
@@ -318,12 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.quick:
         options.rows = options.rows or 2000
     results = benchmark(options)
-    as_json = json.dumps(results, indent=2)
-    if options.output:
-        options.output.write_text(as_json + "\n")
     if options.plot:
         plot(results, options.plot)
-    print(as_json if options.json else report_markdown(results))
+    publish(results, options, report_markdown)
 
 
 if __name__ == "__main__":

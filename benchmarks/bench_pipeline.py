@@ -396,6 +396,35 @@ def report_markdown(results: dict[str, Any]) -> str:
     )
 
 
+def publish(
+    results: dict[str, Any],
+    options: argparse.Namespace,
+    report: Callable[[dict[str, Any]], str],
+) -> None:
+    """Write the results where the options say, and print them as these ask."""
+    as_json = json.dumps(results, indent=2)
+    if options.output:
+        options.output.write_text(as_json + "\n")
+    print(as_json if options.json else report(results))
+
+
+def panels(n_panels: int, width: float) -> tuple[Any, Any]:
+    """A figure of some panels in a row, drawn without a screen and alike every time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "skleiden"
+    import matplotlib.pyplot as plt
+
+    size = (width * n_panels, 3.6)
+    return plt.subplots(1, n_panels, figsize=size, squeeze=False, layout="constrained")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Save a figure; an SVG without its date, so that it changes with its data only."""
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
 def benchmark(settings: dict[str, Any]) -> dict[str, Any]:
     """Make the data, run both methods in turn and put the results together."""
     from skleiden.datasets import make_layered_activations
@@ -464,10 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "n_neighbors": N_NEIGHBORS,
     }
     results = benchmark(settings)
-    as_json = json.dumps(results, indent=2)
-    if options.output:
-        options.output.write_text(as_json + "\n")
-    print(as_json if options.json else report_markdown(results))
+    publish(results, options, report_markdown)
 
 
 if __name__ == "__main__":

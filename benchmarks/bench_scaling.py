@@ -30,7 +30,10 @@ from bench_pipeline import (
     environment,
     forget_peak,
     markdown_table,
+    panels,
     peak_mb,
+    publish,
+    save_figure,
 )
 
 STAGES = ("sketch", "neighbors", "graph", "leiden", "whole")
@@ -43,7 +46,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         self.peaks: dict[str, float] = {}
         self.loaded = forget_peak()
-        self.begin = self.last = perf_counter()
+        self.last = perf_counter()
 
     def end(self, stage: str) -> None:
         """Note what a stage took since the last one's end."""
@@ -219,13 +222,7 @@ def report_markdown(results: dict[str, Any]) -> str:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """Draw time and memory against rows."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "skleiden"
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, ((left, right),) = panels(2, width=4.5)
     for method, marker in (("skleiden", "o"), ("notebook", "s")):
         rows = [row for row in results["summary"] if row["method"] == method]
         if not rows:
@@ -238,7 +235,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="rows", ylabel=label)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    save_figure(figure, path)
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
@@ -327,12 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.least_rows is None:
         options.least_rows = 30_000
     results = benchmark(options)
-    as_json = json.dumps(results, indent=2)
-    if options.output:
-        options.output.write_text(as_json + "\n")
     if options.plot:
         plot(results, options.plot)
-    print(as_json if options.json else report_markdown(results))
+    publish(results, options, report_markdown)
 
 
 if __name__ == "__main__":

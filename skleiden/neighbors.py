@@ -153,11 +153,11 @@ class NeighborsSearchMixin:
         self, vectors: np.ndarray, k: int, rng: np.random.RandomState
     ) -> tuple[str, ivf.Plan | None, str]:
         """The algorithm, for "ivf" the plan of its search, and the reason in words."""
-        few = vectors.shape[0] <= _EXACT_ROWS
-        if self.algorithm in ("exact", "hnsw"):
+        auto = self.algorithm == "auto"
+        if auto and (k < 1 or vectors.shape[0] <= _EXACT_ROWS):
+            return "exact", None, ""
+        if k < 1 or self.algorithm in ("exact", "hnsw"):
             return self.algorithm, None, ""
-        if k < 1 or (self.algorithm == "auto" and few):
-            return ("exact" if self.algorithm == "auto" else "ivf"), None, ""
         plan = ivf.make_plan(
             vectors,
             k,
@@ -166,7 +166,7 @@ class NeighborsSearchMixin:
             n_threads=knn.n_threads(),
         )
         why = f", lists compare {plan.share:.1%} of pairs"
-        if self.algorithm == "auto" and plan.share > _EXACT_SHARE:
+        if auto and plan.share > _EXACT_SHARE:
             return "exact", None, why
         return "ivf", plan, why
 

@@ -8,14 +8,14 @@ serves both rows, which about halves the pairs that a recall takes; and as all o
 are searched at once, they are compared list by list in products of matrices, by their
 full vectors, with neither codes nor a second copy of them.
 
-Whether two rows are compared follows from the ranks of their lists alone. So for rows
-whose true neighbours are known, the recall of any number of probes is known before the
-search.
+Whether two rows are compared follows from how near each is to the other's list. So for
+rows whose true neighbours are known, the recall of a search is known before it.
 """
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -48,7 +48,6 @@ _N_SAMPLES = 8
 # The choice leaves so many standard errors between the recall of its sample and the
 # target: with 2.5, the lower 95% bound on the other sample holds three times in four.
 _MARGIN = 2.5
-_BOUND = 1.645
 
 # Rows that each row is first compared with, for a bound on its last neighbour.
 _NEAR_ROWS = 128
@@ -153,7 +152,7 @@ def make_plan(
             sample = shuffled[block]
             truth = _true_neighbors(vectors, k, sample, parallel)
             needed = _needed_slack(vectors, lists, sample, truth.ids)
-            if _bound(needed <= slack, _BOUND) >= target_recall:
+            if knn.recall_bound(needed <= slack) >= target_recall:
                 break
             # What had a say in the choice cannot confirm it: others are drawn.
             tuning = np.concatenate([tuning, needed])
@@ -181,7 +180,7 @@ def _make_lists(
         return vectors[training[block]] @ axes
 
     rows = np.concatenate(list(parallel(project, _blocks(training.size))))
-    centroids = _unit(rows[:n_lists])
+    centroids = knn.unit_rows(rows[:n_lists])
 
     def assign(block: slice) -> np.ndarray:
         return (rows[block] @ centroids.T).argmax(axis=1)
@@ -192,7 +191,7 @@ def _make_lists(
             (np.ones(own.size, dtype=np.float32), (own, np.arange(own.size))),
             shape=(n_lists, own.size),
         )
-        centroids = _unit(members @ rows)
+        centroids = knn.unit_rows(members @ rows)
 
     def assign_all(block: slice) -> np.ndarray:
         return (vectors[block] @ axes @ centroids.T).argmax(axis=1)
@@ -205,11 +204,6 @@ def _make_lists(
     place = np.empty(order.size, dtype=np.int32)
     place[order] = np.arange(order.size)
     return Lists(axes, np.ascontiguousarray(centroids[kept][order]), place[own])
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(lengths == 0, 1, lengths)
 
 
 def _chain(centroids: np.ndarray) -> np.ndarray:
@@ -236,11 +230,7 @@ def _true_neighbors(
         return queries @ vectors[spread[block]].T
 
     some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
-    place = spread.size - k - 1  # of the k-th best beside the row itself
-    least = np.full(sample.size, -2, dtype=np.float32)
-    if place >= 0:
-        some.partition(place, axis=1)
-        least = some[:, place] - np.float32(_TOLERANCE)
+    least = _least_of_last(some, k)
 
     def near(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         similarities = queries @ vectors[block].T
@@ -258,6 +248,18 @@ def _true_neighbors(
     return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, sample))
 
 
+def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
+    """What the k-th neighbour of each row reaches, given similarities to some others.
+
+    They are reordered. Each row's to itself is, or may be, among them.
+    """
+    place = similarities.shape[1] - k - 1
+    if place < 0:
+        return np.full(len(similarities), -2, dtype=np.float32)
+    similarities.partition(place, axis=1)
+    return similarities[:, place] - np.float32(_TOLERANCE)
+
+
 def _needed_slack(
     vectors: np.ndarray, lists: Lists, rows: np.ndarray, neighbors: np.ndarray
 ) -> np.ndarray:
@@ -273,22 +275,14 @@ def _needed_slack(
     return -np.maximum(forward, backward.reshape(neighbors.shape))
 
 
-def _bound(found: np.ndarray, errors: float) -> float:
-    """Mean recall of the rows, less so many standard errors of it."""
-    shares = found.mean(axis=1)
-    return float(shares.mean() - errors * shares.std() / np.sqrt(shares.size))
-
-
 def _least_slack(needed: np.ndarray, target_recall: float) -> float:
     choices = np.sort(needed, axis=None)
-    low, high = 0, choices.size - 1
-    while low < high:
-        middle = (low + high) // 2
-        if _bound(needed <= choices[middle], _MARGIN) >= target_recall:
-            high = middle
-        else:
-            low = middle + 1
-    return max(0.0, float(choices[low]))
+    least = bisect_left(
+        range(choices.size - 1),
+        True,
+        key=lambda i: knn.recall_bound(needed <= choices[i], _MARGIN) >= target_recall,
+    )
+    return max(0.0, float(choices[least]))
 
 
 # ----------------------------------------------------------------------------- search
@@ -411,7 +405,9 @@ def search(
     # By similarity: another neighbour at the same distance is no error.
     found = ids[plan.sample] >= 0
     found &= similarities[plan.sample] >= plan.last[:, None]
-    return knn.Neighbors(ids, similarities, float(found.mean()), _bound(found, _BOUND))
+    return knn.Neighbors(
+        ids, similarities, float(found.mean()), knn.recall_bound(found)
+    )
 
 
 def _probes(
@@ -474,7 +470,7 @@ def _first_bounds(
     parallel: Parallel,
 ) -> np.ndarray:
     """A similarity that the k-th neighbour of each row is known to reach."""
-    least = np.full(order.size, -2, dtype=np.float32)
+    least = np.empty(order.size, dtype=np.float32)
     wanted = max(_NEAR_ROWS, 3 * k)
 
     def compare(number: int) -> None:
@@ -484,14 +480,10 @@ def _first_bounds(
         near = np.concatenate(
             [order[bounds[a] : bounds[a + 1]] for a in nearest[:last]]
         )
-        place = near.size - k - 1  # of the k-th best beside the row itself
-        if place >= 0:
-            near_vectors = vectors[near].T
-            for block in _blocks(sizes[number]):
-                rows = order[own][block]
-                similarities = vectors[rows] @ near_vectors
-                similarities.partition(place, axis=1)
-                least[own][block] = similarities[:, place] - np.float32(_TOLERANCE)
+        near_vectors = vectors[near].T
+        for block in _blocks(sizes[number]):
+            rows = order[own][block]
+            least[own][block] = _least_of_last(vectors[rows] @ near_vectors, k)
 
     list(parallel(compare, range(sizes.size)))
     return least

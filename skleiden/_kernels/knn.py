@@ -33,6 +33,8 @@ _ROWS_CONVERTED = 1024
 _PAD = np.iinfo(np.int64).max
 _MAX_EF = 4096
 _SAMPLE_SIZE = 400
+# Standard errors between a mean and its one-sided lower 95% bound.
+_BOUND = 1.645
 
 
 def _faiss() -> ModuleType:
@@ -281,10 +283,9 @@ def hnsw_neighbors(
         ids, similarities = search(queries, own, ef)
         # By similarity: another neighbour at the same distance is no error.
         hits = (ids >= 0) & (similarities >= truth.similarities[:, -1:])
-        shares = hits.mean(axis=1)
-        if own.size == n:  # of all rows the recall is known, not estimated
-            return shares.mean(), shares.mean()
-        return shares.mean(), shares.mean() - 1.645 * shares.std() / np.sqrt(own.size)
+        # Of all rows the recall is known, not estimated.
+        bound = recall_bound(hits, 0.0 if own.size == n else _BOUND)
+        return float(hits.mean()), bound
 
     size = _SAMPLE_SIZE if n > 2 * _SAMPLE_SIZE else n
     shuffled = rng.permutation(n)
@@ -299,6 +300,15 @@ def hnsw_neighbors(
         ef_search = min(2 * ef_search, _MAX_EF)
     lists = search(vectors, np.arange(n), ef_search, progress)
     return Neighbors(*lists, float(measured), float(bound))
+
+
+def recall_bound(hits: np.ndarray, errors: float = _BOUND) -> float:
+    """Mean recall of sampled rows less so many standard errors: the lower 95% bound.
+
+    `hits`, of shape (n_rows, k), tells which true neighbours were found.
+    """
+    shares = hits.mean(axis=1)
+    return float(shares.mean() - errors * shares.std() / np.sqrt(shares.size))
 
 
 def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueRows]:
