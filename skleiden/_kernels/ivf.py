@@ -89,13 +89,20 @@ class Lists(NamedTuple):
         place = max(0, scores.shape[1] - _PLACE)
         return scores - np.partition(scores, place, axis=1)[:, place, None]
 
+    def probed(self, vectors: np.ndarray, own: np.ndarray, slack: float) -> np.ndarray:
+        """Which lists rows of given own lists probe, of shape (n_rows, n_lists)."""
+        probed = self.scores(vectors) >= -slack
+        probed[np.arange(own.size), own] = True
+        return probed
+
 
 class Plan(NamedTuple):
     """Lists, which of them each row is to probe, and what that is expected to cost.
 
-    A row probes the lists that it scores at least `-slack`. `share` is the number of
-    comparisons over that of all ordered pairs. `sample` are rows to measure recall on,
-    `last` their true last neighbours' similarities.
+    A row probes its own list and those that it scores at least `-slack`, which may be
+    below 0. `share` is the number of comparisons over that of all ordered pairs.
+    `sample` are rows to measure recall on, `last` their true last neighbours'
+    similarities.
     """
 
     lists: Lists
@@ -159,7 +166,7 @@ def make_plan(
             slack = _least_slack(tuning, target_recall)
         else:
             slack = np.inf
-        probed = lists.scores(vectors[sample]) >= -slack
+        probed = lists.probed(vectors[sample], lists.own[sample], slack)
     share = (probed @ np.bincount(lists.own)).mean() / n
     return Plan(lists, slack, float(share), sample, truth.similarities[:, -1])
 
@@ -272,7 +279,9 @@ def _needed_slack(
     for block in _blocks(neighbors.size):
         scores = lists.scores(vectors[neighbors.ravel()[block]])
         backward[block] = scores[np.arange(len(scores)), towards[block]]
-    return -np.maximum(forward, backward.reshape(neighbors.shape))
+    needed = -np.maximum(forward, backward.reshape(neighbors.shape))
+    needed[lists.own[rows][:, None] == lists.own[neighbors]] = -np.inf
+    return needed
 
 
 def _least_slack(needed: np.ndarray, target_recall: float) -> float:
@@ -282,7 +291,7 @@ def _least_slack(needed: np.ndarray, target_recall: float) -> float:
         True,
         key=lambda i: knn.recall_bound(needed <= choices[i], _MARGIN) >= target_recall,
     )
-    return max(0.0, float(choices[least]))
+    return float(choices[least])
 
 
 # ----------------------------------------------------------------------------- search
@@ -418,7 +427,8 @@ def _probes(
     probes = np.empty((len(lists.centroids), (n + 7) // 8), dtype=np.uint8)
 
     def probe(block: slice) -> None:
-        probed = lists.scores(vectors[order[block]]) >= -plan.slack
+        rows = order[block]
+        probed = lists.probed(vectors[rows], lists.own[rows], plan.slack)
         # Blocks are of whole bytes.
         bytes_ = slice(block.start // 8, (block.stop + 7) // 8)
         probes[:, bytes_] = np.packbits(probed.T, axis=1)
