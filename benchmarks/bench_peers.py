@@ -21,9 +21,9 @@ run OpenMP threads, EVoC above all, become many times slower beside one busy pro
 method's defaults, or at resolution 1. The best AMI (adjusted mutual information with
 the labels) is the highest over a few settings, chosen by the labels:
 
-- skleiden, notebook (the recipe in `notebook_recipe.py`), scanpy, PhenoGraph, PARC:
-  Leiden's resolution. skleiden, the notebook, scanpy and PhenoGraph use 40 neighbours,
-  PARC its own 30;
+- skleiden, by default and with a graph as scanpy makes it, notebook (the recipe in
+  `notebook_recipe.py`), scanpy, PhenoGraph, PARC: Leiden's resolution. All use 40
+  neighbours, PARC its own 30;
 - EVoC: the layers of its one fit; its default is the layer that it chooses itself;
 - fast_hdbscan: `min_cluster_size`, and with it `min_samples`;
 - KMeans: none. It is told the true number of classes.
@@ -85,16 +85,20 @@ class Data(NamedTuple):
 Fitted = tuple[Callable[[Any], Any], list[Any]]
 
 
-def skleiden(data: Data) -> Fitted:
+def skleiden(data: Data, **parameters: Any) -> Fitted:
     from skleiden import MutualKNNLeiden
 
     def at(resolution: float) -> np.ndarray:
         model = MutualKNNLeiden(
-            N_NEIGHBORS, resolution=resolution, random_state=RANDOM_STATE
+            N_NEIGHBORS, resolution=resolution, random_state=RANDOM_STATE, **parameters
         )
         return model.fit_predict(data.vectors)
 
     return at, RESOLUTIONS
+
+
+def skleiden_umap(data: Data) -> Fitted:
+    return skleiden(data, graph="union", weights="umap")
 
 
 def notebook(data: Data) -> Fitted:
@@ -201,6 +205,7 @@ class Method(NamedTuple):
 
 METHODS = {
     "skleiden": Method("skleiden", skleiden),
+    "skleiden_umap": Method("skleiden, union graph, UMAP's weights", skleiden_umap),
     "notebook": Method("notebook", notebook),
     "scanpy": Method(
         "scanpy",

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.optimize import brentq
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score, homogeneity_score
@@ -19,7 +20,7 @@ def leiden(**parameters):
 @pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
 @pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
 @pytest.mark.parametrize("graph", ["mutual", "union"])
-@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard"])
+@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard", "umap"])
 def test_finds_planted_communities(
     embedding, planted, algorithm, backend, graph, weights
 ):
@@ -34,6 +35,24 @@ def test_finds_planted_communities(
     assert fitted.knn_recall_ >= 0.95
 
 
+def umap_strengths(similarities):
+    """UMAP's of one row's neighbours, by a root finder."""
+    listed = similarities > 0
+    distances = 1 - similarities[listed]
+    strengths = np.zeros(similarities.size)
+    if listed.sum() == 0:
+        return strengths
+    beyond = distances - distances.min()
+
+    def missing(scale):
+        return np.exp(-beyond / scale).sum() - np.log2(listed.sum() + 1)
+
+    least = 1e-3 * distances.mean()
+    scale = brentq(missing, least, 1e3, xtol=1e-12) if missing(least) < 0 else least
+    strengths[listed] = np.exp(-beyond / scale)
+    return strengths
+
+
 def reference_graph(X, k, graph, weights):
     """The affinity matrix in ten lines of dense NumPy."""
     ids, similarities = brute_neighbors(X, k)
@@ -46,13 +65,16 @@ def reference_graph(X, k, graph, weights):
         return edges.astype(float)
     if weights == "similarity":
         return edges * np.maximum(directed, directed.T)
+    if weights == "umap":
+        a = np.array([umap_strengths(row) for row in directed])
+        return np.sqrt(a * a.T) if graph == "mutual" else a + a.T - a * a.T
     common = listed.astype(float) @ listed.T
     sizes = listed.sum(axis=1)
     return edges * common / (sizes[:, None] + sizes - common)
 
 
 @pytest.mark.parametrize("graph", ["mutual", "union"])
-@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard"])
+@pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard", "umap"])
 @pytest.mark.parametrize("n_neighbors", [1, 10, 50])
 def test_graph_equals_a_plain_reference(blobs, graph, weights, n_neighbors):
     X, _ = blobs
@@ -60,8 +82,10 @@ def test_graph_equals_a_plain_reference(blobs, graph, weights, n_neighbors):
         n_neighbors=n_neighbors, graph=graph, weights=weights, small_clusters="keep"
     ).fit(X)
     expected = reference_graph(X, n_neighbors, graph, weights)
+    # Similarities are rounded to 6 decimals, which UMAP's scales magnify.
+    atol = 1e-4 if weights == "umap" else 2e-6
     np.testing.assert_allclose(
-        fitted.affinity_matrix_.toarray(), expected, rtol=0, atol=2e-6
+        fitted.affinity_matrix_.toarray(), expected, rtol=0, atol=atol
     )
     most = n_neighbors if graph == "mutual" else None
     check_graph(fitted.affinity_matrix_, most_edges=most)

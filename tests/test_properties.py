@@ -23,7 +23,7 @@ SLOW = settings(deadline=None, max_examples=60)
     n_neighbors=st.integers(1, 45),
     resolution=st.sampled_from([0.1, 1.0, 10.0]),
     graph=st.sampled_from(["mutual", "union"]),
-    weights=st.sampled_from(["similarity", "uniform", "jaccard"]),
+    weights=st.sampled_from(["similarity", "uniform", "jaccard", "umap"]),
     backend=st.sampled_from(["igraph", "leidenalg"]),
     small_clusters=st.sampled_from(["attach", "noise", "keep"]),
     seed=st.integers(0, 2**32 - 1),

@@ -6,6 +6,12 @@ import numpy as np
 import scipy.sparse as sp
 
 _EDGES_AT_ONCE = 2**17
+_ROWS_AT_ONCE = 2**14
+
+# UMAP's constants: steps of its search for a scale, and the least scale, as a share of
+# the mean distance.
+_HALVINGS = 40
+_LEAST_SCALE = 1e-3
 
 
 def directed_graph(
@@ -68,6 +74,52 @@ def jaccard_weights(graph: sp.csr_array, directed: sp.csr_array) -> sp.csr_array
     result = sp.csr_array((weights, graph.indices, graph.indptr), shape=graph.shape)
     result.eliminate_zeros()
     return result
+
+
+def local_strengths(directed: sp.csr_array) -> sp.csr_array:
+    """Strength of each row's ties, on the scale of its own neighbourhood.
+
+    ``exp(-(distance - least) / scale)`` of cosine distances, `least` being that to the
+    nearest neighbour, and `scale` such that a row's strengths add up to the binary
+    logarithm of their number and 1, as in UMAP (McInnes, Healy, Melville, 2018).
+    """
+    strengths = np.empty(directed.nnz, dtype=np.float32)
+    for start in range(0, directed.shape[0], _ROWS_AT_ONCE):
+        indptr = directed.indptr[start : start + _ROWS_AT_ONCE + 1]
+        entries = slice(indptr[0], indptr[-1])
+        sizes = np.diff(indptr)
+        row = np.repeat(np.arange(sizes.size), sizes)
+        n = sizes.size
+        distances = 1 - directed.data[entries].astype(np.float64)
+        least = np.full(n, np.inf)
+        np.minimum.at(least, row, distances)
+        beyond = np.maximum(distances - least[row], 0)
+        mean = np.bincount(row, distances, minlength=n) / np.maximum(sizes, 1)
+        low = np.maximum(_LEAST_SCALE * mean, np.finfo(np.float32).tiny)
+        high = np.full(n, 1e3)
+        for _ in range(_HALVINGS):  # on a logarithmic scale
+            scale = np.sqrt(low * high)
+            total = np.bincount(row, np.exp(-beyond / scale[row]), minlength=n)
+            wide = total > np.log2(sizes + 1)
+            high, low = np.where(wide, scale, high), np.where(wide, low, scale)
+        strengths[entries] = np.exp(-beyond / low[row])
+    graph = sp.csr_array(
+        (strengths, directed.indices, directed.indptr), shape=directed.shape
+    )
+    graph.eliminate_zeros()  # of ties too weak for single precision
+    return graph
+
+
+def fuzzy_union(strengths: sp.csr_array) -> sp.csr_array:
+    """Edges of either direction: ``a + b - a * b``, as of chances that one holds."""
+    other = strengths.T.tocsr()
+    return sp.csr_array(strengths + other - strengths.multiply(other))
+
+
+def fuzzy_mutual(strengths: sp.csr_array) -> sp.csr_array:
+    """Edges of both directions, weighted by the geometric mean of both strengths."""
+    roots = strengths.sqrt()  # first: products may vanish
+    return sp.csr_array(roots.multiply(roots.T.tocsr()))
 
 
 def spread_rows(
