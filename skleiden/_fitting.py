@@ -1,9 +1,12 @@
-"""What the estimators share in fitting."""
+"""What all that deals with estimators shares."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from sklearn.pipeline import Pipeline
 
 
 @contextmanager
@@ -20,3 +23,33 @@ def all_or_nothing(estimator: object) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def final_step(estimator: Any) -> tuple[str, Any]:
+    """The last step of nested pipelines, and the prefix of its parameters."""
+    prefix = ""
+    while isinstance(estimator, Pipeline):
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    return prefix, estimator
+
+
+def fitted_sketcher(estimator: Any) -> Any:
+    """The fitted `MultiLayerTfidfSketcher` in an estimator, or None."""
+    while hasattr(estimator, "estimator_"):  # a StableLeiden
+        estimator = estimator.estimator_
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    return next((step for step in steps if hasattr(step, "layer_names_")), None)
+
+
+def fitted_clusterer(estimator: Any) -> Any:
+    """The fitted `MutualKNNLeiden` at the end of an estimator."""
+    _, last = final_step(estimator)
+    while hasattr(last, "estimator_"):  # a StableLeiden
+        _, last = final_step(last.estimator_)
+    if not (hasattr(last, "labels_") and hasattr(last, "affinity_matrix_")):
+        raise TypeError(
+            "Takes a fitted MutualKNNLeiden, or a pipeline or StableLeiden of one; got "
+            f"{type(last).__name__} without labels_ and affinity_matrix_. Fit it first."
+        )
+    return last

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
+from .layers import check_real
 from .neighbors import NeighborsSearchMixin
 
 __all__ = ["MutualKNNLeiden"]
@@ -498,9 +499,12 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             X,
             reset=reset,
             accept_sparse="csr",
-            dtype=[np.float64, np.float32],
+            dtype="numeric",
             ensure_min_samples=2 if reset else 1,
         )
+        check_real(X, "X")
+        if X.dtype not in (np.float32, np.float64):
+            X = X.astype(np.float64)
         if reset and X.shape[0] != X.shape[1]:
             raise ValueError(
                 "metric='precomputed' takes a square matrix of distances; got shape "

@@ -267,6 +267,7 @@ def _check_block(block: Any, name: str) -> Any:
         if block.ndim == 2 and block.format != "csr":
             block = block.tocsr()
     elif type(block) not in (np.ndarray, np.memmap):
+        _refuse_masked(block, f"Layer {name!r}")
         try:
             block = np.asarray(block)
         except (TypeError, ValueError) as error:
@@ -281,6 +282,15 @@ def _check_block(block: Any, name: str) -> Any:
         )
     check_real(block, f"Layer {name!r}")
     return block
+
+
+def _refuse_masked(matrix: Any, what: str) -> None:
+    if np.ma.is_masked(matrix):
+        raise ValueError(
+            f"{what} is a masked array with {np.ma.count_masked(matrix)} masked "
+            "entries, which would be taken as they are. Fill them first, for example "
+            "with .filled(0)."
+        )
 
 
 def check_real(matrix: Any, what: str) -> None:
@@ -342,8 +352,10 @@ def refuse_layer_sequence(X: Any) -> None:
     """Raise a TypeError for a sequence of matrices, which is no row-indexable X.
 
     scikit-learn would take each matrix of the sequence for one sample, and a
-    cross-validation would silently drop layers.
+    cross-validation would silently drop layers. So would it drop the mask of a masked
+    array, which is refused as well.
     """
+    _refuse_masked(X, "X")
     if getattr(X, "ndim", None) == 3:
         found = f"an array of 3 dimensions, shape {X.shape}"
     elif isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):

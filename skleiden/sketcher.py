@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from itertools import pairwise, product
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from ._kernels import countsketch
 from .layers import (
     LayerStack,
     as_float_dtype,
+    as_layer_stack,
     check_layout,
     check_real,
     layer_layout,
@@ -43,7 +44,7 @@ class _Part(NamedTuple):
     columns: slice
 
 
-class _Settings(NamedTuple):
+class Settings(NamedTuple):
     """The parameters that a fitted sketcher keeps to, whatever is set afterwards."""
 
     weighting: str
@@ -51,6 +52,22 @@ class _Settings(NamedTuple):
     sublinear_tf: bool
     zero_tol: float
     dtype: np.dtype
+
+
+class WeightedLayer(NamedTuple):
+    """A layer as the sketch weighs it, before it is hashed.
+
+    `read` gives float rows of a slice, dense or CSR as `matrix` is. Times `weight`,
+    less `centre` where they have any activity, scaled to unit length and by the root
+    of `share`, they are what the sketch stands for.
+    """
+
+    name: str
+    matrix: Any
+    read: Callable[[slice], Any]
+    weight: np.ndarray
+    centre: np.ndarray
+    share: float
 
 
 class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
@@ -212,7 +229,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     array(['layer_0_0', 'layer_0_1'], dtype=object)
     """
 
-    _settings: _Settings
+    _settings: Settings
     _statistics: countsketch.ColumnStatistics
     n_zero_rows_: int
 
@@ -463,13 +480,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
             )
-        settings = _Settings(
+        settings = Settings(
             self.weighting, self.smooth_idf, self.sublinear_tf, self.zero_tol, dtype
         )
         if first:
             self._settings = settings
         for name, kept, now in zip(
-            _Settings._fields, self._settings, settings, strict=True
+            Settings._fields, self._settings, settings, strict=True
         ):
             if kept != now:
                 raise ValueError(
@@ -583,6 +600,34 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         offset = np.bincount(self.buckets_, shift, minlength=n_buckets)
         added = np.bincount(self.buckets_, 1 + np.abs(shift), minlength=n_buckets)
         return weights, offset, 4 * np.finfo(np.float64).eps * added
+
+    def _weighted_layers(self, X: Any) -> list[WeightedLayer]:
+        """The layers of X as the fitted sketcher weighs them."""
+        check_is_fitted(self)
+        layout = dict(zip(self.layer_names_, self.layer_widths_, strict=True))
+        stack = as_layer_stack(X, layout)
+        self._check_parts(stack, reset=False)
+        weighting = self._settings.weighting
+        weights = np.ones(self.n_features_in_)
+        centres = np.zeros(self.n_features_in_)
+        if weighting == "idf":
+            weights = self.idf_
+        elif weighting == "zscore":
+            weights, centres = 1 / self.scale_, self.mean_ / self.scale_
+        layers = []
+        starts = np.cumsum([0, *self.layer_widths_])
+        shares = self.layer_weights_ / self.layer_weights_.sum()
+        for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
+            columns = slice(starts[i], starts[i + 1])
+            if sp.issparse(matrix):
+                matrix = _canonical(matrix)
+            read = partial(self._read, _Part(matrix, range(i, i + 1), columns))
+            layers.append(
+                WeightedLayer(
+                    name, matrix, read, weights[columns], centres[columns], shares[i]
+                )
+            )
+        return layers
 
     def _overflow_remedy(self, dtype: np.dtype) -> str:
         if self._settings.weighting == "zscore":

@@ -129,14 +129,32 @@ def test_summary_agrees_with_the_file(demo, saved):
     agreement = re.search(r"29 themes, .*: AMI (0\.\d{3}), ARI (0\.\d{3})", demo.out)
     assert float(agreement[1]) > 0.6
     assert re.search(r"^Seconds: load \d.*; in all \d+\.\d\d$", demo.out, re.MULTILINE)
-    assert demo.out.endswith(f"Saved: {demo.path}\n")
+    page = demo.path.with_suffix(".html")
+    assert demo.out.endswith(f"Saved: {demo.path}, {page}\n")
+
+
+def test_page_shows_the_prompts(demo, saved):
+    page = demo.path.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.lower().startswith("<!doctype html>")
+    assert saved["communities"][0]["texts"][0] in page
+
+
+def test_demo_without_jinja2(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    path = tmp_path / "found.json"
+    assert main(["demo", "-q", "-o", str(path)]) == 0
+    *_, missing, last = capsys.readouterr().out.splitlines()
+    assert missing.startswith("No page: ")
+    assert "skleiden[report]" in missing
+    assert last == f"Saved: {path}"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["found.json"]
 
 
 def test_same_seed_same_file_in_another_process(demo, tmp_path):
     run = run_python("-m", "skleiden", "demo", "--quiet", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert without_seconds(run.stdout) == without_seconds(demo.out)
-    assert run.stdout.endswith("Saved: communities.json\n")
+    assert run.stdout.endswith("Saved: communities.json, communities.html\n")
     assert (tmp_path / "communities.json").read_bytes() == demo.path.read_bytes()
 
 
@@ -162,7 +180,7 @@ def test_options_reach_the_pipeline(tmp_path, capsys, saved):
     ("arguments", "message"),
     [
         ([], "arguments are required: COMMAND"),
-        (["cluster"], "invalid choice: 'cluster'"),
+        (["find"], "invalid choice: 'find'"),
         (["demo", "extra"], "unrecognized arguments: extra"),
         (["demo", "--resolution", "0"], "--resolution: must be above 0; got 0"),
         (["demo", "--resolution", "nan"], "--resolution: must be above 0; got nan"),

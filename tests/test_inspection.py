@@ -7,9 +7,17 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.preprocessing import StandardScaler
 
-from skleiden import LayerStack, inspection
-from skleiden.inspection import TopFeature, members, prototypes, top_features
+from skleiden import LayerStack
+from skleiden.inspection import (
+    TopFeature,
+    members,
+    prototypes,
+    summarize,
+    top_features,
+)
+from skleiden.inspection import _features as inspection
 
 # Multiples of 1/8: sums are exact in any order, and float16 holds them.
 rng = np.random.default_rng(0)
@@ -74,27 +82,33 @@ def buffers(X):
     return [X.data, X.indices, X.indptr] if sp.issparse(X) else [np.asarray(X)]
 
 
-def expected_top(community, n_features, versus):
+def expected_top(community, n_features, versus, weighting="row"):
     """Neurons as `top_features` defines them, from the rows themselves."""
     is_in = np.isin(LABELS, community)
     inside, outside = WIDE[is_in], WIDE[~is_in]
     n, m = len(inside), len(outside)
     baseline = outside if versus == "others" else WIDE
+    mean, share = baseline.mean(0), np.mean(baseline != 0, axis=0)
+    if weighting == "community":
+        counted = [c for c in (0, 2, 3) if versus == "global" or c != community]
+        groups = [WIDE[np.isin(LABELS, c)] for c in counted]
+        mean = np.mean([group.mean(0) for group in groups], axis=0)
+        share = np.mean([np.mean(group != 0, axis=0) for group in groups], axis=0)
     if versus == "others":
         squares = (n - 1) * inside.var(0, ddof=1) + (m - 1) * outside.var(0, ddof=1)
         deviation = np.sqrt(squares / (n + m - 2))
     else:
         deviation = WIDE.std(0, ddof=1)
-    effect = (inside.mean(0) - baseline.mean(0)) / deviation
+    effect = (inside.mean(0) - mean) / deviation
     places = [(name, j) for name, width in LAYERS.items() for j in range(width)]
     return [
         TopFeature(
             *places[j],
             pytest.approx(effect[j]),
             inside[:, j].mean(),
-            pytest.approx(baseline[:, j].mean()),
+            pytest.approx(mean[j]),
             np.mean(inside[:, j] != 0),
-            pytest.approx(np.mean(baseline[:, j] != 0)),
+            pytest.approx(share[j]),
         )
         for j in np.argsort(-effect, kind="stable")[:n_features]
         if effect[j] > 0
@@ -157,6 +171,7 @@ def test_labels_that_are_none(labels, message):
     n = max(len(labels), 1)
     for inspect in (
         members,
+        summarize,
         lambda given: prototypes(WIDE[:n], given),
         lambda given: top_features(WIDE[:n], given),
     ):
@@ -225,10 +240,10 @@ def test_prototypes_are_means(form, row_batches):
             assert_array_equal(found[name][community], expected)
 
 
-def test_row_batches_of_one_row(monkeypatch):
+def testrow_batches_of_one_row(monkeypatch):
     monkeypatch.setattr(inspection, "_BLOCK_SIZE", 1)
     for matrix in (EARLY, sp.csr_array(EARLY)):
-        batches = list(inspection._row_batches(matrix))
+        batches = list(inspection.row_batches(matrix))
         assert batches == [slice(i, i + 1) for i in range(30)]
 
 
@@ -242,14 +257,82 @@ def test_prototypes_of_noise():
     assert prototypes(WIDE, np.full(30, -1))["layer_0"].shape == (0, 9)
 
 
+def test_standardized_prototypes_equal_plain_numpy(form, row_batches):
+    X, layers = form
+    found = prototypes(X, LABELS, standardize=True, layers=layers)
+    for name, matrix in zip(("early", "late"), (EARLY, LATE), strict=True):
+        scores = StandardScaler().fit_transform(matrix)
+        assert np.isnan(found[name][1]).all()
+        for community in (0, 2, 3):
+            expected = scores[np.isin(LABELS, community)].mean(axis=0)
+            assert_allclose(found[name][community], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [np.array, sp.csr_array])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e30])
+def test_standardized_prototypes_of_a_constant_neuron_are_zero(make, value):
+    X = np.hstack([WIDE, np.full((30, 1), value)])
+    found = prototypes(make(X), LABELS, standardize=True)["layer_0"]
+    assert_array_equal(found[:, -1], [0, np.nan, 0, 0])
+
+
+def test_large_sparse_layer_takes_little_memory():
+    """50,000 x 20,000 with 1% of the entries, of which the dense form takes 8 GB."""
+    n, width, per_row = 50_000, 20_000, 200
+    rng = np.random.default_rng(0)
+    # Distinct columns, in order: a stride and an offset for each row.
+    columns = 100 * np.arange(per_row, dtype=np.int32) + rng.integers(0, 100, (n, 1))
+    X = sp.csr_array(
+        (
+            rng.random(n * per_row, dtype=np.float32),
+            columns.astype(np.int32).ravel(),
+            np.arange(0, n * per_row + 1, per_row, dtype=np.int32),
+        ),
+        shape=(n, width),
+    )
+    labels = np.arange(n) % 100
+    tracemalloc.start()
+    try:
+        found = prototypes(X, labels, standardize=True)["layer_0"]
+        top = top_features(X, labels, n_features=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 300e6
+    column = X[:, [7]].toarray().ravel().astype(float)
+    z = (column - column.mean()) / column.std()
+    assert_allclose(found[3, 7], z[labels == 3].mean())
+    assert len(top) == 100
+
+
+# --- summarize ------------------------------------------------------------------------
+
+
+def test_summary():
+    found = summarize(LABELS)
+    assert (found.n_samples, found.n_communities, found.n_noise) == (30, 3, 6)
+    assert_array_equal(found.sizes, [6, 0, 12, 6])
+    assert_allclose(found.shares, [0.2, 0, 0.4, 0.2])
+    assert (found.coverage, found.largest_share) == (0.8, 0.4)
+
+
+def test_summary_of_noise():
+    found = summarize([-1, -1])
+    assert (found.n_communities, found.n_noise, found.coverage) == (0, 2, 0)
+    assert (found.largest_share, found.sizes.size) == (0, 0)
+
+
 # --- top_features ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("weighting", ["row", "community"])
 @pytest.mark.parametrize("versus", ["others", "global"])
-def test_top_features_equal_plain_numpy(form, row_batches, versus):
+def test_top_features_equal_plain_numpy(form, row_batches, versus, weighting):
     X, layers = form
-    found = top_features(X, LABELS, n_features=3, versus=versus, layers=layers)
-    assert found == {c: expected_top(c, 3, versus) for c in (0, 2, 3)}
+    found = top_features(
+        X, LABELS, n_features=3, versus=versus, weighting=weighting, layers=layers
+    )
+    assert found == {c: expected_top(c, 3, versus, weighting) for c in (0, 2, 3)}
 
 
 def test_top_features_are_all_that_exceed_the_baseline():
@@ -276,9 +359,20 @@ def test_top_features_of_noise():
     assert top_features(WIDE, np.full(30, -1)) == {}
 
 
+@pytest.mark.parametrize("weighting", ["row", "community"])
 @pytest.mark.parametrize("versus", ["others", "global"])
-def test_one_community_has_no_top_features(versus):
-    assert top_features(WIDE, np.zeros(30, dtype=int), versus=versus) == {0: []}
+def test_one_community_has_no_top_features(versus, weighting):
+    found = top_features(
+        WIDE, np.zeros(30, dtype=int), versus=versus, weighting=weighting
+    )
+    assert found == {0: []}
+
+
+def test_one_community_and_noise():
+    """The noise is a baseline of rows, and no community."""
+    labels = np.where(LABELS < 0, -1, 0)
+    assert top_features(WIDE, labels, n_features=100)[0]
+    assert top_features(WIDE, labels, weighting="community") == {0: []}
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1e30])
@@ -332,6 +426,7 @@ def test_ties_stay_in_column_order():
     [
         ({"n_features": 0}, "n_features must be an integer of at least 1; got 0"),
         ({"versus": "all"}, "versus must be 'others' or 'global'; got 'all'"),
+        ({"weighting": "size"}, "must be 'row' or 'community'; got 'size'"),
     ],
 )
 def test_top_features_errors(options, message):

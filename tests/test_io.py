@@ -9,7 +9,7 @@ import pytest
 
 import skleiden
 from skleiden import MutualKNNLeiden
-from skleiden.inspection import TopFeature
+from skleiden.inspection import Communities, TopFeature
 from skleiden.io import save_communities
 
 LABELS = np.array([1, 0, 0, -1, 0, 1, 2])
@@ -30,12 +30,16 @@ def load(path):
         return json.load(file, parse_constant=refuse_constant)
 
 
+def save(path, labels, *, min_size=1, **known):
+    save_communities(path, Communities(labels, **known), min_size=min_size)
+
+
 def test_whole_document(path):
     features = {
         0: [TopFeature("mlp", 3, 2.5, 1.0, 0.5, 0.75, 0.25)],
         1: [],
     }
-    save_communities(
+    save(
         path,
         LABELS,
         ids=IDS,
@@ -47,7 +51,10 @@ def test_whole_document(path):
         "format": "skleiden-communities",
         "schema_version": 1,
         "skleiden_version": skleiden.__version__,
+        "versions": {},
+        "fingerprint": None,
         "parameters": {"resolution": 1.0, "layers": {"mlp": 4}},
+        "summary": {},
         "n_samples": 7,
         "n_communities": 3,
         "n_noise": 1,
@@ -81,15 +88,16 @@ def test_whole_document(path):
                 "size": 1,
                 "members": ["g"],
                 "texts": ["text g"],
-                "top_features": [],
             },
         ],
         "noise": ["d"],
+        "noise_texts": ["text d"],
+        "rows": {"ids": IDS, "labels": LABELS.tolist()},
     }
 
 
 def test_labels_alone(path):
-    save_communities(path, LABELS.tolist())
+    save(path, LABELS.tolist())
     saved = load(path)
     assert saved["parameters"] == {}
     assert saved["noise"] == [3]
@@ -97,14 +105,14 @@ def test_labels_alone(path):
 
 
 def test_min_size(path):
-    save_communities(path, LABELS, min_size=2)
+    save(path, LABELS, min_size=2)
     saved = load(path)
     assert [community["size"] for community in saved["communities"]] == [3, 2]
     assert (saved["n_samples"], saved["n_communities"], saved["n_noise"]) == (7, 2, 1)
 
 
 def test_noise_alone(path):
-    save_communities(path, [-1, -1], ids=["a", "b"])
+    save(path, [-1, -1], ids=["a", "b"])
     saved = load(path)
     assert (saved["communities"], saved["noise"]) == ([], ["a", "b"])
 
@@ -124,13 +132,13 @@ def test_noise_alone(path):
     ids=["int", "numpy int", "str", "object", "tuple", "float", "iterator", "unicode"],
 )
 def test_ids_are_saved_as_native_integers_or_strings(path, ids, saved):
-    save_communities(path, [0, 1, 1, 1, 0, 1, 1], ids=ids)
+    save(path, [0, 1, 1, 1, 0, 1, 1], ids=ids)
     assert load(path)["communities"][1]["members"] == saved
 
 
 def test_texts_are_saved_as_they_are(path):
     texts = ["Où est-ce ?", "日本", 'a "quoted"\tline\n', "\u2028", "🙂", "", "\\"]
-    save_communities(path, np.zeros(7, dtype=int), texts=np.array(texts, dtype=object))
+    save(path, np.zeros(7, dtype=int), texts=np.array(texts, dtype=object))
     assert load(path)["communities"][0]["texts"] == texts
     assert "Où est-ce ?" in path.read_text(encoding="utf-8")
 
@@ -151,33 +159,33 @@ def test_texts_are_saved_as_they_are(path):
         (1j, "1j"),
         ({np.int64(0): 1.0}, {"0": 1.0}),
         ({("a", 1): 1.0}, {"('a', 1)": 1.0}),
-        (float("nan"), "nan"),
+        (float("nan"), None),
         (np.array([np.inf]), ["inf"]),
     ],
     ids=repr,
 )
 def test_parameters_of_any_kind(path, value, saved):
-    save_communities(path, [0, 0], parameters={"value": value})
+    save(path, [0, 0], parameters={"value": value})
     assert load(path)["parameters"]["value"] == saved
 
 
 def test_parameters_of_an_estimator(path):
     leiden = MutualKNNLeiden(n_neighbors=7)
-    save_communities(path, [0, 0], parameters=leiden.get_params())
+    save(path, [0, 0], parameters=leiden.get_params())
     assert load(path)["parameters"] == leiden.get_params()
 
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_file_is_replaced(path, kind):
     path.write_text("old, and longer than what comes" * 100)
-    save_communities(kind(path), [0, 0])
+    save(kind(path), [0, 0])
     assert load(path)["n_samples"] == 2
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_relative_path(path, monkeypatch):
     monkeypatch.chdir(path.parent)
-    save_communities(path.name, [0, 0])
+    save(path.name, [0, 0])
     assert load(path)["n_samples"] == 2
 
 
@@ -196,7 +204,7 @@ def test_failure_leaves_the_folder_as_it_was(
         path.write_text(old)
     monkeypatch.setattr(owner, step, fail)
     with pytest.raises(error, match="no space left"):
-        save_communities(path, [0, 0])
+        save(path, [0, 0])
     if old is None:
         assert list(path.parent.iterdir()) == []
     else:
@@ -210,7 +218,7 @@ def test_errors_of_the_system_name_the_folder_and_a_remedy(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="Make the folder writable, with room") as caught:
-        save_communities(path, [0, 0])
+        save(path, [0, 0])
     assert str(caught.value).startswith(
         f"Cannot write 'communities.json' in the folder {str(path.parent)!r}: No space"
     )
@@ -220,7 +228,7 @@ def test_errors_of_the_system_name_the_folder_and_a_remedy(path, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows folders are not read-only")
 def test_read_only_folder(read_only_folder):
     with pytest.raises(PermissionError, match="Make the folder writable") as caught:
-        save_communities(read_only_folder / "communities.json", [0, 0])
+        save(read_only_folder / "communities.json", [0, 0])
     assert f"in the folder {str(read_only_folder)!r}: Permission" in str(caught.value)
     assert list(read_only_folder.iterdir()) == []
 
@@ -241,7 +249,7 @@ def test_symbolic_link_is_followed(tmp_path, old):
         target.write_text(old)
     link(tmp_path / "first.json", tmp_path / "second.json")
     link(tmp_path / "second.json", Path("elsewhere") / "target.json")
-    save_communities(tmp_path / "first.json", [0, 0])
+    save(tmp_path / "first.json", [0, 0])
     assert (tmp_path / "first.json").is_symlink()
     assert (tmp_path / "second.json").is_symlink()
     assert not target.is_symlink()
@@ -252,7 +260,7 @@ def test_symbolic_link_is_followed(tmp_path, old):
 def test_symbolic_link_to_itself(path):
     link(path, path)
     with pytest.raises(FileExistsError, match="not a regular file"):
-        save_communities(path, [0, 0])
+        save(path, [0, 0])
     assert path.is_symlink()
 
 
@@ -261,14 +269,14 @@ def test_symbolic_link_to_itself(path):
 def test_mode_of_an_older_file_is_kept(path, mode):
     path.write_text("old")
     path.chmod(mode)
-    save_communities(path, [0, 0])
+    save(path, [0, 0])
     assert path.stat().st_mode & 0o777 == mode
     assert load(path)["n_samples"] == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_mode_of_a_new_file_is_the_users_default(path):
-    save_communities(path, [0, 0])
+    save(path, [0, 0])
     (path.parent / "other").touch()
     assert path.stat().st_mode == (path.parent / "other").stat().st_mode
 
@@ -283,7 +291,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path, linked):
         path.symlink_to(pipe)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(FileExistsError, match="is not a regular file") as caught:
-        save_communities(path, [0, 0])
+        save(path, [0, 0])
     assert str(caught.value) == (
         f"{str(path)!r} is not a regular file, and would be replaced by one; give "
         "another name."
@@ -294,14 +302,14 @@ def test_what_is_no_regular_file_is_refused(tmp_path, linked):
 
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent' does not exist; make it"):
-        save_communities(tmp_path / "absent" / "communities.json", [0, 0])
+        save(tmp_path / "absent" / "communities.json", [0, 0])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_in_place_of_the_file(tmp_path):
     (tmp_path / "saved").mkdir()
     with pytest.raises(OSError, match="saved"):
-        save_communities(tmp_path / "saved", [0, 0])
+        save(tmp_path / "saved", [0, 0])
     assert [entry.name for entry in tmp_path.iterdir()] == ["saved"]
 
 
@@ -317,5 +325,5 @@ def test_folder_in_place_of_the_file(tmp_path):
 )
 def test_errors_leave_no_file(path, labels, options, message):
     with pytest.raises(ValueError, match=message):
-        save_communities(path, labels, **options)
+        save(path, labels, **options)
     assert not path.exists()

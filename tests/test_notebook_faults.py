@@ -4,6 +4,8 @@ Each test fails on what the notebook does; `test_benchmarks.py` shows that it do
 """
 
 import json
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from skleiden import (
     MutualKNNLeiden,
     align_layers,
 )
+from skleiden.inspection import Communities, prototypes
+from skleiden.io import load_activations, save_communities
 
 
 def test_layer_weights_matter(stack):
@@ -94,10 +98,34 @@ def test_align_takes_what_the_notebook_passed():
 
 def test_saved_communities_have_native_types(tmp_path):
     """There, keys and members were NumPy's, in files that no schema describes."""
-    from skleiden.io import save_communities
-
     path = tmp_path / "communities.json"
-    save_communities(path, np.array([0, 0, 1]), ids=np.array([7, 8, 9]))
+    save_communities(path, Communities(np.array([0, 0, 1]), np.array([7, 8, 9])))
     document = json.loads(path.read_text())
     assert document["schema_version"] == 1
     assert document["communities"][0]["members"] == [7, 8]
+
+
+def test_loading_runs_nothing(tmp_path):
+    """There, torch.load of a pickle ran whatever was in it."""
+    import torch
+
+    class Attack:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "owned",)
+
+    torch.save({"q1": Attack()}, tmp_path / "layer_17.json")
+    with pytest.raises(ValueError, match="only code inside the file could make"):
+        load_activations(tmp_path / "layer_17.json")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_standardized_prototypes_are_not_made_dense():
+    """There, the mean was broadcast to prompts x neurons."""
+    X = sp.random(2000, 10_000, density=0.001, format="csr", random_state=0)
+    tracemalloc.start()
+    try:
+        prototypes(X, np.arange(2000) % 2, standardize=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < X.shape[0] * X.shape[1] * 8 / 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from numbers import Integral
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +17,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
+from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
 from skleiden.clusterer import KNNGraph, MutualKNNLeiden
@@ -28,7 +30,6 @@ from ._runs import (
     build_graph,
     draw_seeds,
     embed,
-    final_step,
     leiden_runs,
     seed_names,
 )
@@ -37,6 +38,8 @@ from ._search import SelectFinestStable, SelectInformative, SelectStable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from skleiden.plotting import ResolutionProfileDisplay
 
 # The range of resolutions is searched in these steps, then narrowed by halving them.
 _STEP = 4.0
@@ -138,9 +141,9 @@ def resolution_profile(
     Returns
     -------
     profile : ResolutionProfile
-        Table, levels and partitions. Interrupted (Ctrl-C), the sweep stops with a
-        warning and the profile holds what was done: it goes over the whole range
-        coarsely first.
+        Table, levels and partitions. Interrupted (Ctrl-C), out of memory, or if a
+        worker process dies, the sweep stops with a warning and the profile holds what
+        was done: it goes over the whole range coarsely first.
 
     Raises
     ------
@@ -224,15 +227,19 @@ def resolution_profile(
                 real = current
             else:
                 nulls.append(_chance(current, guard))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenProcessPool, MemoryError) as problem:
         if real is None:
             real = current
         elif current is not None and current is not real:
             nulls.append(_chance(current, guard))
         if real is None or not real.complete().any():
             raise
+        cause = {
+            KeyboardInterrupt: "Interrupted",
+            MemoryError: "Out of memory",
+        }.get(type(problem), "A worker process died (too little memory, mostly)")
         warnings.warn(
-            f"Interrupted: the profile holds {real.complete().sum()} of "
+            f"{cause}: the profile holds {real.complete().sum()} of "
             f"{n_resolutions} resolutions; some may have fewer than {n_runs} runs, or "
             "no null.",
             UserWarning,
@@ -393,6 +400,27 @@ class ResolutionProfile:
                 f"{resolution!r}."
             )
         return np.stack([run.labels for run in self._runs[found[0]]])
+
+    def plot(self, axes: Any = None) -> ResolutionProfileDisplay:
+        """Draw the table; needs matplotlib.
+
+        Parameters
+        ----------
+        axes : array-like of 4 matplotlib Axes, default=None
+            See :class:`~skleiden.plotting.ResolutionProfileDisplay`; new ones if None.
+
+        Returns
+        -------
+        display : ResolutionProfileDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        from skleiden.plotting import ResolutionProfileDisplay
+
+        return ResolutionProfileDisplay.from_profile(self, axes=axes)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a pandas DataFrame.

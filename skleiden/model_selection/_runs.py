@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
+from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 from skleiden.clusterer import KNNGraph, MutualKNNLeiden
 
@@ -144,15 +145,6 @@ def draw_seeds(
         fixed | {name: int(rng.randint(2**31 - 1)) for name in names}
         for _ in range(n_runs)
     ]
-
-
-def final_step(estimator: Any) -> tuple[str, Any]:
-    """The last step of nested pipelines, and the prefix of its parameters."""
-    prefix = ""
-    while isinstance(estimator, Pipeline):
-        name, estimator = estimator.steps[-1]
-        prefix += f"{name}__"
-    return prefix, estimator
 
 
 def fitted_run(estimator: Any) -> Run:

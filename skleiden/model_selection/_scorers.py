@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _num_samples
 
+from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 
 from ._null import permute_columns
@@ -23,7 +24,6 @@ from ._runs import (
     Run,
     common_labels,
     draw_seeds,
-    final_step,
     fitted_run,
     repeat_fit,
     seed_names,

@@ -1,20 +1,23 @@
-"""From labels to meaning: members, prototypes and top neurons of communities."""
+"""Which neurons make a community: prototypes and top neurons, of unsketched layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
-from .layers import LayerStack, as_id_array, as_layer_stack
+from skleiden.layers import LayerStack, as_layer_stack
 
-__all__ = ["TopFeature", "members", "prototypes", "top_features"]
+from ._members import check_labels, check_positive_integer
 
 # Stored numbers read at once, so that nothing of the size of X is made.
 _BLOCK_SIZE = 2**20
+
+# Share of a sum that cancellation may leave of nothing.
+_ROUNDING = 1e-12
 
 
 class TopFeature(NamedTuple):
@@ -47,65 +50,11 @@ class TopFeature(NamedTuple):
     baseline_share: float
 
 
-def members(
-    labels: Sequence[int] | np.ndarray,
-    ids: Iterable[Any] | None = None,
-    *,
-    min_size: int = 2,
-) -> dict[int, np.ndarray]:
-    """List the members of each community.
-
-    Parameters
-    ----------
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise and is left out.
-
-    ids : sequence of length n_samples, default=None
-        What to list; the row numbers if None.
-
-    min_size : int, default=2
-        Smallest community listed.
-
-    Returns
-    -------
-    dict of {int: ndarray}
-        Members of each community in row order; largest community first, ties by label.
-
-    Raises
-    ------
-    ValueError
-        If labels are not one-dimensional integers of at least -1, or the lengths
-        differ.
-
-    Examples
-    --------
-    >>> from skleiden.inspection import members
-    >>> members([0, 1, 0, -1, 0], ["a", "b", "c", "d", "e"], min_size=1)
-    {0: array(['a', 'c', 'e'], dtype='<U1'), 1: array(['b'], dtype='<U1')}
-    """
-    labels = check_labels(labels)
-    rows = np.arange(labels.size) if ids is None else as_id_array(ids)
-    if rows.shape[0] != labels.size:
-        raise ValueError(
-            f"ids must give one id per label; got {rows.shape[0]} ids for "
-            f"{labels.size} labels."
-        )
-    sizes = np.bincount(labels[labels >= 0])
-    by_size = np.argsort(-sizes, kind="stable")
-    # Rows in order of label, each community's in row order.
-    order = np.argsort(labels, kind="stable")
-    ends = np.searchsorted(labels[order], np.arange(sizes.size), side="right")
-    return {
-        int(label): rows[order[ends[label] - sizes[label] : ends[label]]]
-        for label in by_size
-        if sizes[label] >= max(min_size, 1)
-    }
-
-
 def prototypes(
     X: Any,
     labels: Sequence[int] | np.ndarray,
     *,
+    standardize: bool = False,
     layers: Mapping[str, int] | Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean activation of every neuron in each community, per layer.
@@ -116,7 +65,11 @@ def prototypes(
         The unsketched layers, dense or sparse, which are not densified.
 
     labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise and is left out.
+        Communities; -1 is noise, which has no prototype.
+
+    standardize : bool, default=False
+        Whether to give means of z-scores: neurons less their mean over all rows, noise
+        included, over their standard deviation; 0 for a constant neuron.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
         The layers' widths where X is one matrix with the layers side by side.
@@ -143,11 +96,21 @@ def prototypes(
     """
     stack, labels = _check_layers_and_labels(X, labels, layers)
     sizes = np.bincount(labels[labels >= 0]).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return {
-            name: _community_sums(matrix, labels, sizes.size)[0] / sizes[:, None]
-            for name, matrix in zip(stack.names, stack.layers, strict=True)
-        }
+    found = {}
+    for name, matrix in zip(stack.names, stack.layers, strict=True):
+        sums = _community_sums(matrix, labels, sizes.size)
+        with np.errstate(invalid="ignore"):
+            found[name] = sums.values[:-1] / sizes[:, None]
+        if standardize:
+            mean = sums.values.sum(axis=0) / labels.size
+            squares = sums.squares.sum(axis=0)
+            variance = squares / labels.size - mean**2
+            # Sums of squares cancel to rounding where a neuron is constant.
+            varies = variance > _ROUNDING * squares / labels.size
+            found[name] -= mean
+            found[name] /= np.sqrt(variance, out=np.ones_like(mean), where=varies)
+            found[name][:, ~varies] *= 0  # but nan where there is no row
+    return found
 
 
 def top_features(
@@ -156,6 +119,7 @@ def top_features(
     *,
     n_features: int = 10,
     versus: str = "others",
+    weighting: str = "row",
     layers: Mapping[str, int] | Sequence[int] | None = None,
 ) -> dict[int, list[TopFeature]]:
     """Find the neurons that set each community apart, over all layers.
@@ -180,6 +144,10 @@ def top_features(
         size (the difference of means over the pooled standard deviation); or all
         rows, with the difference of means over their standard deviation.
 
+    weighting : {"row", "community"}, default="row"
+        What counts alike in the baseline's mean and share: each row, or each community,
+        however small, without noise. Standard deviations are of rows in either case.
+
     layers : sequence of int, mapping of {name: width} or None, default=None
         The layers' widths where X is one matrix with the layers side by side.
 
@@ -193,7 +161,7 @@ def top_features(
     ------
     ValueError
         If labels are not one-dimensional integers of at least -1, or as many as rows;
-        if `n_features` is below 1 or `versus` unknown.
+        if `n_features` is below 1, or `versus` or `weighting` unknown.
 
     References
     ----------
@@ -210,98 +178,126 @@ def top_features(
     >>> top[1][0].neuron, round(top[1][0].effect_size, 2), top[1][0].share
     (1, 9.0, 1.0)
     """
-    if not isinstance(n_features, (int, np.integer)) or n_features < 1:
-        raise ValueError(
-            f"n_features must be an integer of at least 1; got {n_features!r}."
-        )
+    check_positive_integer(n_features, "n_features")
     if versus not in ("others", "global"):
         raise ValueError(f"versus must be 'others' or 'global'; got {versus!r}.")
+    if weighting not in ("row", "community"):
+        raise ValueError(f"weighting must be 'row' or 'community'; got {weighting!r}.")
     stack, labels = _check_layers_and_labels(X, labels, layers)
     sizes = np.bincount(labels[labels >= 0])
     best: dict[int, list[TopFeature]] = {int(c): [] for c in np.flatnonzero(sizes)}
     for name, matrix in zip(stack.names, stack.layers, strict=True):
-        # One more community, the last, holds the noise: the total is over all rows.
-        placed = np.where(labels < 0, sizes.size, labels)
-        sums = _community_sums(matrix, placed, sizes.size + 1)
-        totals = [values.sum(axis=0) for values in sums]
+        sums = _community_sums(matrix, labels, sizes.size)
+        contrast = _Contrast(name, sums, sizes, labels.size, versus, weighting)
         for c, found in best.items():
-            found += _layer_candidates(
-                name,
-                [values[c] for values in sums],
-                totals,
-                int(sizes[c]),
-                labels.size,
-                n_features,
-                versus,
-            )
+            found += contrast.candidates(c, n_features)
             found.sort(key=lambda feature: -feature.effect_size)
             del found[n_features:]
     return best
 
 
-def _layer_candidates(
-    name: str,
-    inside: list[np.ndarray],
-    totals: list[np.ndarray],
-    size: int,
-    n_samples: int,
-    n_features: int,
-    versus: str,
-) -> list[TopFeature]:
-    """A layer's best neurons for one community, from sums, squares and counts."""
-    if versus == "others":
-        outside = [total - values for total, values in zip(totals, inside, strict=True)]
-        baseline_size = n_samples - size
-    else:
-        outside, baseline_size = totals, n_samples
-    if baseline_size == 0:  # one community of all rows: nothing to compare with
-        return []
-    mean, baseline = inside[0] / size, outside[0] / baseline_size
-    spread = outside[1] - baseline_size * baseline**2
-    freedom = baseline_size - 1
-    if versus == "others":
-        spread = spread + inside[1] - size * mean**2
-        freedom += size - 1
-    difference = mean - baseline
-    # Sums of squares cancel to rounding where a neuron is constant on both sides.
-    rounding = 1e-12 * (inside[1] + outside[1])
-    deviation = np.sqrt(np.maximum(spread, rounding) / max(freedom, 1))
-    effect = np.divide(
-        difference,
-        deviation,
-        out=np.zeros_like(difference),
-        # Means of one constant differ by rounding.
-        where=difference > 1e-12 * (np.abs(mean) + np.abs(baseline)),
-    )
-    n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
-    return [
-        TopFeature(
-            layer=name,
-            neuron=int(j),
-            effect_size=float(effect[j]),
-            mean=float(mean[j]),
-            baseline_mean=float(baseline[j]),
-            share=float(inside[2][j] / size),
-            baseline_share=float(outside[2][j] / baseline_size),
-        )
-        for j in np.argsort(-effect, kind="stable")[:n_kept]
-    ]
+class _Sums(NamedTuple):
+    """Of each column, in each community and, last, in the noise.
 
-
-def _community_sums(
-    matrix: Any, labels: np.ndarray, n_clusters: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sum, sum of squares and nonzero count of each column in each community.
-
-    Three float64 arrays of shape (n_clusters, width); rows labelled -1 count nowhere.
+    Float64 arrays of shape (n_clusters + 1, width).
     """
-    sums = np.zeros((n_clusters, matrix.shape[1]))
+
+    values: np.ndarray
+    squares: np.ndarray
+    counts: np.ndarray
+
+
+class _Contrast:
+    """Communities of one layer against their baselines."""
+
+    def __init__(
+        self,
+        layer: str,
+        sums: _Sums,
+        sizes: np.ndarray,
+        n_samples: int,
+        versus: str,
+        weighting: str,
+    ) -> None:
+        self.layer, self.sums, self.sizes, self.n_samples = (
+            layer,
+            sums,
+            sizes,
+            n_samples,
+        )
+        self.others = versus == "others"
+        self.by_community = weighting == "community"
+        self.totals = _Sums(*(of.sum(axis=0) for of in sums))
+        if self.by_community:
+            present = np.flatnonzero(sizes)
+            self.n_present = present.size
+            self.added = [
+                (of[present] / sizes[present, None]).sum(axis=0)
+                for of in (sums.values, sums.counts)
+            ]
+
+    def candidates(self, c: int, n_features: int) -> list[TopFeature]:
+        """The neurons of the largest effects for one community."""
+        size = int(self.sizes[c])
+        inside = _Sums(*(of[c] for of in self.sums))
+        outside, n_outside = self.totals, self.n_samples
+        if self.others:
+            outside = _Sums(*(t - i for t, i in zip(outside, inside, strict=True)))
+            n_outside -= size
+        if n_outside == 0:  # one community of all rows: nothing to compare with
+            return []
+        mean, share = inside.values / size, inside.counts / size
+        row_mean = outside.values / n_outside
+        spread = outside.squares - n_outside * row_mean**2
+        freedom = n_outside - 1
+        if self.others:
+            spread = spread + inside.squares - size * mean**2
+            freedom += size - 1
+        baseline, baseline_share = row_mean, outside.counts / n_outside
+        if self.by_community:
+            n_communities = self.n_present - self.others
+            if n_communities == 0:
+                return []
+            baseline, baseline_share = (
+                (added - own * self.others) / n_communities
+                for added, own in zip(self.added, (mean, share), strict=True)
+            )
+        difference = mean - baseline
+        # Sums of squares cancel to rounding where a neuron is constant on both sides.
+        rounding = _ROUNDING * (inside.squares + outside.squares)
+        deviation = np.sqrt(np.maximum(spread, rounding) / max(freedom, 1))
+        effect = np.divide(
+            difference,
+            deviation,
+            out=np.zeros_like(difference),
+            # Means of one constant differ by rounding.
+            where=difference > _ROUNDING * (np.abs(mean) + np.abs(baseline)),
+        )
+        n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
+        return [
+            TopFeature(
+                layer=self.layer,
+                neuron=int(j),
+                effect_size=float(effect[j]),
+                mean=float(mean[j]),
+                baseline_mean=float(baseline[j]),
+                share=float(share[j]),
+                baseline_share=float(baseline_share[j]),
+            )
+            for j in np.argsort(-effect, kind="stable")[:n_kept]
+        ]
+
+
+def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
+    """Sum, sum of squares and nonzero count of each column in each community."""
+    placed = np.where(labels < 0, n_clusters, labels)
+    sums = np.zeros((n_clusters + 1, matrix.shape[1]))
     squares, counts = np.zeros_like(sums), np.zeros_like(sums)
-    for rows in _row_batches(matrix):
-        kept = np.flatnonzero(labels[rows] >= 0)
+    for rows in row_batches(matrix):
+        n_rows = rows.stop - rows.start
         indicator = sp.csr_array(
-            (np.ones(kept.size), (labels[rows][kept], kept)),
-            shape=(n_clusters, rows.stop - rows.start),
+            (np.ones(n_rows), (placed[rows], np.arange(n_rows))),
+            shape=(n_clusters + 1, n_rows),
         )
         block = matrix[rows].astype(np.float64)
         sums += indicator @ block
@@ -313,10 +309,10 @@ def _community_sums(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
             "these values, or leave their rows out of X and labels."
         )
-    return sums, squares, counts
+    return _Sums(sums, squares, counts)
 
 
-def _row_batches(matrix: Any) -> Iterator[slice]:
+def row_batches(matrix: Any) -> Iterator[slice]:
     n = matrix.shape[0]
     stored = matrix.nnz if sp.issparse(matrix) else matrix.size
     return gen_batches(n, max(1, min(n, _BLOCK_SIZE * n // max(stored, 1))))
@@ -334,18 +330,3 @@ def _check_layers_and_labels(
             f"{len(stack)} rows."
         )
     return stack, labels
-
-
-def check_labels(labels: Any) -> np.ndarray:
-    """Labels as an int64 array, refused if they are not one-dimensional integers."""
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            "labels must be one integer per row, such as the labels_ of a clusterer; "
-            f"got shape {labels.shape} and dtype {labels.dtype}."
-        )
-    if labels.min() < -1:
-        raise ValueError(
-            f"labels must be at least 0, or -1 for noise; got {labels.min()}."
-        )
-    return labels.astype(np.int64)

@@ -1,0 +1,126 @@
+"""``skleiden demo``: communities of the embedded data."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._options import add_seed, add_some, make_pipeline
+from ._stages import Stages
+
+if TYPE_CHECKING:
+    from skleiden.inspection import Communities
+
+_DESCRIPTION = """\
+Find communities among prompts by what a language model's neurons do, on data that
+comes with the package: MLP activations of the six layers of MiniLM, and each prompt's
+theme, which the clustering does not see. Prints the communities with some of their
+prompts and the neurons that set them apart, their agreement with the themes, and how
+long each stage took; saves everything as JSON, and as a page to look at.
+"""
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="find communities in the embedded activations of a language model",
+        description=_DESCRIPTION,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("communities.json"),
+        metavar="FILE",
+        help="where to save the communities; an existing file is replaced. The page "
+        "goes beside it, with the suffix .html",
+    )
+    add_some(parser, "resolution", "n_neighbors", "n_components", "weighting")
+    add_seed(parser)
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="show no progress, only the result"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Imported here, inside the `try` of main: it takes about a second, in which a user
+    # may press Ctrl-C.
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+    from skleiden.datasets import load_prompt_activations
+    from skleiden.inspection import describe_communities
+    from skleiden.io import save_communities
+    from skleiden.io._files import check_place
+    from skleiden.report import write_report
+
+    page = options.output.with_suffix(".html")
+    for path in (options.output, page):
+        check_place(path)  # before the work, not after it
+    stage = Stages(quiet=options.quiet)
+    with stage("Load"):
+        data = load_prompt_activations()
+    pipeline = make_pipeline(options, n_jobs=-1).set_params(
+        sketch__verbose=0, leiden__verbose=0
+    )
+    with stage("Sketch"):
+        embedding = pipeline["sketch"].fit_transform(data.data)
+    with stage("Cluster"):
+        labels = pipeline["leiden"].fit_predict(embedding)
+    with stage("Inspect"):
+        found = describe_communities(pipeline, data.data, texts=data.prompts)
+    saved = [options.output]
+    with stage("Save"):
+        save_communities(options.output, found)
+        try:
+            write_report(page, found, title="Prompts of 29 themes, by their neurons")
+            saved.append(page)
+            missing = None
+        except ImportError as error:
+            missing = f"No page: {error}"
+    print(_table(found))
+    print(
+        f"{labels.size} prompts, {found.summary['n_communities']} communities, "
+        f"{found.summary['n_noise']} prompts in none; modularity "
+        f"{found.summary['modularity']:.3f}"
+    )
+    print(
+        f"Agreement with the {len(data.target_names)} themes, which were not used: "
+        f"AMI {adjusted_mutual_info_score(data.target, labels):.3f}, "
+        f"ARI {adjusted_rand_score(data.target, labels):.3f}"
+    )
+    print(stage.summary())
+    if missing:
+        print(missing)
+    print(f"Saved: {', '.join(map(str, saved))}")
+    return 0
+
+
+def _table(found: Communities) -> str:
+    """Each community's size, three strongest neurons and three prompts."""
+    import numpy as np
+
+    from skleiden.inspection import members
+
+    width = max(60, min(shutil.get_terminal_size().columns, 100))
+    indent = " " * 18
+    texts = found.texts or [str(i) for i in found.ids]
+    lines = [
+        f"{'community':>9}  {'size':>5}  strongest neurons (layer:neuron), prompts"
+    ]
+    for label, rows in members(found.labels, min_size=1).items():
+        strongest = found.top_features[label][:3]
+        names = [f"{neuron.layer}:{neuron.neuron}" for neuron in strongest]
+        lines.append("-" * width)
+        lines.append(f"{label:>9}  {rows.size:>5}  {', '.join(names)}")
+        # Spread over the community, because neighbouring rows may be of one kind.
+        for row in rows[np.linspace(0, rows.size - 1, min(3, rows.size)).astype(int)]:
+            text = textwrap.shorten(texts[row], width - len(indent), placeholder=" ...")
+            lines.append(indent + text)
+    lines.append("-" * width)
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""Progress of a command, stage by stage."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stages:
+    """Announces stages on standard error and takes their time.
+
+    With `bars`, stages show progress of their own and are announced on a line each.
+    """
+
+    def __init__(self, *, quiet: bool, bars: bool = False) -> None:
+        self.quiet, self.bars = quiet, bars
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Run one stage."""
+        self._say(f"{name} ...", end="\n" if self.bars else " ")
+        start = time.perf_counter()
+        outcome = "stopped"
+        try:
+            yield
+            self.seconds[name] = time.perf_counter() - start
+            outcome = f"{self.seconds[name]:.2f} s"
+        finally:
+            if not self.bars:
+                self._say(outcome, end="\n")
+
+    def _say(self, text: str, end: str) -> None:
+        if not self.quiet:
+            print(text, end=end, file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """All stages and their seconds on one line."""
+        each = ", ".join(f"{name.lower()} {s:.2f}" for name, s in self.seconds.items())
+        return f"Seconds: {each}; in all {sum(self.seconds.values()):.2f}"

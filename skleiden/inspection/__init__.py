@@ -1,0 +1,35 @@
+"""From labels to meaning: who is in a community, and which neurons make it."""
+
+from ._communities import Communities, describe_communities
+from ._explain import Contribution, Explanation, explain
+from ._features import TopFeature, prototypes, top_features
+from ._graph import (
+    CommunityMap,
+    Representative,
+    Representatives,
+    community_map,
+    graph_summary,
+    representatives,
+)
+from ._layers import layer_agreement
+from ._members import members, summarize
+
+__all__ = [
+    "Communities",
+    "CommunityMap",
+    "Contribution",
+    "Explanation",
+    "Representative",
+    "Representatives",
+    "TopFeature",
+    "community_map",
+    "describe_communities",
+    "explain",
+    "graph_summary",
+    "layer_agreement",
+    "members",
+    "prototypes",
+    "representatives",
+    "summarize",
+    "top_features",
+]

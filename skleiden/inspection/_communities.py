@@ -1,0 +1,341 @@
+"""All that is known of a clustering, in one object that can be saved and shown."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_random_state
+
+from skleiden._fitting import fitted_clusterer, fitted_sketcher
+from skleiden.layers import LayerStack, as_id_array, as_layer_stack
+from skleiden.sketcher import MultiLayerTfidfSketcher
+
+from ._features import TopFeature, row_batches, top_features
+from ._graph import (
+    CommunityMap,
+    Representatives,
+    community_map,
+    graph_summary,
+    representatives,
+)
+from ._layers import layer_agreement
+from ._members import check_labels, summarize
+
+# Packages whose versions labels may depend on.
+_PACKAGES = (
+    "skleiden",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "faiss-cpu",
+    "igraph",
+    "leidenalg",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Communities:
+    """All that is known of a clustering.
+
+    Made by `describe_communities`, saved and loaded by
+    :func:`skleiden.io.save_communities` and :func:`skleiden.io.load_communities`, shown
+    by :func:`skleiden.report.write_report`. Only `labels` and `ids` are always there.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,), dtype int64
+        Communities, numbered from 0; -1 is noise.
+
+    ids : ndarray of shape (n_samples,)
+        Identifiers of the rows; the row numbers if None is given.
+
+    texts : list of str of length n_samples, or None
+        The prompts.
+
+    confidence : ndarray of shape (n_samples,), or None
+        How sure each row is of its community, in [0, 1], from
+        :class:`~skleiden.model_selection.StableLeiden`.
+
+    attached : ndarray of shape (n_samples,), dtype bool, or None
+        Rows that came from a small community.
+
+    stability : ndarray of shape (n_clusters,), or None
+        How well each community is found again, in [0, 1], see
+        :func:`~skleiden.model_selection.community_stability`; nan where it cannot be
+        told.
+
+    top_features : dict of {int: list of TopFeature}
+        Neurons that set each community apart, see `top_features`.
+
+    representatives : dict of {int: Representatives}
+        Most central and most borderline rows, see `representatives`.
+
+    layer_agreement : dict of {str: ndarray of shape (n_clusters,)}
+        How well each layer alone keeps each community together, see
+        `layer_agreement`; nan where it cannot be told.
+
+    map : CommunityMap or None
+        Positions of rows in the plane, see `community_map`.
+
+    summary : dict of {str: number or str}
+        Facts of the graph and the fit, such as "modularity" and "n_isolated".
+
+    parameters : dict
+        Parameters of the estimator, as JSON can hold them.
+
+    versions : dict of {str: str}
+        Versions of the libraries that took part.
+
+    fingerprint : str or None
+        Hash of the input, which tells whether two results are of the same data.
+    """
+
+    labels: np.ndarray
+    ids: Any = None
+    texts: Sequence[str] | None = None
+    confidence: np.ndarray | None = None
+    attached: np.ndarray | None = None
+    stability: np.ndarray | None = None
+    top_features: Mapping[int, Sequence[TopFeature]] = field(default_factory=dict)
+    representatives: Mapping[int, Representatives] = field(default_factory=dict)
+    layer_agreement: Mapping[str, np.ndarray] = field(default_factory=dict)
+    map: CommunityMap | None = None
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+    def __post_init__(self) -> None:
+        def settle(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)  # frozen for everybody else
+
+        settle("labels", check_labels(self.labels))
+        ids = np.arange(self.labels.size) if self.ids is None else self.ids
+        settle("ids", as_id_array(ids))
+        if self.texts is not None:
+            settle("texts", [str(text) for text in self.texts])
+        n = self.labels.size
+        for name in ("confidence", "attached", "stability"):
+            if getattr(self, name) is not None:
+                dtype = np.bool_ if name == "attached" else np.float64
+                settle(name, np.asarray(getattr(self, name), dtype=dtype))
+        for name in ("ids", "texts", "confidence", "attached"):
+            given = getattr(self, name)
+            if given is not None and len(given) != n:
+                raise ValueError(
+                    f"{name} must have one entry per label; got {len(given)} for {n} "
+                    "labels."
+                )
+        n_clusters = int(self.labels.max()) + 1
+        if self.stability is not None and self.stability.shape != (n_clusters,):
+            raise ValueError(
+                f"stability must have one value for each of {n_clusters} communities; "
+                f"got shape {self.stability.shape}."
+            )
+
+
+def describe_communities(
+    estimator: Any,
+    X: Any,
+    *,
+    ids: Iterable[Any] | None = None,
+    texts: Mapping[Any, str] | Iterable[str] | None = None,
+    n_features: int = 10,
+    n_representatives: int = 5,
+    stability: np.ndarray | None = None,
+    max_map_rows: int = 3000,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Communities:
+    """Find out all there is to tell about fitted communities, to save it or show it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted pipeline that ends in a `MutualKNNLeiden`, the clusterer itself, or a
+        `StableLeiden` of either.
+
+    X : LayerStack, mapping of {name: matrix}, or matrix
+        What it was fitted on: top neurons come from it, unsketched.
+
+    ids : sequence of length n_samples, default=None
+        Identifiers of the rows; those of X, else the row numbers, if None.
+
+    texts : sequence of str of length n_samples, or mapping of {id: str}, default=None
+        The prompts. A mapping may hold others, too; an id that is not in it is looked
+        up as a string, as JSON and CSV have no other ids.
+
+    n_features : int, default=10
+        Top neurons of each community.
+
+    n_representatives : int, default=5
+        Central and borderline rows of each.
+
+    stability : array-like of shape (n_clusters,), default=None
+        From :func:`~skleiden.model_selection.community_stability`, which takes many
+        fits and is not computed here.
+
+    max_map_rows : int, default=3000
+        Rows shown on the map, see `community_map`; 0 for no map.
+
+    random_state : int, RandomState instance or None, default=0
+        Determines the map, and the rows by which layers are compared.
+
+    Returns
+    -------
+    communities : Communities
+        Layer agreement is told where the estimator has a `MultiLayerTfidfSketcher`.
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no graph.
+
+    ValueError
+        If X, ids, texts or stability do not fit the estimator; if a mapping of texts
+        lacks an id.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.inspection import describe_communities
+    >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ... ).fit(stack)
+    >>> communities = describe_communities(pipeline, stack)
+    >>> len(communities.top_features), communities.summary["n_communities"]
+    (4, 4)
+    """
+    clusterer = fitted_clusterer(estimator)
+    labels = check_labels(clusterer.labels_)
+    sketcher = fitted_sketcher(estimator)
+    layout = None if sketcher is None else _layout(sketcher, sketcher.layer_widths_)
+    stack = as_layer_stack(X, layout)
+    n_clusters = int(labels.max()) + 1
+    if ids is None:
+        ids = np.arange(len(stack)) if stack.ids is None else stack.ids
+    ids = as_id_array(ids)
+    if len(stack) != labels.size:
+        raise ValueError(
+            "X must be what the estimator was fitted on; got "
+            f"{len(stack)} rows, fitted with {labels.size}."
+        )
+    rng = check_random_state(random_state)
+    agreement: dict[str, np.ndarray] = {}
+    if sketcher is not None and n_clusters:
+        embedding = sketcher.transform(stack)
+        components = _layout(sketcher, sketcher.n_components_)
+        agreement = layer_agreement(embedding, labels, components, random_state=rng)
+    affinity = clusterer.affinity_matrix_
+    return Communities(
+        labels=labels,
+        ids=ids,
+        texts=_texts_of(texts, ids),
+        confidence=getattr(estimator, "confidence_", None),
+        attached=clusterer.attached_,
+        stability=stability,
+        top_features=top_features(stack, labels, n_features=n_features),
+        representatives=representatives(clusterer, n_representatives),
+        layer_agreement=agreement,
+        map=community_map(affinity, max_rows=max_map_rows, random_state=rng)
+        if max_map_rows
+        else None,
+        summary=_facts(estimator, clusterer, stack, sketcher),
+        parameters=estimator.get_params(),
+        versions=_versions(),
+        fingerprint=_fingerprint(stack),
+    )
+
+
+def _layout(sketcher: MultiLayerTfidfSketcher, widths: Sequence[int]) -> dict[str, int]:
+    return dict(zip(sketcher.layer_names_, widths, strict=True))
+
+
+def _texts_of(
+    texts: Mapping[Any, str] | Iterable[str] | None, ids: np.ndarray
+) -> list[str] | None:
+    if texts is None:
+        return None
+    if isinstance(texts, Mapping):
+        found, missing = [], []
+        for name in ids.tolist():
+            text = texts.get(name, texts.get(str(name)))
+            if text is None:
+                missing.append(name)
+            else:
+                found.append(text)
+        if missing:
+            raise ValueError(
+                f"texts has no text for {len(missing)} of {ids.size} ids, such as "
+                f"{missing[0]!r}; it has {len(texts)} for ids such as "
+                f"{next(iter(texts), None)!r}. Give one for each id."
+            )
+        return found
+    return list(texts)
+
+
+def _facts(
+    estimator: Any,
+    clusterer: Any,
+    stack: LayerStack,
+    sketcher: MultiLayerTfidfSketcher | None,
+) -> dict[str, Any]:
+    counts = summarize(clusterer.labels_)
+    graph = graph_summary(clusterer.affinity_matrix_)
+    facts: dict[str, Any] = {
+        name: counts[name]
+        for name in (
+            "n_samples",
+            "n_communities",
+            "n_noise",
+            "coverage",
+            "largest_share",
+        )
+    }
+    facts["n_attached"] = int(np.count_nonzero(clusterer.attached_))
+    facts["modularity"] = clusterer.modularity_
+    if hasattr(estimator, "stability_"):
+        facts["stability"] = estimator.stability_
+    facts["algorithm"] = clusterer.algorithm_
+    facts["knn_recall"] = clusterer.knn_recall_
+    facts |= {name: value for name, value in graph.items() if name != "n_vertices"}
+    facts["layers"] = dict(zip(stack.names, stack.widths, strict=True))
+    if sketcher is not None:
+        facts["n_components"] = list(sketcher.n_components_)
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # installed under another name, or not at all
+            continue
+    return found
+
+
+def _fingerprint(stack: LayerStack) -> str:
+    """Hash of layers' names, shapes and numbers as they are stored, and of the ids."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, matrix in zip(stack.names, stack.layers, strict=True):
+        digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
+        if sp.issparse(matrix):
+            for part in (matrix.indptr, matrix.indices, matrix.data):
+                # SciPy chooses the width of indices by what the matrix was made of.
+                whole = part.astype(np.int64) if part.dtype.kind == "i" else part
+                digest.update(np.ascontiguousarray(whole).data)
+        else:
+            for rows in row_batches(matrix):
+                digest.update(np.ascontiguousarray(matrix[rows]).data)
+    if stack.ids is not None:
+        digest.update(repr(stack.ids.tolist()).encode())
+    return digest.hexdigest()

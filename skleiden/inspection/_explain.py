@@ -1,0 +1,212 @@
+"""Why a row is in its community, neuron by neuron."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from skleiden._fitting import fitted_clusterer, fitted_sketcher
+from skleiden.sketcher import WeightedLayer
+
+from ._features import row_batches
+from ._members import check_labels, check_positive_integer
+
+
+class Contribution(NamedTuple):
+    """What a neuron adds to a row's similarity to its community.
+
+    Attributes
+    ----------
+    layer : str
+        Name of the layer.
+
+    neuron : int
+        Column in the layer.
+
+    activation : float
+        Activation of the neuron in the row.
+
+    contribution : float
+        Its part in the difference of similarities, see `explain`.
+    """
+
+    layer: str
+    neuron: int
+    activation: float
+    contribution: float
+
+
+class Explanation(NamedTuple):
+    """Which neurons tie a row to its community.
+
+    Attributes
+    ----------
+    community : int
+        Label of the row.
+
+    similarity, baseline : float
+        Mean cosine similarity of the row to the other members of its community, and to
+        the rows outside of it, of all layers and without a sketch.
+
+    contributions : list of Contribution
+        Neurons that add the most to their difference, largest first.
+    """
+
+    community: int
+    similarity: float
+    baseline: float
+    contributions: list[Contribution]
+
+
+def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explanation:
+    """Find the neurons that tie one row to its community.
+
+    The similarity of two rows, as the sketch estimates it, is a sum over neurons. So
+    is the difference between a row's mean similarity to the other members of its
+    community and that to all rows outside: each neuron contributes its weighted and
+    scaled activation in the row, times the difference between its means among members
+    and among others. The contributions of all neurons add up to
+    ``similarity - baseline``.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted pipeline of a `MultiLayerTfidfSketcher` and a `MutualKNNLeiden`, or a
+        `StableLeiden` of one.
+
+    X : LayerStack, mapping of {name: matrix}, or matrix
+        The unsketched layers that it was fitted on; read twice, not densified.
+
+    row : int
+        Number of the row; negative from the end.
+
+    n_features : int, default=10
+        Neurons listed, at least 1; only such as contribute more than nothing.
+
+    Returns
+    -------
+    explanation : Explanation
+
+    Raises
+    ------
+    TypeError
+        If the estimator has no fitted sketcher and clusterer.
+
+    ValueError
+        If X has other rows or layers than the estimator was fitted on; if the row is
+        in no community, or its community has no other member or no row outside.
+
+    IndexError
+        If there is no such row.
+
+    See Also
+    --------
+    top_features : Neurons that set a whole community apart.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.inspection import explain
+    >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ... ).fit(stack)
+    >>> found = explain(pipeline, stack, 0, n_features=3)
+    >>> found.similarity > found.baseline, len(found.contributions)
+    (True, 3)
+    """
+    check_positive_integer(n_features, "n_features")
+    labels = check_labels(fitted_clusterer(estimator).labels_)
+    sketcher = fitted_sketcher(estimator)
+    if sketcher is None:
+        raise TypeError(
+            "explain takes a fitted pipeline with a MultiLayerTfidfSketcher, whose "
+            f"weights it needs; got {type(estimator).__name__} without one."
+        )
+    layers = sketcher._weighted_layers(X)
+    n = layers[0].matrix.shape[0]
+    if n != labels.size:
+        raise ValueError(
+            "X must be what the estimator was fitted on; got "
+            f"{n} rows, fitted with {labels.size}."
+        )
+    if not -n <= row < n:
+        raise IndexError(f"row must be a row of X, from 0 to {n - 1}; got {row}.")
+    row = int(row) % n
+    community = int(labels[row])
+    if community < 0:
+        raise ValueError(
+            f"Row {row} is in no community (its label is -1): nothing ties it to one."
+        )
+    is_in = labels == community
+    n_outside = int(np.count_nonzero(~is_in))
+    is_in[row] = False
+    n_inside = int(np.count_nonzero(is_in))
+    if n_inside == 0 or n_outside == 0:
+        raise ValueError(
+            f"Row {row} has nothing to be compared with: its community {community} has "
+            f"{n_inside} other members, and {n_outside} rows are outside."
+        )
+    # Of each row: its weight in the mean of members, and in that of others.
+    groups = np.stack([is_in / n_inside, (labels != community) / n_outside])
+    scales = _scales(layers)
+    similarity = np.zeros(2)
+    found: list[Contribution] = []
+    for layer, scale in zip(layers, scales, strict=True):
+        means = _scaled_sums(layer, groups * scale)
+        (own,) = _dense(layer.read(slice(row, row + 1)))
+        unit = scale[row] * (own * layer.weight - layer.centre)
+        similarity += means @ unit
+        contributions = unit * (means[0] - means[1])
+        best = np.argsort(-contributions, kind="stable")[:n_features]
+        found += [
+            Contribution(layer.name, int(j), float(own[j]), float(contributions[j]))
+            for j in best[contributions[best] > 0]
+        ]
+    found.sort(key=lambda neuron: -neuron.contribution)
+    return Explanation(
+        community, float(similarity[0]), float(similarity[1]), found[:n_features]
+    )
+
+
+def _scales(layers: list[WeightedLayer]) -> np.ndarray:
+    """What each layer of each row is multiplied by, for rows of unit length."""
+    n = layers[0].matrix.shape[0]
+    norms, active = np.zeros((len(layers), n)), np.zeros((len(layers), n), dtype=bool)
+    for number, layer in enumerate(layers):
+        for rows in row_batches(layer.matrix):
+            block = layer.read(rows)
+            active[number, rows] = _row_sums(block != 0) > 0
+            if sp.issparse(block):
+                weighted = sp.csr_array(block.multiply(layer.weight))
+                squares = _row_sums(weighted.power(2))
+            else:
+                weighted = block * layer.weight
+                squares = _row_sums(weighted**2)
+            squares += layer.centre @ layer.centre - 2 * (weighted @ layer.centre)
+            norms[number, rows] = np.sqrt(np.maximum(squares, 0))
+    present = active & (norms > 0)
+    shares = np.array([layer.share for layer in layers])
+    filled = shares @ present
+    scales = np.sqrt(shares)[:, None] / np.where(present, norms, 1)
+    return np.where(present, scales / np.sqrt(np.where(filled > 0, filled, 1)), 0)
+
+
+def _scaled_sums(layer: WeightedLayer, weights: np.ndarray) -> np.ndarray:
+    """Weighted sums of a layer's rows, of shape (n_groups, width)."""
+    sums = np.zeros((len(weights), layer.matrix.shape[1]))
+    for rows in row_batches(layer.matrix):
+        sums += weights[:, rows] @ layer.read(rows)
+    return sums * layer.weight - weights.sum(axis=1)[:, None] * layer.centre
+
+
+def _dense(block: Any) -> np.ndarray:
+    return block.toarray() if sp.issparse(block) else block
+
+
+def _row_sums(block: Any) -> np.ndarray:
+    return np.asarray(block.sum(axis=1), dtype=np.float64).ravel()

@@ -1,0 +1,131 @@
+"""Which layers keep a community together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+
+from skleiden._kernels import knn
+from skleiden.layers import check_real, layer_layout, refuse_layer_sequence
+
+from ._members import check_labels, check_positive_integer
+
+
+def layer_agreement(
+    X: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    layers: Mapping[str, int] | Sequence[int],
+    *,
+    n_neighbors: int = 15,
+    max_members: int = 100,
+    random_state: int | np.random.RandomState | None = 0,
+) -> dict[str, np.ndarray]:
+    """Tell how well each layer alone keeps each community together.
+
+    For members of a community, the share of their nearest neighbours by cosine in one
+    layer alone that are members, too: where in the network the community lives.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The embedding, with the layers' columns side by side.
+
+    labels : array-like of int of shape (n_samples,)
+        Communities; -1 is noise, of which no agreement is told.
+
+    layers : mapping of {name: width} or sequence of int
+        Columns of each layer in the embedding, such as
+        ``dict(zip(sketcher.layer_names_, sketcher.n_components_))``.
+
+    n_neighbors : int, default=15
+        Neighbours looked at, at least 1; for a community of fewer others, as many as
+        these.
+
+    max_members : int, default=100
+        Members of each community whose neighbours are searched, at least 1, drawn at
+        random.
+
+    random_state : int, RandomState instance or None, default=0
+        Determines which.
+
+    Returns
+    -------
+    dict of {str: ndarray of shape (n_clusters,)}
+        For each layer and community, ``(share - chance) / (1 - chance)``, where chance
+        is the community's share of all other rows: 1 if all neighbours are members, 0
+        if as many as by chance. Members without activity in the layer are left out; nan
+        where none is left, or nobody is outside.
+
+    Raises
+    ------
+    ValueError
+        If X is not finite, labels are not one per row, or the layers' widths do not add
+        up to the columns of X; if a number is below 1.
+
+    Examples
+    --------
+    >>> from skleiden import MultiLayerTfidfSketcher
+    >>> from skleiden.datasets import make_layered_activations
+    >>> from skleiden.inspection import layer_agreement
+    >>> stack, planted = make_layered_activations(
+    ...     600, n_layers=2, n_communities=4, random_state=0
+    ... )
+    >>> sketcher = MultiLayerTfidfSketcher(random_state=0)
+    >>> embedding = sketcher.fit_transform(stack)
+    >>> widths = dict(zip(sketcher.layer_names_, sketcher.n_components_))
+    >>> agreement = layer_agreement(embedding, planted, widths)
+    >>> {name: bool(values.min() > 0.1) for name, values in agreement.items()}
+    {'layer_0': True, 'layer_1': True}
+    """
+    check_positive_integer(n_neighbors, "n_neighbors")
+    check_positive_integer(max_members, "max_members")
+    refuse_layer_sequence(X)
+    X = check_array(X, dtype="numeric")
+    check_real(X, "X")
+    X = X.astype(np.result_type(X, np.float32), copy=False)
+    labels = check_labels(labels)
+    n = X.shape[0]
+    if labels.size != n:
+        raise ValueError(
+            f"labels must give one label per row; got {labels.size} labels for {n} "
+            "rows."
+        )
+    names, widths = layer_layout(layers, X.shape[1])
+    sizes = np.bincount(labels[labels >= 0])
+    asked = _some_of_each(labels, max_members, check_random_state(random_state))
+    of = labels[asked]
+    # A neighbour counts only if there are members enough to be one.
+    looked_at = np.minimum(n_neighbors, sizes[of] - 1)[:, None]
+    agreement = {}
+    for name, (start, stop) in zip(
+        names, pairwise(np.cumsum([0, *widths])), strict=True
+    ):
+        vectors = knn.unit_rows(np.ascontiguousarray(X[:, start:stop]))
+        k = min(n_neighbors, n - 1)
+        found = knn.exact_neighbors(vectors[asked], vectors, k, own=asked)
+        counted = np.arange(k) < looked_at
+        hits = (labels[found.ids] == of[:, None]) & (found.ids >= 0) & counted
+        active = vectors[asked].any(axis=1) & (looked_at[:, 0] > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = hits.sum(axis=1) / looked_at[:, 0]
+            mean = np.bincount(
+                of[active], share[active], minlength=sizes.size
+            ) / np.bincount(of[active], minlength=sizes.size)
+            chance = (sizes - 1) / (n - 1)
+            agreement[name] = np.where(
+                chance < 1, (mean - chance) / (1 - chance), np.nan
+            )
+    return agreement
+
+
+def _some_of_each(
+    labels: np.ndarray, max_members: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """At most so many rows of each community, drawn at random, ascending."""
+    shuffled = rng.permutation(np.flatnonzero(labels >= 0))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    starts = np.searchsorted(labels[order], labels[order])
+    return np.sort(order[np.arange(order.size) - starts < max_members])

@@ -1,0 +1,13 @@
+"""Files of activations in, communities out."""
+
+from ._activations import load_activations, load_texts
+from ._communities import load_communities, save_communities
+from ._labels import save_labels
+
+__all__ = [
+    "load_activations",
+    "load_communities",
+    "load_texts",
+    "save_communities",
+    "save_labels",
+]

@@ -1,0 +1,314 @@
+"""``skleiden cluster``, ``profile`` and ``report``, on a user's files."""
+
+import csv
+import inspect
+import json
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_array_equal
+from sklearn.pipeline import make_pipeline
+
+import skleiden.inspection
+import skleiden.model_selection
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.cli import _options, main
+from skleiden.io import load_activations, load_communities
+
+IDS = [f"q{i}" for i in range(400)]
+FIGURES = ["layers.png", "map.png", "prototypes.png", "sizes.png"]
+
+
+@pytest.fixture
+def files(tmp_path, stack):
+    """The stack as one file a layer, with ids, and a file of texts."""
+    folder = tmp_path / "activations"
+    folder.mkdir()
+    for name, layer in zip(stack.names, stack.layers, strict=True):
+        sp.save_npz(folder / f"{name}.npz", layer)
+        (folder / f"{name}.ids.json").write_text(json.dumps(IDS))
+    texts = folder / "texts.csv"
+    lines = [f"{i},text of {i}" for i in IDS]
+    texts.write_text("\n".join(["id,text", *lines]))
+    return folder
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def paths(files):
+    return sorted(files.glob("layer_*.npz"))
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- cluster --------------------------------------------------------------------------
+
+
+def test_cluster_saves_everything(files, tmp_path, capsys):
+    out = tmp_path / "a" / "b"
+    options = [
+        "--n-components",
+        32,
+        "--n-neighbors",
+        15,
+        "--texts",
+        files / "texts.csv",
+    ]
+    assert run("cluster", *paths(files), "--out", out, *options) == 0
+    printed, progress = capsys.readouterr()
+    names = sorted(path.name for path in out.iterdir())
+    assert names == sorted(["communities.json", "labels.csv", "report.html", *FIGURES])
+    stack = load_activations(files / "layer_*.npz")
+    expected = make_pipeline(
+        MultiLayerTfidfSketcher(n_components=32, random_state=0),
+        MutualKNNLeiden(n_neighbors=15, random_state=0),
+    ).fit_predict(stack)
+    found = load_communities(out / "communities.json")
+    assert_array_equal(found.labels, expected)
+    assert found.texts == [f"text of {i}" for i in IDS]
+    rows = table(out / "labels.csv")
+    assert [row["id"] for row in rows] == IDS
+    assert [int(row["community"]) for row in rows] == expected.tolist()
+    assert f"400 prompts, {expected.max() + 1} communities, 0 prompts" in printed
+    assert all(str(out / name) in printed for name in names)
+    assert all(stage in progress for stage in ("Load", "Cluster", "Inspect", "Save"))
+    assert "text of q7" in (out / "report.html").read_text(encoding="utf-8")
+    for name in FIGURES:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_cluster_for_programs(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    runs = ["--n-runs", 2, "--n-subsamples", 2, "--json", "-q", "--seed", 3]
+    assert run("cluster", files / "layer_*.npz", "--out", out, *runs) == 0
+    printed, progress = capsys.readouterr()
+    assert progress == ""
+    result = json.loads(printed)
+    assert result["n_samples"] == 400
+    stages = {"load", "cluster", "stability", "inspect", "save"}
+    assert set(result["seconds"]) == stages
+    assert 0 <= result["stability"] <= 1
+    assert result["not_saved"] == []
+    assert {"id", "community", "confidence"} == set(table(out / "labels.csv")[0])
+    found = load_communities(out / "communities.json")
+    assert found.parameters["random_state"] == 3
+    assert found.stability.shape == (result["n_communities"],)
+    assert found.confidence.shape == (400,)
+
+
+def test_options_choose_what_is_read(files, tmp_path, capsys):
+    np.save(files / "ids.npy", np.arange(400))
+    options = ["--layers", "layer_2,layer_0", "--ids", files / "ids.npy", "-q"]
+    assert run("cluster", *paths(files), "--out", tmp_path, *options) == 0
+    found = load_communities(tmp_path / "communities.json")
+    assert list(found.summary["layers"]) == ["layer_2", "layer_0"]
+    assert found.ids.tolist() == list(range(400))
+
+
+def test_options_are_all_parameters_with_their_defaults():
+    for estimator, options, left_out in (
+        (MultiLayerTfidfSketcher, _options.SKETCH, {"layers"}),
+        (MutualKNNLeiden, _options.CLUSTER, {"metric"}),
+    ):
+        expected = {
+            name: parameter.default
+            for name, parameter in inspect.signature(estimator).parameters.items()
+            if name not in left_out | {"random_state", "n_jobs", "verbose"}
+        }
+        expected = {
+            name: value.__name__ if isinstance(value, type) else value
+            for name, value in expected.items()
+        }
+        assert {option.name: option.default for option in options} == expected
+        for option in options:
+            (constraint, *_) = estimator._parameter_constraints[option.name]
+            if option.choices and option.name != "dtype":
+                assert set(option.choices) == constraint.options
+
+
+def test_options_reach_the_estimators(files, tmp_path, capsys):
+    options = (
+        "--n-components 16,32,8 --layer-weights 1,2,0.5 --weighting zscore "
+        "--no-smooth-idf --sublinear-tf --dtype float64 --graph union --weights umap "
+        "--resolution 0.5 --n-iterations -1 --small-clusters noise --n-jobs 1"
+    )
+    given = ["cluster", *paths(files), "--out", tmp_path, "-q", *options.split()]
+    assert run(*given) == 0
+    found = load_communities(tmp_path / "communities.json").parameters
+    expected = {
+        "sketch__n_components": [16, 32, 8],
+        "sketch__layer_weights": [1, 2, 0.5],
+        "sketch__weighting": "zscore",
+        "sketch__smooth_idf": False,
+        "sketch__sublinear_tf": True,
+        "sketch__dtype": "<class 'numpy.float64'>",
+        "leiden__graph": "union",
+        "leiden__weights": "umap",
+        "leiden__resolution": 0.5,
+        "leiden__n_iterations": -1,
+        "leiden__small_clusters": "noise",
+        "leiden__n_jobs": 1,
+    }
+    assert found.items() >= expected.items()
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
+def test_what_is_not_installed_is_left_out(
+    files, tmp_path, monkeypatch, capsys, module
+):
+    out = tmp_path / "out"
+    monkeypatch.setitem(sys.modules, module, None)
+    if module == "matplotlib":
+        monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    printed = capsys.readouterr().out
+    names = {path.name for path in out.iterdir()}
+    assert {"labels.csv", "communities.json"} <= names
+    if module == "jinja2":
+        assert "No page: " in printed
+        assert "skleiden[report]" in printed
+        assert "report.html" not in names
+    else:
+        assert "No figures: " in printed
+        assert "skleiden[plot]" in printed
+        assert names.isdisjoint(FIGURES)
+
+
+def test_where_all_is_noise(files, tmp_path, capsys):
+    options = ["--min-cluster-size", 399, "-q"]
+    with pytest.warns(UserWarning, match="all labels are -1"):
+        code = run("cluster", *paths(files), "--out", tmp_path, *options)
+    assert code == 0
+    assert "0 communities, 400 prompts in none" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing*.npz"], "No file matches"),
+        (["texts.csv"], "is no file of activations"),
+        (["layer_0.npz", "--layers", "mlp"], r"layers must name layers of the files"),
+        (["layer_0.npz", "--texts", "texts.csv"], "texts has no text for"),
+        (["layer_0.npz", "--n-components", "1,2"], "n_components must be an integer"),
+        (
+            ["layer_0.npz", "--objective", "surprise", "--resolution", "2"],
+            "has no reso",
+        ),
+    ],
+)
+def test_mistakes_exit_with_1(files, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(files)
+    (files / "texts.csv").write_text("id,text\nother,text\n")
+    assert run("cluster", *arguments, "--out", tmp_path / "out", "-q") == 1
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert error.startswith("skleiden: error: ")
+    assert message in error
+
+
+def test_out_that_is_a_file(files, capsys):
+    assert run("cluster", *paths(files), "--out", files / "texts.csv") == 1
+    assert "skleiden: error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["x.npy"], ["--out", "x"], ["x.npy", "--out", "x", "--n-neighbors", "0"]],
+)
+def test_bad_options_exit_with_2(arguments, capsys):
+    for command in ("cluster", "profile"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, *arguments])
+        assert stop.value.code == 2
+        assert capsys.readouterr().err.startswith("usage: skleiden")
+
+
+def test_labels_are_kept_if_what_follows_is_interrupted(
+    files, tmp_path, monkeypatch, capsys
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(skleiden.inspection, "describe_communities", interrupt)
+    assert run("cluster", *paths(files), "--out", tmp_path / "out", "-q") == 130
+    labels = tmp_path / "out" / "labels.csv"
+    assert capsys.readouterr() == ("", f"Interrupted. Saved until then: {labels}\n")
+    assert len(table(labels)) == 400
+
+
+# --- profile --------------------------------------------------------------------------
+
+
+def test_profile(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    runs = "--resolutions 0.2,0.5,1 --n-runs 3 --n-permutations 1 --n-neighbors 15"
+    assert run("profile", *paths(files), "--out", out, *runs.split()) == 0
+    printed, progress = capsys.readouterr()
+    assert [float(row["resolution"]) for row in table(out / "profile.csv")] == [
+        0.2,
+        0.5,
+        1,
+    ]
+    assert (out / "profile.png").read_bytes().startswith(b"\x89PNG")
+    assert "Best: --resolution 0." in printed
+    assert "Load" in progress
+    assert (
+        run("profile", *paths(files), "--out", out, *runs.split(), "--json", "-q") == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert result["best"] in (0.2, 0.5)
+    assert result["table"]["n_runs"] == [3, 3, 3]
+    assert result["saved"] == [str(out / "profile.csv"), str(out / "profile.png")]
+
+
+def test_profile_without_a_best(files, tmp_path, capsys):
+    """Of resolutions so low that all is one community."""
+    arguments = ["profile", *paths(files), "--out", tmp_path, "-q"]
+    arguments += ["--resolutions", "0.001,0.002", "--n-runs", 2, "--n-permutations", 0]
+    assert run(*arguments) == 0
+    assert "Best: none. None of 2 resolutions is" in capsys.readouterr().out
+    assert run(*arguments, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["best"], result["levels"]) == (None, [])
+    assert result["table"]["null"] == [None, None]
+
+
+@pytest.mark.parametrize("given", ["many", "1,", "0", "-1,2", "1"])
+def test_bad_resolutions(files, tmp_path, capsys, given):
+    arguments = ["profile", *paths(files), "--out", tmp_path, f"--resolutions={given}"]
+    assert run(*arguments, "-q") == 1
+    assert "resolutions" in capsys.readouterr().err
+
+
+# --- report ---------------------------------------------------------------------------
+
+
+def test_report(files, tmp_path, capsys):
+    assert run("cluster", *paths(files), "--out", tmp_path, "-q") == 0
+    page = tmp_path / "report.html"
+    first = page.read_bytes()
+    page.unlink()
+    capsys.readouterr()
+    assert run("report", tmp_path) == 0
+    assert capsys.readouterr() == (f"Saved: {page}\n", "")
+    # Positions are saved with four digits.
+    assert abs(len(page.read_bytes()) - len(first)) < 0.2 * len(first)
+    assert run("report", tmp_path, "--json", "--title", "A <title>") == 0
+    assert json.loads(capsys.readouterr().out) == {"saved": [str(page)]}
+    assert "A &lt;title&gt;" in page.read_text(encoding="utf-8")
+
+
+def test_report_of_nothing(tmp_path, capsys):
+    assert run("report", tmp_path) == 1
+    assert "communities.json" in capsys.readouterr().err
+    (tmp_path / "communities.json").write_text("{}")
+    assert run("report", tmp_path) == 1
+    assert "holds no communities" in capsys.readouterr().err

@@ -1,0 +1,706 @@
+"""The page of communities: what is in the file, and what a browser makes of it."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from time import perf_counter
+
+import jinja2
+import numpy as np
+import pytest
+
+from skleiden.inspection import (
+    Communities,
+    CommunityMap,
+    Representative,
+    Representatives,
+    TopFeature,
+)
+from skleiden.report import write_report
+
+SIZES = {0: 230, 1: 40, 2: 10, 3: 7, -1: 5}  # -1 is noise
+LABELS = np.random.RandomState(0).permutation(
+    np.repeat(list(SIZES), list(SIZES.values()))
+)
+N = LABELS.size
+LAYERS = [f"layer_{i}" for i in range(12)]
+
+HOSTILE = [
+    "<script>document.title = 'run'</script>",
+    "</script><img src=x onerror=\"document.title = 'run'\">",
+    "<!-- <script>",
+    "{{ 7*7 }} {% raw %} ${7*7}",
+    "$x^2$ '\"&amp;",
+    "line\u2028and\u2029paragraph",
+    "right\u202eto left",
+    "nul\x00nul",
+    "half a pair \ud83d",
+]
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def make_found(**changes):
+    rng = np.random.RandomState(1)
+    first = {label: np.flatnonzero(label == LABELS) for label in range(4)}
+    known = {
+        "labels": LABELS,
+        "ids": [f"q{row:04d}" for row in range(N)],
+        "texts": [f"Prompt {row} of kind {label}" for row, label in enumerate(LABELS)],
+        "confidence": np.where(LABELS == 2, 1.0, 0.5),
+        "attached": np.arange(N) == first[1][0],
+        "stability": [0.7, 0.9, np.nan, 0.8],
+        "top_features": {
+            label: [
+                TopFeature("layer_3", 1187 + label, 4.5, 2.0, 0.1, 0.75, 0.25),
+                TopFeature("layer_10", 4 * label, 3.5, 2.0, 0.1, 1.0, 0.125),
+                TopFeature("layer_3", 7000 + label, 2.5, 2.0, 0.1, 0.5, 0.25),
+            ]
+            for label in range(4)
+        },
+        "representatives": {
+            label: Representatives(
+                [Representative(int(row), 3.5, 1.0) for row in rows[2:4]],
+                [Representative(int(row), 0.5, 0.25) for row in rows[-2:]],
+            )
+            for label, rows in first.items()
+        },
+        "layer_agreement": {name: rng.rand(4) for name in LAYERS},
+        "map": CommunityMap(
+            np.arange(0, N, 2), rng.uniform(-1, 1, (N // 2, 2)).astype(np.float32)
+        ),
+        "summary": {"modularity": 0.61234, "stability": 0.875, "n_edges": 99},
+        "parameters": {
+            "steps": [("leiden", object())],
+            "leiden": object(),
+            "leiden__resolution": 2.5,
+        },
+        "versions": {"skleiden": "1.2.3"},
+        "fingerprint": "c0ffee",
+    }
+    return Communities(**(known | changes))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return make_found()
+
+
+@pytest.fixture(scope="module")
+def page(found, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, found, title="A & <b>")
+    return path
+
+
+def data_in(path):
+    html = path.read_text(encoding="utf-8")
+    pattern = r'<script type="application/json" id="data">(.*?)</script>'
+    return json.loads(re.search(pattern, html, re.DOTALL)[1])
+
+
+def names_in(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+# --- The file -------------------------------------------------------------------------
+
+
+def test_data_are_the_communities(page, found):
+    data = data_in(page)
+    assert data["labels"] == LABELS.tolist()
+    assert data["ids"] == found.ids.tolist()
+    assert data["texts"] == found.texts
+    assert data["confidence"] == found.confidence.tolist()
+    assert data["attached"] == found.attached.tolist()
+    assert data["stability"] == [0.7, 0.9, None, 0.8]
+    assert list(data["layer_agreement"]) == LAYERS  # in their order
+    for name, values in found.layer_agreement.items():
+        assert data["layer_agreement"][name] == values.tolist()
+    for label in range(4):
+        features = [TopFeature(**one) for one in data["top_features"][str(label)]]
+        assert features == found.top_features[label]
+        both = data["representatives"][str(label)]
+        for kind, rows in found.representatives[label]._asdict().items():
+            assert [Representative(**one) for one in both[kind]] == rows
+    assert data["map"]["rows"] == found.map.rows.tolist()
+    np.testing.assert_allclose(
+        data["map"]["positions"], found.map.positions, rtol=0, atol=5.1e-5
+    )
+
+
+def test_integer_ids_are_exact(tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, Communities([0, 0], ids=[2**53 + 1, 2**62 + 1]))
+    assert data_in(path)["ids"] == ["9007199254740993", "4611686018427387905"]
+
+
+def test_hostile_texts_are_escaped(tmp_path):
+    path = tmp_path / "report.html"
+    labels = np.zeros(len(HOSTILE), dtype=int)
+    plain = Communities(labels, texts=[""] * len(HOSTILE))
+    write_report(path, plain)
+    n_tags = path.read_text(encoding="utf-8").count("<")
+    write_report(path, Communities(labels, ids=HOSTILE, texts=HOSTILE))
+    html = path.read_text(encoding="utf-8")
+    assert html.count("<") == n_tags
+    assert data_in(path)["texts"] == HOSTILE
+    assert not set("\u2028\u2029\u202e\x00") & set(html)
+
+
+def test_title_and_facts_are_escaped(page, tmp_path):
+    html = page.read_text(encoding="utf-8")
+    assert "<title>A &amp; &lt;b&gt;</title>" in html
+    path = tmp_path / "report.html"
+    write_report(path, Communities([0], parameters={"<i>": "<script>"}), title="\udc80")
+    html = path.read_text(encoding="utf-8")
+    assert "<title>?</title>" in html
+    assert "&lt;i&gt;" in html
+    assert html.count("<script>") == 1
+
+
+def test_same_communities_same_file(page, found, tmp_path):
+    write_report(tmp_path / "again.html", found, title="A & <b>")
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_failing_leaves_an_old_file(monkeypatch, tmp_path, found):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no template")
+
+    monkeypatch.setattr(jinja2.Template, "render", fail)
+    with pytest.raises(RuntimeError, match="no template"):
+        write_report(path, found)
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["report.html"]
+
+
+def test_full_disk_leaves_an_old_file(monkeypatch, tmp_path, found):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"Cannot write 'report.html'.*No space left"):
+        write_report(path, found)
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["report.html"]
+
+
+def test_replaces_an_old_file(tmp_path, found):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(str(path), found)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_says_what_to_install(monkeypatch, tmp_path, found):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ImportError, match=r'pip install "skleiden\[report\]"'):
+        write_report(tmp_path / "report.html", found)
+    assert names_in(tmp_path) == []
+
+
+def test_takes_communities_only(tmp_path):
+    with pytest.raises(TypeError, match="takes Communities; got ndarray"):
+        write_report(tmp_path / "report.html", LABELS)
+
+
+def test_errors_of_the_path(tmp_path, found):
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+        write_report(tmp_path, found)
+    with pytest.raises(FileNotFoundError, match="does not exist; make it before"):
+        write_report(tmp_path / "missing" / "report.html", found)
+
+
+# --- In a browser ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    required = os.environ.get("SKLEIDEN_REQUIRE_BROWSER") == "1"
+    give_up = pytest.fail if required else pytest.skip
+    if CHROMIUM is None:
+        give_up("No Chromium was found; on Debian: apt-get install chromium.")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up('Playwright is not installed: pip install ".[test]".')
+    options = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+    ]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; in the end, none may have complained or asked for more files."""
+    contexts, complaints, requests, visited = [], [], [], set()
+
+    def open_page(path, address="", **options):
+        usual = {
+            "viewport": {"width": 1280, "height": 900},
+            "reduced_motion": "reduce",  # clicks wait until nothing moves
+        }
+        context = browser.new_context(**(usual | options))
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on(
+            "console",
+            lambda said: (
+                said.type in ("error", "warning") and complaints.append(said.text)
+            ),
+        )
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: complaints.append(dialog.message))
+        tab.on("request", lambda request: requests.append(request.url.split("#")[0]))
+        visited.add(path.as_uri())
+        tab.goto(path.as_uri() + address)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert set(requests) == visited
+    assert len(requests) == len(contexts)
+
+
+def order(tab):
+    return tab.locator("#list > li:visible").evaluate_all("all => all.map(li => li.id)")
+
+
+def is_open(tab, anchor):
+    expanded = tab.locator(f"#{anchor} h3 button").get_attribute("aria-expanded")
+    return expanded == "true" and tab.locator(f"#{anchor} .panel").is_visible()
+
+
+def test_page_at_a_glance(visit, page):
+    tab = visit(page)
+    assert tab.title() == "A & <b>"
+    assert tab.locator("h1").inner_text() == "A & <b>"
+    facts = tab.locator(".facts").inner_text()
+    for fact in ("292 rows", "4 communities", "1.7% noise", "modularity 0.612"):
+        assert fact in facts
+    assert tab.locator("h2").all_inner_texts() == [
+        "Overview",
+        "Map",
+        "Communities",
+        "How they were made",
+    ]
+    assert tab.locator("#sizes rect").count() == 4
+    assert tab.locator("#layers rect").count() == len(LAYERS)
+    assert "Map of 146 prompts" in tab.locator("canvas").get_attribute("aria-label")
+    making = tab.locator("#making").inner_text()
+    for told in ("resolution", "2.5", "skleiden", "1.2.3", "c0ffee", "n_edges"):
+        assert told in making
+    assert "object at" not in making
+    assert (
+        tab.locator("label[for=query]").inner_text() == "Search prompts, ids, neurons"
+    )
+    # Nothing is there before it is opened.
+    assert tab.locator(".panel > *").count() == 0
+
+
+def test_open_by_mouse(visit, page, found):
+    tab = visit(page)
+    tab.locator("#c1 h3 button").click()
+    assert is_open(tab, "c1")
+    panel = tab.locator("#c1 .panel")
+    central, borderline = panel.locator("ul.rows").all()
+    for shown, rows in zip(
+        (central, borderline), found.representatives[1], strict=True
+    ):
+        assert shown.locator(".text").all_inner_texts() == [
+            found.texts[one.row] for one in rows
+        ]
+    assert "25% of links inside" in borderline.inner_text()
+    neurons = panel.locator("table.neurons")
+    assert neurons.locator("tbody").count() == 2  # one for each layer
+    assert neurons.locator("tbody tr").all_inner_texts() == [
+        "layer_3:1188\t4.5\t75%\t25%",
+        "layer_3:7001\t2.5\t50%\t25%",
+        "layer_10:4\t3.5\t100%\t13%",
+    ]
+    agreement = panel.locator("table.agreement tr").all_inner_texts()
+    assert agreement == [
+        f"{name}\t{found.layer_agreement[name][1]:.2f}" for name in LAYERS
+    ]
+    rows = np.flatnonzero(LABELS == 1)
+    members = panel.locator("ol.members > li")
+    assert members.locator(".text").all_inner_texts() == [
+        found.texts[row] for row in rows
+    ]
+    first = members.first.inner_text()
+    for told in (found.ids[rows[0]], "confidence 50%", "from a small community"):
+        assert told in first
+    tab.locator("#c1 h3 button").click()
+    assert not is_open(tab, "c1")
+    assert panel.locator("*").count() == 0
+
+
+def test_open_by_keyboard(visit, page):
+    tab = visit(page)
+    tab.locator("#query").focus()
+    for _ in range(5):  # sort, reverse, and three communities
+        tab.keyboard.press("Tab")
+    focused = tab.evaluate("document.activeElement.closest('li').id")
+    assert focused == "c2"
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert tab.evaluate(outline) == "solid"
+    tab.keyboard.press("Enter")
+    assert is_open(tab, "c2")
+    tab.keyboard.press("Space")
+    assert not is_open(tab, "c2")
+
+
+def test_search_of_prompts_and_ids(visit, page):
+    tab = visit(page)
+    status = tab.locator("#status")
+    assert status.get_attribute("role") == "status"  # which is read out
+    tab.locator("#query").fill("KIND 2")
+    assert order(tab) == ["c2"]
+    assert status.inner_text() == "10 prompts found in 1 of 4 communities"
+    row = int(np.flatnonzero(LABELS == 0)[150])
+    tab.locator("#query").fill(f"q{row:04d}")
+    assert order(tab) == ["c0"]
+    tab.locator("#c0 h3 button").click()
+    assert tab.locator("#c0 .panel > *").first.inner_text() == "All 230 prompts"
+    first = tab.locator("#c0 ol.members > li").first
+    assert f"Prompt {row} of" in first.inner_text()
+    assert first.get_attribute("class") == "found"
+    assert first.locator("mark").inner_text() == f"q{row:04d}"
+    assert tab.locator("#c0 ol.members > .found").count() == 1
+    # Characters that mean something in a pattern are searched for as they are.
+    tab.locator("#query").fill("q0.*[")
+    assert order(tab) == []
+    assert status.inner_text() == "0 prompts found in 0 of 4 communities"
+    tab.locator("#query").fill("")
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    assert status.inner_text() == "4 communities"
+    tab.locator("#query").fill("kind -1")
+    assert status.inner_text() == "5 prompts found in 0 of 4 communities and in none"
+
+
+def test_search_of_neurons(visit, page):
+    tab = visit(page)
+    tab.locator("#query").fill("layer_3:1189")
+    assert order(tab) == ["c2"]
+    status = tab.locator("#status").inner_text()
+    assert status == "0 prompts and 1 neuron found in 1 of 4 communities"
+    tab.locator("#c2 h3 button").click()
+    assert tab.locator("#c2 tr.found mark").all_inner_texts() == ["layer_3:1189"]
+
+
+def test_sort(visit, page):
+    tab = visit(page)
+    sort, reverse = tab.locator("#sort"), tab.locator("#reverse")
+    assert sort.locator("option").all_inner_texts() == [
+        "size",
+        "number",
+        "stability",
+        "mean confidence",
+    ]
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    sort.select_option("stability")
+    assert order(tab) == ["c1", "c3", "c0", "c2", "noise"]
+    reverse.click()
+    assert reverse.get_attribute("aria-pressed") == "true"
+    assert order(tab) == ["c0", "c3", "c1", "c2", "noise"]  # unknown stays last
+    sort.select_option("size")
+    assert order(tab) == ["c3", "c2", "c1", "c0", "noise"]
+    reverse.click()
+    sort.select_option("confidence")
+    assert order(tab)[0] == "c2"
+    sort.select_option("label")
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+
+
+def test_show_more(visit, page, found):
+    tab = visit(page)
+    tab.locator("#c0 h3 button").click()
+    members = tab.locator("#c0 ol.members > li")
+    more = tab.locator("#c0 .more")
+    assert members.count() == 100
+    assert more.inner_text() == "Show 100 more of 130"
+    more.focus()
+    tab.keyboard.press("Enter")
+    assert members.count() == 200
+    assert more.inner_text() == "Show 30 more of 30"
+    tab.keyboard.press("Enter")  # the focus is still there
+    assert not more.is_visible()
+    assert members.locator(".text").all_inner_texts() == [
+        found.texts[row] for row in np.flatnonzero(LABELS == 0)
+    ]
+    focused = "e => [...e.parentNode.children].indexOf(document.activeElement)"
+    assert members.first.evaluate(focused) == 200
+
+
+def test_noise_is_last(visit, page, found):
+    tab = visit(page, "#noise")
+    assert is_open(tab, "noise")
+    assert "In no community" in tab.locator("#noise h3").inner_text()
+    assert tab.locator("#noise .text").all_inner_texts() == [
+        found.texts[row] for row in np.flatnonzero(LABELS < 0)
+    ]
+
+
+def test_deep_links(visit, page):
+    tab = visit(page, "#c3")
+    assert is_open(tab, "c3")
+    assert tab.evaluate("document.activeElement.closest('li').id") == "c3"
+    tab.locator("#query").fill("kind 3")
+    tab.evaluate("location.hash = '#c2'")  # which the search hides
+    tab.wait_for_function("!document.getElementById('c2-panel').hidden")
+    assert is_open(tab, "c2")
+    tab.locator("#c1 h3 button").click()
+    assert tab.url.endswith("#c1")
+    tab.locator("#c1 h3 button").click()
+    assert "#" not in tab.url
+
+
+def pixel_of(tab, row, found):
+    """Where a row is on the screen, by the map's rule: the whole layout, to scale."""
+    box = tab.locator("canvas").bounding_box()
+    at = found.map.positions
+    low, high = at.min(axis=0), at.max(axis=0)
+    size = np.array([box["width"], box["height"]]) - 2  # the border
+    scale = ((size - 32) / (high - low)).min()
+    x, y = (at[row // 2] - (low + high) / 2) * scale * [1, -1] + size / 2 + 1
+    return box["x"] + x, box["y"] + y
+
+
+def test_map_by_mouse(visit, page, found):
+    tab = visit(page)
+    row = int(next(row for row in found.map.rows if LABELS[row] == 2))
+    x, y = pixel_of(tab, row, found)
+    tab.mouse.move(x, y)
+    tip = tab.locator(".tip")
+    assert tip.inner_text().split() == f"Community 2 Prompt {row} of kind 2".split()
+    tab.mouse.click(x, y)
+    assert is_open(tab, "c2")
+    assert not tip.is_visible()
+    assert tab.evaluate("document.activeElement.closest('li').id") == "c2"
+
+
+def test_map_shows_what_is_open(visit, page, found):
+    tab = visit(page)
+    picture = "document.querySelector('canvas').toDataURL()"
+    whole = tab.evaluate(picture)
+    tab.locator("#c1 h3 button").click()
+    opened = tab.evaluate(picture)
+    assert opened != whole
+    tab.locator("#query").fill("kind 0")
+    assert tab.evaluate(picture) not in (whole, opened)
+
+
+def test_colours_agree_and_differ(tmp_path, visit):
+    n = 60
+    path = tmp_path / "report.html"
+    positions = np.column_stack([np.arange(n), np.zeros(n)]) / n
+    write_report(
+        path,
+        Communities(np.arange(n), map=CommunityMap(np.arange(n), positions)),
+    )
+    for scheme in ("light", "dark"):
+        tab = visit(path, color_scheme=scheme)
+        colours = tab.locator("#list .swatch").evaluate_all(
+            "all => all.map(e => getComputedStyle(e).backgroundColor)"
+        )
+        bars = tab.locator("#sizes rect").evaluate_all(
+            "all => all.map(e => getComputedStyle(e).fill)"
+        )
+        assert bars == colours
+        assert len(set(colours)) == n
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(visit, page, scheme):
+    """Text of at least 4.5 to 1, by the formula of the WCAG."""
+    tab = visit(page, "#c0", color_scheme=scheme)
+    tab.locator("#query").fill("kind 0")
+    assert tab.evaluate("getComputedStyle(document.body).colorScheme") == scheme
+    ratios = tab.evaluate(
+        """() => {
+          const pen = new OffscreenCanvas(1, 1).getContext("2d", {
+            willReadFrequently: true,
+          });
+          function luminance(colour) {
+            pen.fillStyle = colour;
+            pen.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((value) => {
+              const part = value / 255;
+              return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+            });
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          }
+          function behind(element) {
+            for (let at = element; at; at = at.parentElement) {
+              const colour = getComputedStyle(at).backgroundColor;
+              if (colour !== "rgba(0, 0, 0, 0)") return colour;
+            }
+          }
+          const texts = [...document.querySelectorAll("body *")].filter((element) =>
+            [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) &&
+            element.getClientRects().length);
+          return texts.map((element) => {
+            const both = [getComputedStyle(element).color, behind(element)];
+            const [low, high] = both.map(luminance).sort((a, b) => a - b);
+            return (high + 0.05) / (low + 0.05);
+          });
+        }"""
+    )
+    assert len(ratios) > 200
+    assert min(ratios) >= 4.5
+
+
+def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
+    path = tmp_path / "report.html"
+    n = len(HOSTILE)
+    bad = HOSTILE[0]
+    hostile = Communities(
+        np.zeros(n, dtype=int),
+        ids=HOSTILE,
+        texts=HOSTILE,
+        top_features={0: [TopFeature(bad, 1, np.inf, 1.0, 0.0, 1.0, np.nan)]},
+        layer_agreement={bad: np.array([np.nan])},
+        map=CommunityMap(np.arange(n), np.zeros((n, 2))),
+        parameters={bad: bad, f"{bad}__a": bad},
+        versions={bad: bad},
+    )
+    write_report(path, hostile, title=bad)
+    tab = visit(path, "#c0")
+    assert tab.title() == bad
+    texts = tab.locator("ol.members .text").evaluate_all(
+        "all => all.map(e => e.textContent)"
+    )
+    # Half a pair of surrogates does not get out of the browser.
+    assert texts[:-1] == HOSTILE[:-1]
+    assert tab.locator("table.neurons tbody tr").all_inner_texts() == [
+        f"{bad}:1\tinf\t100%\t\N{EN DASH}"
+    ]
+    tab.locator("canvas").hover()  # where all points are
+    assert bad in tab.locator(".tip").inner_text()
+    for text in HOSTILE[:5]:
+        tab.locator("#query").fill(text)
+        found = tab.locator("#c0 ol.members > .found .text mark")
+        assert found.all_inner_texts() == [text]
+    assert tab.locator("img").count() == 0
+    assert tab.locator("script").count() == 2
+
+
+def test_policy_forbids_other_scripts(browser, page):
+    tab = browser.new_page()  # whose console may complain
+    tab.goto(page.as_uri())
+    policy = tab.locator("meta[http-equiv=Content-Security-Policy]")
+    assert policy.get_attribute("content").startswith("default-src 'none'; style-src")
+    refused = tab.evaluate(
+        """() => new Promise((resolve) => {
+          addEventListener("securitypolicyviolation", (e) =>
+            resolve(e.effectiveDirective));
+          const script = document.createElement("script");
+          script.textContent = "document.title = 'run'";
+          document.head.append(script);
+          setTimeout(() => resolve("nothing"), 2000);
+        })"""
+    )
+    assert refused == "script-src-elem"
+    assert tab.title() == "A & <b>"
+    tab.context.close()
+
+
+def test_labels_alone(tmp_path, visit):
+    path = tmp_path / "report.html"
+    write_report(path, Communities([0, 0, 1, -1, 0]))
+    tab = visit(path)
+    assert tab.locator("h1").inner_text() == "Communities"
+    assert tab.locator("h2").all_inner_texts() == ["Overview", "Communities"]
+    assert tab.locator("canvas, #layers, table").count() == 0
+    assert tab.locator("#sort option").all_inner_texts() == ["size", "number"]
+    assert tab.locator("label[for=query]").inner_text() == "Search ids"
+    tab.locator("#c0 h3 button").click()
+    assert tab.locator("#c0 h4").all_inner_texts() == ["All 3 rows"]
+    assert tab.locator("#c0 .members > li").all_inner_texts() == ["0", "1", "4"]
+
+
+def test_noise_alone(tmp_path, visit):
+    path = tmp_path / "report.html"
+    write_report(path, Communities([-1, -1]))
+    tab = visit(path)
+    assert tab.locator("h2").all_inner_texts() == ["Communities"]
+    tab.locator("#noise h3 button").click()
+    assert tab.locator("#noise .members > li").all_inner_texts() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 780), (1280, 900), (3840, 2160)])
+def test_fits_every_screen(tmp_path, visit, width, height):
+    path = tmp_path / "report.html"
+    long = ["w" * 500, *make_found().texts[1:]]
+    write_report(path, make_found(texts=long, ids=long), title="t" * 300)
+    tab = visit(path, viewport={"width": width, "height": height})
+    tab.evaluate("document.querySelectorAll('h3 button').forEach(b => b.click())")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert is_open(tab, "c3")
+
+
+def test_moves_only_if_wanted(visit, page):
+    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert visit(page, reduced_motion="reduce").evaluate(behaviour) == "auto"
+    assert visit(page, reduced_motion="no-preference").evaluate(behaviour) == "smooth"
+
+
+def test_print_is_light(visit, page):
+    tab = visit(page, "#c2", color_scheme="dark")
+    screen = tab.evaluate("getComputedStyle(document.body).color")
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert not tab.locator("#query").is_visible()
+    assert tab.locator("#c2 .members").is_visible()
+    assert tab.evaluate("getComputedStyle(document.body).color") != screen
+
+
+def test_without_javascript(visit, page):
+    tab = visit(page, java_script_enabled=False)
+    assert "needs JavaScript" in tab.locator("noscript").inner_text()
+
+
+def test_20_000_prompts(tmp_path, visit):
+    n, n_clusters = 20_000, 150
+    rng = np.random.RandomState(0)
+    labels = np.concatenate([np.arange(n_clusters), rng.geometric(0.03, n) - 1])[:n]
+    labels[labels >= n_clusters] = -1
+    words = np.array(["why", "does", "a", "river", "think", "of", "chess", "copper"])
+    texts = [" ".join(line) for line in words[rng.randint(len(words), size=(n, 15))]]
+    rows = np.arange(0, n, 4)
+    path = tmp_path / "report.html"
+    positions = rng.uniform(-1, 1, (rows.size, 2))
+    write_report(
+        path, Communities(labels, texts=texts, map=CommunityMap(rows, positions))
+    )
+    start = perf_counter()
+    tab = visit(path)
+    tab.locator(f"#c{n_clusters - 1}").wait_for(state="attached")
+    assert perf_counter() - start < 20  # about half a second; a busy machine takes more
+    assert tab.locator("#list > li").count() == n_clusters + 1
+    assert (
+        tab.locator("li").count() == n_clusters + 1
+    )  # no prompt before it is asked for
+    tab.locator("#query").fill("chess copper")
+    tab.locator("#c0 h3 button").click()
+    assert tab.locator("#c0 .members > .found").count() > 0
