@@ -2,12 +2,15 @@
 
 from ._activations import load_activations, load_texts
 from ._communities import load_communities, save_communities
+from ._estimators import load_estimator, save_estimator
 from ._labels import save_labels
 
 __all__ = [
     "load_activations",
     "load_communities",
+    "load_estimator",
     "load_texts",
     "save_communities",
+    "save_estimator",
     "save_labels",
 ]
