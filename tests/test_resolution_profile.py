@@ -405,6 +405,72 @@ def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
     assert "Traceback" not in finished.stderr
 
 
+def test_a_killed_worker_leaves_what_is_done(tmp_path):
+    """As the system does where memory is short."""
+    script = textwrap.dedent(
+        """
+        import os, signal, warnings
+        from sklearn.pipeline import make_pipeline
+        from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+        from skleiden.datasets import make_layered_activations
+        from skleiden.model_selection import resolution_profile
+
+        class Fatal(MutualKNNLeiden):
+            # At the finest resolution, which is swept late.
+            def _partitions(self, *arguments):
+                if self.resolution == 4.0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super()._partitions(*arguments)
+
+        stack, _ = make_layered_activations(600, n_layers=2, random_state=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            profile = resolution_profile(
+                make_pipeline(MultiLayerTfidfSketcher(), Fatal()), stack, n_runs=3,
+                resolutions=[i / 10 for i in range(1, 41)], n_jobs=2,
+            )
+        print(profile.table["resolution"].size)
+        print([str(one.message) for one in caught if "died" in str(one.message)])
+        """
+    )
+    root = str(Path(skleiden.__file__).parents[1])
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": root},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    size, told = finished.stdout.splitlines()
+    assert 2 <= int(size) < 40
+    assert "A worker process died (too little memory, mostly): the profile" in told
+
+
+def test_out_of_memory_leaves_what_is_done(stack, monkeypatch):
+    from skleiden.model_selection import _profile
+
+    add, done = _profile._Sweep.add, []
+
+    def add_and_fail(self, *arguments):
+        add(self, *arguments)
+        done.append(1)
+        if len(done) == 2:
+            raise MemoryError("no room")
+
+    monkeypatch.setattr(_profile._Sweep, "add", add_and_fail)
+    with pytest.warns(UserWarning, match="Out of memory: the profile holds 2 of 4"):
+        profile = resolution_profile(
+            make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden(10)),
+            stack,
+            resolutions=[0.5, 1, 2, 4],
+            n_runs=2,
+        )
+    assert profile.table["resolution"].size == 2
+
+
 def test_progress_is_shown_only_if_asked(stack, capfd):
     arguments = {"resolutions": [1, 2], "n_runs": 2, "n_permutations": 1}
     resolution_profile(make(), stack, **arguments)

@@ -1,0 +1,197 @@
+"""The same labels: every time, on any number of threads, in any wrapping."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_array_equal
+from sklearn.metrics import adjusted_rand_score
+
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+
+from . import golden
+
+ROOT = Path(__file__).parents[1]
+NAMES = [f"{data}: {name}" for data in golden.DATA for name in golden.CLUSTERERS]
+
+
+@pytest.fixture(scope="module")
+def found():
+    return golden.everything()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return {name: make() for name, make in golden.DATA.items()}
+
+
+def recorded():
+    """What was found with these versions, or else with the last ones recorded."""
+    known = json.loads(golden.GOLDEN.read_text()).get(golden.here())
+    if known is None:
+        pytest.skip(
+            f"nothing is recorded for {golden.here()}, which may round otherwise"
+        )
+    key = golden.versions()
+    return (key, known[key]) if key in known else list(known.items())[-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_as_recorded(found, name):
+    """Fails with the first stage that differs, and with what it was recorded."""
+    versions, expected = recorded()
+    differing = [
+        stage for stage in golden.STAGES if found[name][stage] != expected[name][stage]
+    ]
+    assert not differing, (
+        f"{name}: the first stage that differs is {differing[0]!r}. Recorded with "
+        f"{versions}; here are {golden.versions()}. If the change is meant, say so in "
+        "CHANGELOG.md and run: python -m tests.golden --update"
+    )
+
+
+def test_recorded_are_all():
+    assert list(recorded()[1]) == NAMES
+
+
+def test_stages_tell_data_and_searches_apart(found):
+    assert len({stages["embedding"] for stages in found.values()}) == len(golden.DATA)
+    assert len({stages["labels"] for stages in found.values()}) > len(golden.DATA)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 4, None])
+def test_any_number_of_jobs(found, n_jobs):
+    assert golden.everything(n_jobs=n_jobs) == found
+
+
+@pytest.mark.parametrize("n_threads", ["1", "2", "3"])
+def test_any_number_of_threads(found, n_threads):
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.golden"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout) == found
+
+
+def test_in_worker_processes(found, data):
+    with joblib.parallel_config("loky", n_jobs=2):
+        stages = joblib.Parallel()(
+            joblib.delayed(golden.stages)(data[name], parameters)
+            for name in golden.DATA
+            for parameters in golden.CLUSTERERS.values()
+        )
+    assert dict(zip(NAMES, stages, strict=True)) == found
+
+
+def test_in_threads_at_once(found, data):
+    """igraph's generator belongs to the process, and FAISS's threads to OpenMP."""
+    tasks = [
+        (f"{name}: {kind}", data[name], parameters)
+        for name in golden.DATA
+        for kind, parameters in golden.CLUSTERERS.items()
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        again = dict(pool.map(lambda task: (task[0], golden.stages(*task[1:])), tasks))
+    assert again == found
+
+
+def mapped(array, folder, name):
+    np.save(folder / f"{name}.npy", array)
+    return np.load(folder / f"{name}.npy", mmap_mode="r")
+
+
+def mapped_csr(matrix, folder):
+    parts = [
+        mapped(getattr(matrix, name), folder, name)
+        for name in ("data", "indices", "indptr")
+    ]
+    return sp.csr_array(tuple(parts), shape=matrix.shape)
+
+
+def long_indices(matrix):
+    wide = matrix.copy()
+    wide.indices = wide.indices.astype(np.int64)
+    wide.indptr = wide.indptr.astype(np.int64)
+    return wide
+
+
+def test_any_wrapping_of_sparse_numbers(found, data, tmp_path):
+    stack = data["sparse"]
+    wide = sp.csr_array(sp.hstack(stack.layers, format="csr"))
+    wrappings = {
+        "matrices": LayerStack([sp.csr_matrix(layer) for layer in stack.layers]),
+        "columns": LayerStack([sp.csc_array(layer) for layer in stack.layers]),
+        "mapping": dict(zip(stack.names, stack.layers, strict=True)),
+        "64-bit indices": LayerStack([long_indices(layer) for layer in stack.layers]),
+        "float64": LayerStack([layer.astype(np.float64) for layer in stack.layers]),
+        "wide array": wide,
+        "wide matrix": sp.csr_matrix(wide),
+        "wide, mapped": mapped_csr(wide, tmp_path),
+    }
+    expected = golden.fit(stack, {})[1].labels_
+    assert golden.digest(expected) == found["sparse: exact, igraph"]["labels"]
+    for name, X in wrappings.items():
+        layers = stack.widths if name.startswith("wide") else None
+        sketcher = MultiLayerTfidfSketcher(32, layers=layers, random_state=0)
+        labels = MutualKNNLeiden(15, random_state=0).fit_predict(
+            sketcher.fit_transform(X)
+        )
+        assert_array_equal(labels, expected, err_msg=name)
+
+
+def test_any_wrapping_of_dense_numbers(data, tmp_path):
+    X = data["odd"]
+    expected = golden.fit(X, {})[1].labels_
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    wrappings = {
+        "stack": LayerStack([X]),
+        "frame": pd.DataFrame(X),
+        "mapped": mapped(X, tmp_path, "X"),
+        "read-only": read_only,
+        "columns first": np.asfortranarray(X),
+        "strided": np.repeat(X, 2, axis=1)[:, ::2],
+        "lists": X.tolist(),
+    }
+    for name, wrapped in wrappings.items():
+        labels = golden.fit(wrapped, {})[1].labels_
+        assert_array_equal(labels, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("name", golden.DATA)
+def test_dense_and_sparse_agree(data, name):
+    """They add in another order: embeddings to 1e-6, labels on these data exactly."""
+    X = data[name]
+    layers = X.layers if isinstance(X, LayerStack) else [X]
+    sparse = LayerStack([sp.csr_array(layer) for layer in layers])
+    dense = LayerStack([layer.toarray() for layer in sparse.layers])
+    (a, first), (b, second) = golden.fit(sparse, {}), golden.fit(dense, {})
+    assert np.abs(a - b).max() < 1e-6
+    assert adjusted_rand_score(first.labels_, second.labels_) == 1.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_seed_means_what_a_generator_means(data, seed):
+    X = data["sparse"]
+    embedding = MultiLayerTfidfSketcher(32, random_state=seed).fit_transform(X)
+    again = MultiLayerTfidfSketcher(
+        32, random_state=np.random.RandomState(seed)
+    ).fit_transform(X)
+    assert_array_equal(embedding, again)
+    labels = MutualKNNLeiden(15, random_state=seed).fit_predict(embedding)
+    generator = np.random.RandomState(seed)
+    assert_array_equal(
+        labels, MutualKNNLeiden(15, random_state=generator).fit_predict(embedding)
+    )
