@@ -370,3 +370,17 @@ def test_texts_are_read_from_archives(benchmark_scripts, wheels, kind, sizes):
     assert (np.diff(labels) != 0).sum() > 20  # they are mixed
     with pytest.raises(SystemExit, match="has no texts where those of"):
         make.read_texts("evals" if kind == "trivia" else "trivia", wheels[kind])
+
+
+def test_imports_are_timed(tmp_path):
+    path = tmp_path / "imports.json"
+    script, options = str(FOLDER / "bench_import.py"), ["--repeats", "1", "--output"]
+    run = subprocess.run(
+        [sys.executable, script, *options, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    results = json.loads(path.read_text())
+    assert len(results["rounds"]) == 1
+    assert run.stdout.count("|") == 15
