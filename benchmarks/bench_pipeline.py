@@ -149,7 +149,9 @@ def exact_recall(
     return float(np.mean(hits))
 
 
-def run_notebook(layers: list[sp.csr_array]) -> tuple[dict, Callable[[], dict]]:
+def run_notebook(
+    layers: list[sp.csr_array],
+) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
     """Run the recipe; return its seconds, and a function for all that is not timed."""
     import notebook_recipe
 
@@ -160,7 +162,7 @@ def run_notebook(layers: list[sp.csr_array]) -> tuple[dict, Callable[[], dict]]:
     seconds["cluster"] = whole - seconds["sketch"]
     seconds["graph_and_leiden"] = seconds["mutual_edges"] + seconds["leiden"]
 
-    def extras() -> dict:
+    def extras() -> dict[str, Any]:
         from skleiden import MutualKNNLeiden
 
         # skleiden on the very same vectors: the two sketches differ by their hashes,
@@ -183,7 +185,9 @@ def run_notebook(layers: list[sp.csr_array]) -> tuple[dict, Callable[[], dict]]:
     return seconds, extras
 
 
-def run_skleiden(layers: list[sp.csr_array]) -> tuple[dict, Callable[[], dict]]:
+def run_skleiden(
+    layers: list[sp.csr_array],
+) -> tuple[dict[str, Any], Callable[[], dict[str, Any]]]:
     """Run skleiden; return its seconds, and a function for all that is not timed."""
     from skleiden import (
         FaissKNeighborsTransformer,
@@ -205,7 +209,7 @@ def run_skleiden(layers: list[sp.csr_array]) -> tuple[dict, Callable[[], dict]]:
         "whole": end - start,
     }
 
-    def extras() -> dict:
+    def extras() -> dict[str, Any]:
         # The parts of "cluster" again, each alone, because they cannot be seen there.
         start = perf_counter()
         distances = FaissKNeighborsTransformer(
@@ -328,9 +332,9 @@ def agreement(
     }
 
 
-def summarise(pairs: list[dict[str, dict]]) -> dict[str, dict]:
+def summarise(pairs: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Reduce the runs: medians of each method, and medians of the pairs' ratios."""
-    summary: dict[str, dict] = {}
+    summary: dict[str, dict[str, Any]] = {}
     for kind in ("seconds", "memory_mb"):
         for name in sorted({key for pair in pairs for key in pair["notebook"][kind]}):
             columns = [[pair[m][kind].get(name) for pair in pairs] for m in METHODS]

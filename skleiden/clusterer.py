@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -242,7 +242,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     4
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **NeighborsSearchMixin._search_constraints,
         "metric": [StrOptions({"cosine", "precomputed"})],
         "graph": [StrOptions({"mutual", "union"})],
@@ -260,26 +260,26 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_neighbors=40,
+        n_neighbors: int = 40,
         *,
-        metric="cosine",
-        algorithm="auto",
-        target_recall=0.95,
-        hnsw_m=32,
-        ef_construction=200,
-        ef_search=64,
-        graph="mutual",
-        weights="similarity",
-        objective="modularity",
-        resolution=1.0,
-        n_iterations=2,
-        backend="auto",
-        min_cluster_size=5,
-        small_clusters="attach",
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        metric: str = "cosine",
+        algorithm: str = "auto",
+        target_recall: float = 0.95,
+        hnsw_m: int = 32,
+        ef_construction: int = 200,
+        ef_search: int = 64,
+        graph: str = "mutual",
+        weights: str = "similarity",
+        objective: str = "modularity",
+        resolution: float = 1.0,
+        n_iterations: int = 2,
+        backend: str = "auto",
+        min_cluster_size: int = 5,
+        small_clusters: str = "attach",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
         self.algorithm = algorithm
@@ -300,7 +300,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Find the communities of the rows of X.
 
         Parameters
@@ -344,7 +344,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             )
         return self
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Give each row the community that its nearest fitted rows vote for.
 
         A fitted row p votes, with the weight of its similarity, if it is among the
@@ -378,7 +378,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             vectors = self._check_vectors(X, reset=False)
             with self._threads():
                 found = knn.exact_neighbors(vectors, distinct.vectors, k)
-            equal = knn.equal_rows(vectors, distinct.vectors, found).any(axis=1)
+            equal = np.any(knn.equal_rows(vectors, distinct.vectors, found), axis=1)
         if k == 0:  # all fitted rows were zero
             return np.full(found.ids.shape[0], -1, dtype=np.int64)
         nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
@@ -565,7 +565,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             )
         return found, distinct
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self.metric == "precomputed"
         tags.input_tags.pairwise = self.metric == "precomputed"

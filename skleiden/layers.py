@@ -287,7 +287,7 @@ def _check_block(block: Any, name: str) -> Any:
 def _refuse_masked(matrix: Any, what: str) -> None:
     if np.ma.is_masked(matrix):
         raise ValueError(
-            f"{what} is a masked array with {np.ma.count_masked(matrix)} masked "
+            f"{what} is a masked array with {np.ma.getmaskarray(matrix).sum()} masked "
             "entries, which would be taken as they are. Fill them first, for example "
             "with .filled(0)."
         )

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -54,7 +54,7 @@ class NeighborsSearchMixin:
     n_jobs: int | None
     verbose: int
 
-    _search_constraints: dict = {
+    _search_constraints: dict[str, Any] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "algorithm": [StrOptions({"auto", "exact", "hnsw", "ivf"})],
         "target_recall": [Interval(Real, 0, 1, closed="right")],
@@ -302,7 +302,7 @@ class FaissKNeighborsTransformer(
     ((100, 100), 600)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **NeighborsSearchMixin._search_constraints,
         "mode": [StrOptions({"distance", "connectivity"})],
         "metric": [StrOptions({"cosine"})],
@@ -310,19 +310,19 @@ class FaissKNeighborsTransformer(
 
     def __init__(
         self,
-        n_neighbors=40,
+        n_neighbors: int = 40,
         *,
-        mode="distance",
-        metric="cosine",
-        algorithm="auto",
-        target_recall=0.95,
-        hnsw_m=32,
-        ef_construction=200,
-        ef_search=64,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        mode: str = "distance",
+        metric: str = "cosine",
+        algorithm: str = "auto",
+        target_recall: float = 0.95,
+        hnsw_m: int = 32,
+        ef_construction: int = 200,
+        ef_search: int = 64,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.mode = mode
         self.metric = metric
@@ -335,7 +335,7 @@ class FaissKNeighborsTransformer(
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Search the neighbours of the rows of X among themselves.
 
         Parameters
@@ -356,7 +356,7 @@ class FaissKNeighborsTransformer(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Any, y: Any = None) -> sp.csr_array:
         """Search the neighbours of the rows of X among themselves.
 
         Parameters
@@ -395,7 +395,7 @@ class FaissKNeighborsTransformer(
             distances[target] = _distances(similarities[numbers, :width])
         return self._graph(ids, distances)
 
-    def transform(self, X):
+    def transform(self, X: Any) -> sp.csr_array:
         """Search the nearest fitted rows of each row of X, exactly.
 
         Parameters

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from itertools import pairwise, product
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -233,7 +233,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     _statistics: countsketch.ColumnStatistics
     n_zero_rows_: int
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "layers": ["array-like", Mapping, None],
         "layer_weights": ["array-like", Mapping, None],
@@ -250,20 +250,20 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=64,
+        n_components: int | Sequence[int] = 64,
         *,
-        layers=None,
-        layer_weights=None,
-        weighting="idf",
-        smooth_idf=True,
-        sublinear_tf=False,
-        zero_tol=0.0,
-        batch_size=None,
-        dtype=np.float32,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        layers: Mapping[str, int] | Sequence[int] | None = None,
+        layer_weights: Mapping[str, float] | Sequence[float] | None = None,
+        weighting: str = "idf",
+        smooth_idf: bool = True,
+        sublinear_tf: bool = False,
+        zero_tol: float = 0.0,
+        batch_size: int | None = None,
+        dtype: Any = np.float32,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_components = n_components
         self.layers = layers
         self.layer_weights = layer_weights
@@ -278,7 +278,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Learn column weights and draw the hashes.
 
         Parameters
@@ -300,7 +300,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
         """Learn column weights, draw the hashes and embed the same rows.
 
         Parameters
@@ -320,7 +320,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             return self._embed(self._learn(X, first=True))
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Learn from some more rows; the hashes are drawn at the first call.
 
         All rows in any number of calls give the same counts, and so the same idf, as
@@ -343,7 +343,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             self._learn(X, first=not hasattr(self, "n_samples_seen_"))
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Embed rows.
 
         Parameters
@@ -359,7 +359,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._embed(self._check_parts(X, reset=False))
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns: the layer's name and a number.
 
         Parameters
@@ -554,9 +554,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         one_for_all = getattr(self.n_components, "ndim", 1) == 0 or isinstance(
             self.n_components, Integral
         )
-        components: list[Any] = (
-            [self.n_components] * len(names) if one_for_all else [*self.n_components]
-        )
+        given: Any = self.n_components
+        components: list[Any] = [given] * len(names) if one_for_all else [*given]
         valid = [isinstance(d, Integral) and int(d) >= 1 for d in components]
         if len(valid) != len(names) or not all(valid):
             raise ValueError(
@@ -711,7 +710,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             )
         )
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         dtype = as_float_dtype(self.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin, MetaEstimatorMixin, clone
@@ -182,7 +182,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     (4, True)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "estimator": [HasMethods(["fit"]), None],
         "n_runs": [Interval(Integral, 2, None, closed="left")],
         "vary": [str, "array-like"],
@@ -191,15 +191,21 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     }
 
     def __init__(
-        self, estimator=None, *, n_runs=5, vary="all", n_jobs=None, random_state=None
-    ):
+        self,
+        estimator: Any = None,
+        *,
+        n_runs: int = 5,
+        vary: str | Sequence[str] = "all",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.estimator = estimator
         self.n_runs = n_runs
         self.vary = vary
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Fit the runs and keep the most typical one.
 
         Parameters
@@ -240,7 +246,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     @available_if(_has_predict)
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """Give each row a community, as the estimator of the medoid does.
 
         Parameters
@@ -259,7 +265,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     def _inner(self) -> Any:
         return MutualKNNLeiden() if self.estimator is None else self.estimator
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         inner = get_tags(self._inner()).input_tags
         tags.input_tags.sparse = inner.sparse

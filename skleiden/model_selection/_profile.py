@@ -67,23 +67,23 @@ _PROMINENCE = 0.02
     prefer_skip_nested_validation=True,
 )
 def resolution_profile(
-    estimator,
-    X,
-    y=None,
+    estimator: Any,
+    X: Any,
+    y: Any = None,
     *,
-    resolutions=20,
-    n_runs=5,
-    n_sketches=1,
-    n_permutations=3,
-    noise="singletons",
-    min_clusters=2,
-    max_cluster_fraction=0.5,
-    min_coverage=0.5,
-    degenerate_score=0.0,
-    n_jobs=None,
-    random_state=0,
-    verbose=0,
-):
+    resolutions: int | Sequence[float] = 20,
+    n_runs: int = 5,
+    n_sketches: int = 1,
+    n_permutations: int = 3,
+    noise: str = "singletons",
+    min_clusters: int = 2,
+    max_cluster_fraction: float = 0.5,
+    min_coverage: float = 0.5,
+    degenerate_score: float = 0.0,
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    verbose: int = 0,
+) -> ResolutionProfile:
     """Sweep the resolution of a clusterer and measure what can be relied on.
 
     Everything before Leiden is computed once for each sketch; Leiden then runs on that
@@ -198,12 +198,18 @@ def resolution_profile(
         refuse_graph(estimator)
     rng = check_random_state(random_state)
     seeds = _draw_seeds(estimator, prefix, n_runs, n_sketches, rng)
-    grid = None if isinstance(resolutions, Integral) else _check_grid(resolutions)
+    grid, n_resolutions = None, 0
+    if isinstance(resolutions, (int, np.integer)):
+        n_resolutions = int(resolutions)
+    else:
+        grid = _check_grid(resolutions)
+        n_resolutions = grid.size
     guard = Guard(
         noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score
     )
-    real, current, nulls = None, None, []
-    n_resolutions = resolutions if grid is None else grid.size
+    real: _Sweep | None = None
+    current: _Sweep | None = None
+    nulls: list[_Chance] = []
     bar = tqdm(
         desc="Resolutions",
         total=n_resolutions * n_sketches * (1 + n_permutations),
@@ -218,15 +224,16 @@ def resolution_profile(
                 clusterer, Xt = embed(clone(estimator).set_params(**front), data, y)
                 graph = build_graph(clusterer, Xt)
                 if grid is None:
-                    grid = _find_grid(clusterer, graph, resolutions, guard)
-                current = current or _Sweep(grid)
+                    grid = _find_grid(clusterer, graph, n_resolutions, guard)
+                sweep = current = current or _Sweep(grid)
                 for done in _run_all(clusterer, graph, grid, leiden_seeds, n_jobs):
-                    current.add(*done)
+                    sweep.add(*done)
                     bar.update()
             if real is None:
-                real = current
+                real = sweep
             else:
-                nulls.append(_chance(current, guard))
+                nulls.append(_chance(sweep, guard))
+        found = real or sweep
     except (KeyboardInterrupt, BrokenProcessPool, MemoryError) as problem:
         if real is None:
             real = current
@@ -234,6 +241,7 @@ def resolution_profile(
             nulls.append(_chance(current, guard))
         if real is None or not real.complete().any():
             raise
+        found = real
         cause = {
             KeyboardInterrupt: "Interrupted",
             MemoryError: "Out of memory",
@@ -247,9 +255,9 @@ def resolution_profile(
         )
     finally:
         bar.close()
-    missing = _chance(_Sweep(real.grid), guard)
+    missing = _chance(_Sweep(found.grid), guard)
     nulls += [missing] * (n_permutations - len(nulls))
-    return ResolutionProfile(real, nulls, guard)
+    return ResolutionProfile(found, nulls, guard)
 
 
 class ResolutionProfile:

@@ -20,7 +20,7 @@ from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 from skleiden.clusterer import KNNGraph, MutualKNNLeiden
 
-GUARD_CONSTRAINTS: dict = {
+GUARD_CONSTRAINTS: dict[str, Any] = {
     "noise": [StrOptions({"singletons", "cluster", "drop"})],
     "min_clusters": [Interval(Integral, 1, None, closed="left")],
     "max_cluster_fraction": [Interval(Real, 0, 1, closed="right")],

@@ -43,12 +43,12 @@ _STABILITY_METRICS = (
 )
 _PREDICTION_METRICS = ("prediction_strength", "agreement", "rand", "n_clusters")
 
-_RUN_CONSTRAINTS: dict = {
+_RUN_CONSTRAINTS: dict[str, Any] = {
     "vary": [str, "array-like"],
     "n_jobs": [Integral, None],
     "random_state": ["random_state"],
 }
-_SUBSAMPLE_CONSTRAINTS: list = [
+_SUBSAMPLE_CONSTRAINTS: list[Any] = [
     Interval(Real, 0, 1, closed="neither"),
     Interval(Integral, 2, None, closed="left"),
 ]
@@ -66,20 +66,20 @@ _SUBSAMPLE_CONSTRAINTS: list = [
     prefer_skip_nested_validation=True,
 )
 def make_stability_scorer(
-    n_runs=5,
+    n_runs: int = 5,
     *,
-    vary="all",
-    subsample=None,
-    noise="singletons",
-    min_clusters=2,
-    max_cluster_fraction=0.5,
-    min_coverage=0.5,
-    degenerate_score=0.0,
-    metrics="stability",
-    reuse_fit=False,
-    n_jobs=None,
-    random_state=0,
-):
+    vary: str | Sequence[str] = "all",
+    subsample: float | None = None,
+    noise: str = "singletons",
+    min_clusters: int = 2,
+    max_cluster_fraction: float = 0.5,
+    min_coverage: float = 0.5,
+    degenerate_score: float = 0.0,
+    metrics: str | Sequence[str] = "stability",
+    reuse_fit: bool = False,
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+) -> StabilityScorer:
     """Make a scorer of how much of a partition survives other seeds.
 
     The scorer fits clones of the estimator, each with other random states or on another
@@ -321,16 +321,16 @@ class StabilityScorer:
     prefer_skip_nested_validation=True,
 )
 def make_prediction_stability_scorer(
-    metrics="prediction_strength",
+    metrics: str | Sequence[str] = "prediction_strength",
     *,
-    vary="all",
-    noise="singletons",
-    min_clusters=2,
-    max_cluster_fraction=0.5,
-    min_coverage=0.5,
-    degenerate_score=0.0,
-    random_state=0,
-):
+    vary: str | Sequence[str] = "all",
+    noise: str = "singletons",
+    min_clusters: int = 2,
+    max_cluster_fraction: float = 0.5,
+    min_coverage: float = 0.5,
+    degenerate_score: float = 0.0,
+    random_state: int | np.random.RandomState | None = 0,
+) -> PredictionStabilityScorer:
     """Make a scorer of how well held-out communities are predicted.
 
     For ordinary cross-validation: the scorer gets an estimator fitted on the training
@@ -491,16 +491,16 @@ class PredictionStabilityScorer:
     prefer_skip_nested_validation=True,
 )
 def community_stability(
-    estimator,
-    X,
-    y=None,
+    estimator: Any,
+    X: Any,
+    y: Any = None,
     *,
-    n_runs=20,
-    subsample=0.8,
-    vary="all",
-    n_jobs=None,
-    random_state=0,
-):
+    n_runs: int = 20,
+    subsample: float | None = 0.8,
+    vary: str | Sequence[str] = "all",
+    n_jobs: int | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+) -> np.ndarray:
     """Stability of each community: how well subsamples find it again.
 
     In each of `n_runs` subsamples a clone is fitted, and each community of the fitted
