@@ -150,7 +150,7 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
         )
     try:
         return _read(document)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever is not where it should be
         raise ValueError(
             f"{str(path)!r} is broken: {type(error).__name__}: {error}. Save the "
             "communities again."

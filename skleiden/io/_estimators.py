@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,22 +145,23 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
                 raise KeyError(FORMAT)
             if document["schema_version"] == SCHEMA_VERSION:
                 return _decode(document["estimator"], archive.__getitem__)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} holds no estimator, or is broken or truncated: "
-            f"{type(error).__name__}: {error}. Load what save_estimator saved."
-        ) from error
+    except OSError as error:
+        if error.errno is not None:  # of the file system, not of what is in the file
+            raise
+        raise _broken(path, error) from error
+    except Exception as error:  # whatever bytes that make no sense lead to
+        raise _broken(path, error) from error
     raise ValueError(
         f"{os.fspath(path)!r} has schema version {document['schema_version']!r}; this "
         f"version of skleiden reads {SCHEMA_VERSION}. Install the version that saved "
         f"it: {document.get('skleiden_version')}."
+    )
+
+
+def _broken(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)!r} holds no estimator, or is broken or truncated: "
+        f"{type(error).__name__}: {error}. Load what save_estimator saved."
     )
 
 
