@@ -652,6 +652,8 @@ def test_permute_columns_takes_every_form(stack):
     )
     wide = sp.hstack(stack.layers).tocsc()
     assert permute_columns(wide).shape == wide.shape
+    few = sp.csr_array(([1.0], ([0], [0])), shape=(50, 3))
+    assert permute_columns(few).shape == (50, 3)
     dense = np.arange(12, dtype=np.float16).reshape(4, 3)
     assert permute_columns(dense).dtype == np.float16
     with pytest.raises(ValueError, match="Expected 2D array"):
