@@ -166,10 +166,10 @@ def _data(found: Communities) -> Any:
 
 def _facts(found: Communities) -> list[str]:
     """The line below the title."""
-    counts = summarize(found.labels)
+    counts, texts = summarize(found.labels), found.texts is not None
     scores = {name: found.summary.get(name) for name in ("modularity", "stability")}
     return [
-        _counted(counts.n_samples, "row", "rows"),
+        _counted(counts.n_samples, *(("row", "rows"), ("prompt", "prompts"))[texts]),
         _counted(counts.n_communities, "community", "communities"),
         f"{counts.n_noise / counts.n_samples:.1%} noise",
         *(

@@ -131,6 +131,12 @@ def test_truncated_old_torch_file(tmp_path, torch):
         load_activations(path)
 
 
+def test_ids_for_vectors_that_have_their_own(tmp_path, torch):
+    torch.save(records(torch, EARLY), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"but \['a'\] hold vectors by id"):
+        load_activations(tmp_path / "a.pt", ids=IDS)
+
+
 def test_torch_is_not_installed(tmp_path, torch, monkeypatch):
     torch.save({"q0": torch.ones(3)}, tmp_path / "a.pt")
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -217,6 +217,8 @@ CASES = [(name, door) for name in REFUSED for door in DOORS]
 )
 def test_refused(name, door):
     make, message, passing = REFUSED[name]
+    if name == "a sparse vector" and make().ndim == 2:
+        pytest.skip("SciPy has none in this version")
     if door in passing:
         door(make())
         return

@@ -3,7 +3,9 @@
 import csv
 import inspect
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
+import skleiden
 import skleiden.inspection
 import skleiden.model_selection
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
@@ -104,6 +107,8 @@ def test_cluster_for_programs(files, tmp_path, capsys):
 
 
 def test_options_choose_what_is_read(files, tmp_path, capsys):
+    for beside in files.glob("*.ids.json"):
+        beside.unlink()
     np.save(files / "ids.npy", np.arange(400))
     options = ["--layers", "layer_2,layer_0", "--ids", files / "ids.npy", "-q"]
     assert run("cluster", *paths(files), "--out", tmp_path, *options) == 0
@@ -214,9 +219,62 @@ def test_mistakes_exit_with_1(files, tmp_path, monkeypatch, capsys, arguments, m
     assert message in error
 
 
-def test_out_that_is_a_file(files, capsys):
-    assert run("cluster", *paths(files), "--out", files / "texts.csv") == 1
-    assert "skleiden: error:" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["cluster", "profile"])
+def test_out_that_is_a_file(files, capsys, command):
+    assert run(command, *paths(files), "--out", files / "texts.csv") == 1
+    assert "texts.csv' is a file. Give a folder as --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["cluster", "profile"])
+def test_failure_leaves_no_empty_folder(files, tmp_path, capsys, command):
+    assert run(command, files / "none*", "--out", tmp_path / "out") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_are_checked_before_the_work(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    arguments = ["cluster", *paths(files), "--out", tmp_path / "out", "-q", "--texts"]
+    (files / "few.csv").write_text("q1,text\n")
+    assert run(*arguments, files / "few.csv") == 1
+    assert "no text for 399 of 400 ids" in capsys.readouterr().err
+    for beside in files.glob("*.ids.json"):
+        beside.unlink()
+    assert run(*arguments, files / "texts.csv") == 1
+    assert "the files have none. Name the rows by --ids" in capsys.readouterr().err
+
+
+def test_new_labels_never_lie_beside_old_communities(files, tmp_path, monkeypatch):
+    arguments = ["cluster", *paths(files), "--out", tmp_path / "out", "-q"]
+    assert run(*arguments) == 0
+    before = (tmp_path / "out" / "labels.csv").read_bytes()
+
+    def fail(*_, **__):
+        raise ValueError("not today")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(skleiden.MutualKNNLeiden, "fit", fail)
+        assert run(*arguments, "--resolution", 9) == 1
+    assert (tmp_path / "out" / "labels.csv").read_bytes() == before
+    assert (tmp_path / "out" / "communities.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(skleiden.inspection, "describe_communities", fail)
+        assert run(*arguments, "--resolution", 9) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels.csv"]
+    assert (tmp_path / "out" / "labels.csv").read_bytes() != before
+
+
+def test_warnings_take_one_line(files, tmp_path):
+    program = "import sys; from skleiden.cli import main; sys.exit(main())"
+    arguments = [*paths(files), "--out", tmp_path, "-q", "--min-cluster-size", "399"]
+    finished = subprocess.run(
+        [sys.executable, "-c", program, "cluster", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=Path(skleiden.__file__).parents[1],
+    )
+    assert finished.returncode == 0
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("skleiden: warning: No community has min_cluster_size=399")
 
 
 @pytest.mark.parametrize(
@@ -258,7 +316,7 @@ def test_profile(files, tmp_path, capsys):
         1,
     ]
     assert (out / "profile.png").read_bytes().startswith(b"\x89PNG")
-    assert "Best: --resolution 0." in printed
+    assert "Best, by net information: --resolution 0." in printed
     assert "Load" in progress
     assert (
         run("profile", *paths(files), "--out", out, *runs.split(), "--json", "-q") == 0
@@ -281,6 +339,25 @@ def test_profile_without_a_best(files, tmp_path, capsys):
     assert result["table"]["null"] == [None, None]
 
 
+def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, capsys):
+    from skleiden.model_selection import _profile
+
+    add, done = _profile._Sweep.add, []
+
+    def add_and_interrupt(self, *arguments):
+        add(self, *arguments)
+        done.append(1)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_profile._Sweep, "add", add_and_interrupt)
+    arguments = ["profile", *paths(files), "--out", tmp_path, "-q", "--n-runs", 2]
+    with pytest.warns(UserWarning, match="Interrupted: the profile holds 2 of 3"):
+        code = run(*arguments, "--resolutions", "0.2,0.5,1", "--n-jobs", 1)
+    assert code == 130
+    assert len(table(tmp_path / "profile.csv")) == 2
+
+
 @pytest.mark.parametrize("given", ["many", "1,", "0", "-1,2", "1"])
 def test_bad_resolutions(files, tmp_path, capsys, given):
     arguments = ["profile", *paths(files), "--out", tmp_path, f"--resolutions={given}"]
@@ -301,12 +378,19 @@ def test_report(files, tmp_path, capsys):
     assert capsys.readouterr() == (f"Saved: {page}\n", "")
     # Positions are saved with four digits.
     assert abs(len(page.read_bytes()) - len(first)) < 0.2 * len(first)
+    options = ["--title", "My <b>run</b>", "-q"]
+    assert run("cluster", *paths(files), "--out", tmp_path, *options) == 0
+    assert run("report", tmp_path) == 0
+    assert "My &lt;b&gt;run&lt;/b&gt;" in page.read_text(encoding="utf-8")
+    capsys.readouterr()
     assert run("report", tmp_path, "--json", "--title", "A <title>") == 0
     assert json.loads(capsys.readouterr().out) == {"saved": [str(page)]}
     assert "A &lt;title&gt;" in page.read_text(encoding="utf-8")
 
 
 def test_report_of_nothing(tmp_path, capsys):
+    assert run("report", tmp_path / "absent") == 1
+    assert "absent' is no folder. Give the one that" in capsys.readouterr().err
     assert run("report", tmp_path) == 1
     assert "communities.json" in capsys.readouterr().err
     (tmp_path / "communities.json").write_text("{}")

@@ -95,6 +95,14 @@ def test_forms_of_the_input(stack):
     assert explain(runs, stack, 5) == explain(runs.estimator_, stack, 5)
 
 
+def test_row_by_id(stack):
+    pipeline = make(stack)
+    named = LayerStack(stack.layers, ids=[f"q{i}" for i in range(400)])
+    assert explain(pipeline, named, "q7") == explain(pipeline, stack, 7)
+    with pytest.raises(IndexError, match="its id; no id is 'q400'"):
+        explain(pipeline, named, "q400")
+
+
 def test_settings_of_the_sketcher_count(stack):
     plain = explain(make(stack), stack, 5)
     logs = explain(make(stack, sublinear_tf=True), stack, 5)
@@ -109,6 +117,8 @@ def test_errors(stack, gappy):
     for row in (400, -401):
         with pytest.raises(IndexError, match=f"from 0 to 399; got {row}"):
             explain(pipeline, stack, row)
+    with pytest.raises(IndexError, match="its id; no id is 'q7'"):
+        explain(pipeline, stack, "q7")
     with pytest.raises(ValueError, match="got 399 rows, fitted with 400"):
         explain(pipeline, stack[1:], 0)
     with pytest.raises(ValueError, match="n_features must be an integer of at least 1"):

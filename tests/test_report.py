@@ -297,7 +297,7 @@ def test_page_at_a_glance(visit, page):
     assert tab.title() == "A & <b>"
     assert tab.locator("h1").inner_text() == "A & <b>"
     facts = tab.locator(".facts").inner_text()
-    for fact in ("292 rows", "4 communities", "1.7% noise", "modularity 0.612"):
+    for fact in ("292 prompts", "4 communities", "1.7% noise", "modularity 0.612"):
         assert fact in facts
     assert tab.locator("h2").all_inner_texts() == [
         "Overview",

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from . import _cluster, _demo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    plain = warnings.formatwarning
     try:
         _prepare_streams()
+        warnings.formatwarning = _one_line
         options = _parser().parse_args(arguments)
         code: int = options.run(options)
         sys.stdout.flush()
@@ -37,7 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, ImportError) as error:
         print(f"skleiden: error: {error}", file=sys.stderr)
         return 1
+    finally:
+        warnings.formatwarning = plain
     return code
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning without the place in our code from which it came."""
+    return f"skleiden: warning: {message}\n"
 
 
 def _prepare_streams() -> None:

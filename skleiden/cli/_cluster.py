@@ -6,8 +6,11 @@ import argparse
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from ._options import add_estimators, add_input, make_pipeline
 from ._stages import Stages
 
 LABELS, COMMUNITIES, REPORT = "labels.csv", "communities.json", "report.html"
+FIGURES = ("sizes.png", "map.png", "prototypes.png", "layers.png")
+OUTPUTS = (COMMUNITIES, REPORT, *FIGURES)
+TITLE = "title"
 
 _CLUSTER = """\
 Find communities in activations, one file a layer, and save into a folder: labels.csv
@@ -39,6 +45,7 @@ def add_cluster(commands: Any) -> None:
     parser.add_argument(
         "--texts",
         type=Path,
+        default=argparse.SUPPRESS,
         metavar="FILE",
         help="the prompts' texts, {id: text}: torch, JSON or CSV",
     )
@@ -57,7 +64,7 @@ def add_cluster(commands: Any) -> None:
         metavar="N",
         help="cluster so many subsamples, and rate how well each community survives",
     )
-    parser.add_argument("--title", help="of the page")
+    _add_title(parser)
     add_estimators(parser)
     parser.set_defaults(run=_run_cluster)
 
@@ -79,15 +86,17 @@ def add_profile(commands: Any) -> None:
         ("--n-permutations", 3, "copies with permuted columns, for the null"),
     ):
         parser.add_argument(name, type=int, default=default, metavar="N", help=what)
-    add_estimators(parser)
+    add_estimators(parser, leave_out=["resolution"])
     parser.set_defaults(run=_run_profile)
 
 
 def add_report(commands: Any) -> None:
     """Add the command that writes the page again."""
     parser = _parser(commands, "report", "write the page of saved communities", _REPORT)
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--title", help="of the page")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="what `skleiden cluster --out` made"
+    )
+    _add_title(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run_report)
 
@@ -104,11 +113,16 @@ def _parser(
     return parser
 
 
+def _add_title(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--title", default=argparse.SUPPRESS, help="of the page")
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
+        default=argparse.SUPPRESS,
         metavar="DIR",
         help="folder to save into; made if it is not there",
     )
@@ -120,26 +134,32 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 def _run_cluster(options: argparse.Namespace) -> int:
     from skleiden.inspection import Communities, describe_communities
-    from skleiden.io import load_texts, save_communities, save_labels
+    from skleiden.io import save_communities, save_labels
     from skleiden.model_selection import StableLeiden, community_stability
 
-    folder = _make_folder(options.out, LABELS, COMMUNITIES, REPORT)
     stage = Stages(quiet=options.quiet, bars=True)
-    with stage("Load"):
-        stack = _load(options)
-        texts = None if options.texts is None else load_texts(options.texts)
-    estimator: Any = make_pipeline(options, n_jobs=options.n_jobs)
-    if options.n_runs > 1:
-        estimator = StableLeiden(
-            estimator, n_runs=options.n_runs, random_state=options.random_state
-        )
-    with stage("Cluster"):
-        labels = estimator.fit_predict(stack)
-    saved = [folder / LABELS]
-    with _told_if_interrupted(saved):
-        ids = stack.ids
+    saved: list[Path] = []
+    with (
+        _folder(options.out, LABELS, COMMUNITIES, REPORT) as folder,
+        _told_if_interrupted(saved),
+    ):
+        with stage("Load"):
+            stack = _load(options)
+            texts = _load_texts(options, stack)
+        estimator: Any = make_pipeline(options, n_jobs=options.n_jobs)
+        if options.n_runs > 1:
+            estimator = StableLeiden(
+                estimator, n_runs=options.n_runs, random_state=options.random_state
+            )
+        with stage("Cluster"):
+            labels = estimator.fit_predict(stack)
+        # What is left of an earlier run would contradict the new labels.
+        for name in OUTPUTS:
+            (folder / name).unlink(missing_ok=True)
         confidence = getattr(estimator, "confidence_", None)
-        save_labels(saved[0], Communities(labels, ids, confidence=confidence))
+        known = Communities(labels, stack.ids, confidence=confidence)
+        save_labels(folder / LABELS, known)
+        saved.append(folder / LABELS)
         stability = None
         if options.n_subsamples > 0:
             with stage("Stability"):
@@ -158,10 +178,12 @@ def _run_cluster(options: argparse.Namespace) -> int:
                 stability=stability,
                 random_state=options.random_state,
             )
+            if hasattr(options, "title"):
+                found = replace(found, summary={**found.summary, TITLE: options.title})
         with stage("Save"):
             save_communities(folder / COMMUNITIES, found)
             saved.append(folder / COMMUNITIES)
-            missing = _try_report(folder, found, options.title, saved)
+            missing = _try_report(folder, found, saved)
             missing += _try_figures(folder, found, stack, saved)
     result = {
         **found.summary,
@@ -188,38 +210,38 @@ def _run_profile(options: argparse.Namespace) -> int:
     from skleiden.io._files import write_whole
     from skleiden.model_selection import resolution_profile
 
-    folder = _make_folder(options.out, "profile.csv")
+    resolutions = _resolutions(options.resolutions)
     stage = Stages(quiet=options.quiet, bars=True)
-    with stage("Load"):
-        stack = _load(options)
-    with stage("Sweep"):
-        profile = resolution_profile(
-            make_pipeline(options, n_jobs=None),
-            stack,
-            resolutions=_resolutions(options.resolutions),
-            n_runs=options.n_runs,
-            n_sketches=options.n_sketches,
-            n_permutations=options.n_permutations,
-            n_jobs=options.n_jobs,
-            random_state=options.random_state,
-            verbose=int(not options.quiet),
-        )
-    columns = {name: values.tolist() for name, values in profile.table.items()}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    saved, missing = [folder / "profile.csv"], []
-    write_whole(saved[0], table.getvalue())
-    with _told_if_interrupted(saved):
-        try:
-            _save_figure(folder / "profile.png", profile.plot(), saved)
-        except ImportError as error:
-            missing.append(f"No figure: {error}")
+    with _folder(options.out, "profile.csv") as folder:
+        with stage("Load"):
+            stack = _load(options)
+        with stage("Sweep"), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            profile = resolution_profile(
+                make_pipeline(options, n_jobs=None),
+                stack,
+                resolutions=resolutions,
+                n_runs=options.n_runs,
+                n_sketches=options.n_sketches,
+                n_permutations=options.n_permutations,
+                n_jobs=options.n_jobs,
+                random_state=options.random_state,
+                verbose=int(not options.quiet and sys.stderr.isatty()),
+            )
+        saved, missing = [folder / "profile.csv"], []
+        write_whole(saved[0], _as_csv(profile.table))
+        with _told_if_interrupted(saved):
+            try:
+                _save_figure(folder / "profile.png", profile.plot(), saved)
+            except ImportError as error:
+                missing.append(f"No figure: {error}")
+    for one in told:
+        warnings.warn(one.message, one.category, stacklevel=1)
     try:
         best, reason = profile.best(), None
     except ValueError as error:
         best, reason = None, str(error)
+    columns = {name: values.tolist() for name, values in profile.table.items()}
     if options.json:
         plain = {
             name: [None if v != v else v for v in values]  # nan is no JSON
@@ -233,26 +255,46 @@ def _run_profile(options: argparse.Namespace) -> int:
             "not_saved": missing,
         }
         print(json.dumps(result))
-        return 0
-    names = ("resolution", "n_clusters", "stability", "null", "net_information")
-    print("  ".join(f"{name:>15}" for name in names))
-    for row in zip(*(columns[name] for name in names), strict=True):
-        print("  ".join(f"{value:>15.3g}" for value in row))
-    print(f"Levels: {', '.join(f'{level:.3g}' for level in profile.levels) or 'none'}")
-    print(f"Best: --resolution {best:.3g}" if best else f"Best: none. {reason}")
-    for line in missing:
-        print(line)
-    print(f"Saved: {', '.join(map(str, saved))}")
-    return 0
+    else:
+        names = ("resolution", "n_clusters", "stability", "null", "net_information")
+        print("  ".join(f"{name:>15}" for name in names))
+        for row in zip(*(columns[name] for name in names), strict=True):
+            print("  ".join(f"{value:>15.3g}" for value in row))
+        levels = ", ".join(f"{level:.3g}" for level in profile.levels) or "none"
+        print(f"Levels, of locally highest stability: {levels}")
+        if best is None:
+            print(f"Best: none. {reason}")
+        else:
+            print(f"Best, by net information: --resolution {best:.3g}")
+        for line in missing:
+            print(line)
+        print(f"Saved: {', '.join(map(str, saved))}")
+    # The profile holds what was done; whoever asked for all of it must know.
+    interrupted = any(str(one.message).startswith("Interrupted") for one in told)
+    return 130 if interrupted else 0
+
+
+def _as_csv(table: Mapping[str, Any]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
+    return text.getvalue()
 
 
 def _run_report(options: argparse.Namespace) -> int:
     from skleiden.io import load_communities
     from skleiden.report import write_report
 
+    if not options.folder.is_dir():
+        raise NotADirectoryError(
+            f"{str(options.folder)!r} is no folder. Give the one that was the --out of "
+            "skleiden cluster."
+        )
     found = load_communities(options.folder / COMMUNITIES)
     path = options.folder / REPORT
-    write_report(path, found, title=options.title)
+    title = getattr(options, "title", found.summary.get(TITLE))
+    write_report(path, found, title=title)
     print(json.dumps({"saved": [str(path)]}) if options.json else f"Saved: {path}")
     return 0
 
@@ -263,19 +305,42 @@ def _load(options: argparse.Namespace) -> Any:
     return load_activations(
         options.files if len(options.files) > 1 else options.files[0],
         key=options.key,
-        layers=None if options.layers is None else options.layers.split(","),
-        ids=options.ids,
+        layers=options.layers.split(",") if hasattr(options, "layers") else None,
+        ids=getattr(options, "ids", None),
     )
 
 
-def _make_folder(folder: Path, *names: str) -> Path:
-    """The folder, made, and tried before the work, not after it."""
+def _load_texts(options: argparse.Namespace, stack: Any) -> list[str] | None:
+    """The texts, one for each row, before the work rather than after it."""
+    from skleiden.inspection._communities import texts_of
+    from skleiden.io import load_texts
+
+    if not hasattr(options, "texts"):
+        return None
+    if stack.ids is None:
+        raise ValueError(
+            "--texts are found by ids, and the files have none. Name the rows by --ids."
+        )
+    return texts_of(load_texts(options.texts), stack.ids)
+
+
+@contextmanager
+def _folder(folder: Path, *names: str) -> Iterator[Path]:
+    """The folder, made, and tried before the work; gone if nothing comes of it."""
     from skleiden.io._files import check_place
 
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is a file. Give a folder as --out.")
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        check_place(folder / name)
-    return folder
+    try:
+        for name in names:
+            check_place(folder / name)
+        yield folder
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 @contextmanager
@@ -287,13 +352,11 @@ def _told_if_interrupted(saved: list[Path]) -> Iterator[None]:
         raise KeyboardInterrupt(f"Saved until then: {files or 'nothing'}") from None
 
 
-def _try_report(
-    folder: Path, found: Any, title: str | None, saved: list[Path]
-) -> list[str]:
+def _try_report(folder: Path, found: Any, saved: list[Path]) -> list[str]:
     from skleiden.report import write_report
 
     try:
-        write_report(folder / REPORT, found, title=title)
+        write_report(folder / REPORT, found, title=found.summary.get(TITLE))
     except ImportError as error:
         return [f"No page: {error}"]
     saved.append(folder / REPORT)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[[str], Any]:
 # explained in full. That these are all, with the right defaults, is tested.
 SKETCH = (
     _Option("n_components", _numbers(_count), 64, "columns of the embedding a layer"),
-    _Option("layer_weights", _numbers(float), None, "weight of each layer"),
+    _Option("layer_weights", _numbers(float), None, "weight of each layer: 1,2,1"),
     _Option(
         "weighting",
         str,
@@ -129,12 +130,15 @@ CLUSTER = (
 )
 
 
-def add_estimators(parser: argparse.ArgumentParser) -> None:
-    """Add all parameters of the sketcher and the clusterer."""
+def add_estimators(
+    parser: argparse.ArgumentParser, *, leave_out: Sequence[str] = ()
+) -> None:
+    """Add all parameters of the sketcher and the clusterer, but for some."""
     for title, options in (("sketch", SKETCH), ("communities", CLUSTER)):
         group = parser.add_argument_group(title)
         for option in options:
-            _add(group, option)
+            if option.name not in leave_out:
+                _add(group, option)
     group = parser.add_argument_group("both")
     add_seed(group)
     group.add_argument(
@@ -201,10 +205,17 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         help="what to take of {'pre', 'post', 'out'} records",
     )
     group.add_argument(
-        "--layers", metavar="NAME,...", help="layers to keep (default: all)"
+        "--layers",
+        default=argparse.SUPPRESS,
+        metavar="NAME,...",
+        help="layers to keep (default: all)",
     )
     group.add_argument(
-        "--ids", type=Path, metavar="FILE", help="ids of the rows of matrices"
+        "--ids",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="ids of the rows of matrices",
     )
 
 
@@ -224,7 +235,9 @@ def make_pipeline(options: argparse.Namespace, *, n_jobs: int | None) -> Any:
     sketch = chosen(SKETCH)
     if "dtype" in sketch:
         sketch["dtype"] = np.dtype(sketch["dtype"]).type
-    verbose = int(not options.quiet)
+    # Bars are for a terminal, and for one fit.
+    runs = getattr(options, "n_runs", 1) if n_jobs is not None else 1
+    verbose = int(not options.quiet and runs == 1 and sys.stderr.isatty())
     return Pipeline(
         [
             ("sketch", MultiLayerTfidfSketcher(**sketch, **common, verbose=verbose)),

@@ -238,7 +238,7 @@ def describe_communities(
     return Communities(
         labels=labels,
         ids=ids,
-        texts=_texts_of(texts, ids),
+        texts=texts_of(texts, ids),
         confidence=getattr(estimator, "confidence_", None),
         attached=clusterer.attached_,
         stability=stability,
@@ -259,9 +259,10 @@ def _layout(sketcher: MultiLayerTfidfSketcher, widths: Sequence[int]) -> dict[st
     return dict(zip(sketcher.layer_names_, widths, strict=True))
 
 
-def _texts_of(
+def texts_of(
     texts: Mapping[Any, str] | Iterable[str] | None, ids: np.ndarray
 ) -> list[str] | None:
+    """The texts of rows of given ids; refused if one is missing."""
     if texts is None:
         return None
     if isinstance(texts, Mapping):
@@ -276,7 +277,7 @@ def _texts_of(
             raise ValueError(
                 f"texts has no text for {len(missing)} of {ids.size} ids, such as "
                 f"{missing[0]!r}; it has {len(texts)} for ids such as "
-                f"{next(iter(texts), None)!r}. Give one for each id."
+                f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
             )
         return found
     return list(texts)

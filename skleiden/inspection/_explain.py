@@ -60,7 +60,9 @@ class Explanation(NamedTuple):
     contributions: list[Contribution]
 
 
-def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explanation:
+def explain(
+    estimator: Any, X: Any, row: int | str, *, n_features: int = 10
+) -> Explanation:
     """Find the neurons that tie one row to its community.
 
     The similarity of two rows, as the sketch estimates it, is a sum over neurons. So
@@ -79,8 +81,8 @@ def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explan
     X : LayerStack, mapping of {name: matrix}, or matrix
         The unsketched layers that it was fitted on; read twice, not densified.
 
-    row : int
-        Number of the row; negative from the end.
+    row : int or str
+        Number of the row, negative from the end; or its id, if that is a str.
 
     n_features : int, default=10
         Neurons listed, at least 1; only such as contribute more than nothing.
@@ -99,7 +101,7 @@ def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explan
         in no community, or its community has no other member or no row outside.
 
     IndexError
-        If there is no such row.
+        If there is no such row or id.
 
     See Also
     --------
@@ -134,21 +136,22 @@ def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explan
             "X must be what the estimator was fitted on; got "
             f"{n} rows, fitted with {labels.size}."
         )
-    if not -n <= row < n:
-        raise IndexError(f"row must be a row of X, from 0 to {n - 1}; got {row}.")
-    row = int(row) % n
-    community = int(labels[row])
+    place = _place_of(row, X)
+    if not -n <= place < n:
+        raise IndexError(f"row must be a row of X, from 0 to {n - 1}; got {place}.")
+    place %= n
+    community = int(labels[place])
     if community < 0:
         raise ValueError(
-            f"Row {row} is in no community (its label is -1): nothing ties it to one."
+            f"Row {place} is in no community (its label is -1): nothing ties it to one."
         )
     is_in = labels == community
     n_outside = int(np.count_nonzero(~is_in))
-    is_in[row] = False
+    is_in[place] = False
     n_inside = int(np.count_nonzero(is_in))
     if n_inside == 0 or n_outside == 0:
         raise ValueError(
-            f"Row {row} has nothing to be compared with: its community {community} has "
+            f"Row {place} has nothing to be compared with: its community {community} has "
             f"{n_inside} other members, and {n_outside} rows are outside."
         )
     # Of each row: its weight in the mean of members, and in that of others.
@@ -158,8 +161,8 @@ def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explan
     found: list[Contribution] = []
     for layer, scale in zip(layers, scales, strict=True):
         means = _scaled_sums(layer, groups * scale)
-        (own,) = _dense(layer.read(slice(row, row + 1)))
-        unit = scale[row] * (own * layer.weight - layer.centre)
+        (own,) = _dense(layer.read(slice(place, place + 1)))
+        unit = scale[place] * (own * layer.weight - layer.centre)
         similarity += means @ unit
         contributions = unit * (means[0] - means[1])
         best = np.argsort(-contributions, kind="stable")[:n_features]
@@ -171,6 +174,16 @@ def explain(estimator: Any, X: Any, row: int, *, n_features: int = 10) -> Explan
     return Explanation(
         community, float(similarity[0]), float(similarity[1]), found[:n_features]
     )
+
+
+def _place_of(row: int | str, X: Any) -> int:
+    if not isinstance(row, str):
+        return int(row)
+    ids = getattr(X, "ids", None)
+    places = np.flatnonzero([] if ids is None else ids == row)
+    if places.size == 0:
+        raise IndexError(f"row must be a row of X or its id; no id is {row!r}.")
+    return int(places[0])
 
 
 def _scales(layers: list[WeightedLayer]) -> np.ndarray:

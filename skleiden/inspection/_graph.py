@@ -257,9 +257,7 @@ def community_map(
     if n > max_rows:
         rows = np.sort(rng.choice(n, max_rows, replace=False))
         chosen = graph[rows]
-        graph = sp.csr_array(chosen[:, rows] + chosen @ chosen.T)
-        graph.setdiag(0)
-        graph.eliminate_zeros()
+        graph = _without_diagonal(chosen[:, rows] + chosen @ chosen.T)
     positions = leiden.layout(
         leiden.network(_strongest(graph, _TIES)), seed=int(rng.randint(2**31 - 1))
     )
@@ -282,6 +280,15 @@ def _strongest(graph: sp.csr_array, n_ties: int) -> sp.csr_array:
     return sp.csr_array(strongest.maximum(strongest.T.tocsr()))
 
 
+def _without_diagonal(matrix: Any) -> sp.csr_array:
+    entries = matrix.tocoo()
+    kept = (entries.row != entries.col) & (entries.data != 0)
+    return sp.csr_array(
+        (entries.data[kept].astype(np.float32), (entries.row[kept], entries.col[kept])),
+        shape=matrix.shape,
+    )
+
+
 def _check_graph(affinity: Any) -> sp.csr_array:
     if not sp.issparse(affinity) or affinity.shape[0] != affinity.shape[1]:
         raise ValueError(
@@ -291,9 +298,7 @@ def _check_graph(affinity: Any) -> sp.csr_array:
         )
     if affinity.shape[0] == 0:
         raise ValueError("affinity must have at least one row; got none.")
-    graph = sp.csr_array(affinity).astype(np.float32)
-    graph.setdiag(0)
-    graph.eliminate_zeros()
+    graph = _without_diagonal(affinity)
     difference = abs(graph - graph.T)
     if difference.nnz and difference.max() > 1e-6 * abs(graph).max():
         raise ValueError(

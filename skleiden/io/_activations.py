@@ -150,6 +150,11 @@ def load_activations(
         found = {name: found[name] for name in layers}
     if ids is not None:
         given = _read_ids(Path(ids)) if isinstance(ids, (str, os.PathLike)) else ids
+        if all(isinstance(layer.content, Mapping) for layer in found.values()):
+            raise ValueError(
+                f"ids name the rows of matrices, but {list(found)} hold vectors by id, "
+                "with ids of their own. Leave out ids."
+            )
         found = {
             name: layer
             if isinstance(layer.content, Mapping)
@@ -240,7 +245,7 @@ def _find(paths: Any) -> dict[str, Path]:
         if path.is_dir():
             raise IsADirectoryError(
                 f"{str(path)!r} is a folder. Give its files, such as "
-                f"{str(path / 'layer_*.npy')!r}."
+                f"{str(path / 'layer_*')!r}."
             )
         if not path.exists():
             raise FileNotFoundError(f"There is no file {str(path)!r}.")
@@ -347,7 +352,7 @@ def _load_torch(path: Path, mmap: bool) -> Any:
             f"{str(path)!r} holds objects that only code inside the file could make, "
             "which is not run. Where the file was made, save tensors, numbers, "
             "strings, dicts and lists alone: torch.save({id: torch.as_tensor(vector) "
-            f"for id, vector in ...}}, path). ({_first_line(error)})"
+            f"for id, vector in ...}}, path)."
         ) from error
     except Exception as error:  # whatever bytes that make no sense lead to
         raise ValueError(
@@ -627,4 +632,7 @@ def _shape_of(content: Any) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    # Advice to run what is in the file is not passed on.
+    return "it holds pickled objects" if "pickle" in lines[0] else lines[0]

@@ -159,9 +159,11 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
 
 
 def _broken(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    # NumPy's advice to run what is in the file is not passed on.
+    why = "it is pickled" if "pickle" in str(error) else f"{error}"
     return ValueError(
-        f"{os.fspath(path)!r} holds no estimator, or is broken or truncated: "
-        f"{type(error).__name__}: {error}. Load what save_estimator saved."
+        f"{os.fspath(path)!r} holds no estimator, or is broken or truncated "
+        f"({type(error).__name__}: {why}). Load what save_estimator saved."
     )
 
 

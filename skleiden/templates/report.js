@@ -95,7 +95,7 @@ const DULLER = [1, 1, 0.5];
 
 function paint(element, one) {
   if (!one.noise) {
-    element.style.setProperty("--hue", ((350 + 137.508 * one.label) % 360).toFixed(1));
+    element.style.setProperty("--hue", ((30 + 137.508 * one.label) % 360).toFixed(1));
     element.style.setProperty("--lighter", LIGHTER[one.label % LIGHTER.length]);
     element.style.setProperty("--duller", DULLER[one.label % DULLER.length]);
   }
