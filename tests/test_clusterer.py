@@ -601,3 +601,27 @@ def test_a_failed_fit_changes_nothing(embedding):
         fresh.fit(bad)
     with pytest.raises(NotFittedError):
         fresh.predict(embedding)
+
+
+GRAPHS = {
+    "mutual": {},
+    "union": {"graph": "union"},
+    "umap": {"graph": "union", "weights": "umap"},
+    "few neighbours": {"n_neighbors": 4, "weights": "uniform"},
+    "many neighbours": {"n_neighbors": 60, "weights": "jaccard"},
+}
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_backends_agree_within_a_percent(embedding, kind):
+    """On five graphs, each the best of three seeds."""
+    igraph, leidenalg = (
+        max(
+            leiden(**GRAPHS[kind] | {"backend": backend, "random_state": seed})
+            .fit(embedding)
+            .modularity_
+            for seed in range(3)
+        )
+        for backend in ("igraph", "leidenalg")
+    )
+    assert igraph == pytest.approx(leidenalg, rel=0.01)

@@ -33,24 +33,31 @@ def data():
     return {name: make() for name, make in golden.DATA.items()}
 
 
+@pytest.fixture(scope="module")
 def recorded():
-    """What was found with these versions, or else with the last ones recorded."""
+    """What was found on machines of this kind, by versions."""
     known = json.loads(golden.GOLDEN.read_text()).get(golden.here())
     if known is None:
         pytest.skip(
             f"nothing is recorded for {golden.here()}, which may round otherwise"
         )
-    key = golden.versions()
-    return (key, known[key]) if key in known else list(known.items())[-1]
+    return known
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_as_recorded(found, name):
-    """Fails with the first stage that differs, and with what it was recorded."""
-    versions, expected = recorded()
-    differing = [
-        stage for stage in golden.STAGES if found[name][stage] != expected[name][stage]
-    ]
+def test_same_as_recorded(found, recorded, name):
+    """Fails with the first stage that differs from the record of these versions.
+
+    With other versions only labels must be the same, and only those that rest on no
+    approximate search and on igraph: they were, from the oldest versions to the newest.
+    """
+    versions, stages = golden.versions(), golden.STAGES
+    if versions not in recorded:
+        if not name.endswith("exact, igraph"):
+            pytest.skip("other versions may round or search otherwise")
+        versions, stages = list(recorded)[-1], ["labels"]
+    expected = recorded[versions][name]
+    differing = [stage for stage in stages if found[name][stage] != expected[stage]]
     assert not differing, (
         f"{name}: the first stage that differs is {differing[0]!r}. Recorded with "
         f"{versions}; here are {golden.versions()}. If the change is meant, say so in "
@@ -58,8 +65,14 @@ def test_same_as_recorded(found, name):
     )
 
 
-def test_recorded_are_all():
-    assert list(recorded()[1]) == NAMES
+@pytest.mark.parametrize("data", golden.DATA)
+def test_labels_of_all_recorded_versions_agree(recorded, data):
+    name = f"{data}: exact, igraph"
+    assert len({stages[name]["labels"] for stages in recorded.values()}) == 1
+
+
+def test_recorded_are_all(recorded):
+    assert all(list(stages) == NAMES for stages in recorded.values())
 
 
 def test_stages_tell_data_and_searches_apart(found):

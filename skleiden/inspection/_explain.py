@@ -151,8 +151,8 @@ def explain(
     n_inside = int(np.count_nonzero(is_in))
     if n_inside == 0 or n_outside == 0:
         raise ValueError(
-            f"Row {place} has nothing to be compared with: its community {community} has "
-            f"{n_inside} other members, and {n_outside} rows are outside."
+            f"Row {place} has nothing to be compared with: its community {community} "
+            f"has {n_inside} other members, and {n_outside} rows are outside."
         )
     # Of each row: its weight in the mean of members, and in that of others.
     groups = np.stack([is_in / n_inside, (labels != community) / n_outside])
