@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import skleiden
 
 LAZY = [
     "faiss",
@@ -56,6 +59,11 @@ def test_fit_imports_no_extras():
     assert {"faiss", "igraph"} <= found
     # (igraph itself imports matplotlib, where that is installed.)
     assert found.isdisjoint({"leidenalg", "torch", "safetensors", "jinja2"})
+
+
+def test_types_are_there_for_those_who_import():
+    marker = Path(skleiden.__file__).with_name("py.typed")
+    assert marker.is_file()
 
 
 def test_the_package_alone_imports_nothing():
