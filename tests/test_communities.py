@@ -159,6 +159,17 @@ def test_description_errors(pipeline, stack):
             describe_communities(pipeline, stack, max_map_rows=0, **options)
 
 
+def test_repr_is_short(found):
+    n = found.summary["n_communities"]
+    assert repr(found) == (
+        f"<Communities: 400 rows in {n} communities, 0 in none; known: texts, "
+        "stability, top_features, map>"
+    )
+    assert repr(Communities([0, -1])) == (
+        "<Communities: 2 rows in 1 communities, 1 in none; known: labels alone>"
+    )
+
+
 # --- save and load --------------------------------------------------------------------
 
 

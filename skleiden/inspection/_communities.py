@@ -39,7 +39,7 @@ _PACKAGES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Communities:
     """All that is known of a clustering.
 
@@ -138,6 +138,19 @@ class Communities:
                 f"stability must have one value for each of {n_clusters} communities; "
                 f"got shape {self.stability.shape}."
             )
+
+    def __repr__(self) -> str:
+        counts = summarize(self.labels)
+        known = [
+            name
+            for name in ("texts", "confidence", "stability", "top_features", "map")
+            if getattr(self, name) is not None and len(getattr(self, name)) > 0
+        ]
+        return (
+            f"<Communities: {counts.n_samples} rows in {counts.n_communities} "
+            f"communities, {counts.n_noise} in none; known: "
+            f"{', '.join(known) or 'labels alone'}>"
+        )
 
 
 def describe_communities(
