@@ -1,0 +1,102 @@
+"""Searches and sweeps on the workers of a Dask cluster, by joblib."""
+
+import distributed
+import joblib
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.model_selection import (
+    FullDataSplit,
+    StableLeiden,
+    make_stability_scorer,
+    resolution_profile,
+)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster of two processes on this machine."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def pipeline():
+    return make_pipeline(
+        MultiLayerTfidfSketcher(32, random_state=0),
+        MutualKNNLeiden(15, random_state=0),
+    )
+
+
+def executed(client):
+    """Tasks that the workers have done so far."""
+    counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    return sum(counts.values())
+
+
+@pytest.fixture
+def on_workers(client):
+    """Compare what a function gives here and on the workers, where it must work."""
+
+    def compare(function, same):
+        here, before = function(), executed(client)
+        with joblib.parallel_config("dask"):
+            there = function()
+        assert executed(client) > before
+        same(there, here)
+
+    return compare
+
+
+def test_grid_search(on_workers, pipeline, stack):
+    def search():
+        return GridSearchCV(
+            pipeline,
+            {"mutualknnleiden__resolution": [0.5, 1.0, 2.0]},
+            scoring=make_stability_scorer(n_runs=2),
+            cv=FullDataSplit(),
+            n_jobs=2,
+        ).fit(stack)
+
+    def same(there, here):
+        assert there.best_params_ == here.best_params_
+        assert_array_equal(
+            there.cv_results_["mean_test_score"], here.cv_results_["mean_test_score"]
+        )
+        assert_array_equal(there.predict(stack), here.predict(stack))
+
+    on_workers(search, same)
+
+
+def test_resolution_profile(on_workers, pipeline, stack):
+    def sweep():
+        return resolution_profile(
+            pipeline, stack, resolutions=[0.5, 1.0, 2.0], n_runs=2, n_permutations=1
+        )
+
+    def same(there, here):
+        for name, values in here.table.items():
+            if name != "seconds":
+                assert_array_equal(there.table[name], values)
+        assert_array_equal(there.partitions(1.0), here.partitions(1.0))
+
+    on_workers(sweep, same)
+
+
+def test_stable_leiden(on_workers, pipeline, stack):
+    def fit():
+        return StableLeiden(pipeline, n_runs=3, random_state=0).fit(stack)
+
+    def same(there, here):
+        assert_array_equal(there.labels_, here.labels_)
+        assert_array_equal(there.confidence_, here.confidence_)
+
+    on_workers(fit, same)
