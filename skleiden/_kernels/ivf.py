@@ -258,11 +258,10 @@ def _true_neighbors(
 def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
     """What the k-th neighbour of each row reaches, given similarities to some others.
 
-    They are reordered. Each row's to itself is, or may be, among them.
+    They are reordered. Each row's to itself is, or may be, among them, of which there
+    are more than k.
     """
     place = similarities.shape[1] - k - 1
-    if place < 0:
-        return np.full(len(similarities), -2, dtype=np.float32)
     similarities.partition(place, axis=1)
     return similarities[:, place] - np.float32(_TOLERANCE)
 
