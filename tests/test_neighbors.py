@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsTransformer
 
 import skleiden.neighbors
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
+from skleiden._kernels import ivf
 
 from .checks import brute_neighbors
 
@@ -459,3 +460,30 @@ print((peak() - before) * 1024 / X.nbytes)
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(found.stdout) < 0.9
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_stripe_keeps_the_best_and_knows_their_last(k):
+    """Candidates of rows 10 to 13, more than there is room for."""
+    rng = np.random.RandomState(0)
+    n, keep = 1000, k + 3
+    stripe = ivf._Stripe(10, 14, n, keep, np.empty(4 * (keep + 2), dtype=np.uint64))
+    rows = np.repeat(np.arange(10, 14), 50)
+    ids = np.concatenate([rng.permutation(n)[:50] for _ in range(4)])
+    similarities = rng.uniform(-0.2, 1, rows.size).astype(np.float32)
+    ids[::50], similarities[::50] = np.arange(10, 14), 1
+    least = np.full(n, -2, dtype=np.float32)
+    order = rng.permutation(rows.size)
+    for some in np.array_split(order, 20):
+        stripe.add(stripe.keys(rows[some], ids[some], similarities[some]), k, least)
+    stripe.select(k, least)
+    table = stripe.table()
+    assert table.shape == (4, keep)
+    for row in range(4):
+        own = slice(50 * row, 50 * (row + 1))
+        best = np.argsort(-similarities[own], kind="stable")
+        assert set(table[row]) == set(ids[own][best[:keep]])
+        last = similarities[own][best[k]]
+        assert last - 4e-6 <= least[10 + row] <= last
+    assert (least[:10] == -2).all()
+    assert (least[14:] == -2).all()
