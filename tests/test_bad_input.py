@@ -388,6 +388,15 @@ def test_any_scale(scale, door):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("exponent", [-100, -80, -60, 60, 80, 100])
+@pytest.mark.parametrize("door", [sketch, cluster, graph, agreement])
+def test_any_scale_in_single_precision(exponent, door):
+    """Squares of such numbers overflow or vanish; powers of 2 change no digit."""
+    scaled = BASE * np.float32(2.0**exponent)
+    assert scaled.dtype == np.float32
+    assert_allclose(door(scaled), door(BASE), atol=1e-6)
+
+
 # --- parameters -----------------------------------------------------------------------
 
 ESTIMATORS = [

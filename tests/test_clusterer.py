@@ -625,3 +625,13 @@ def test_backends_agree_within_a_percent(embedding, kind):
         for backend in ("igraph", "leidenalg")
     )
     assert igraph == pytest.approx(leidenalg, rel=0.01)
+
+
+def test_the_first_row_votes_as_any_other(blobs):
+    """A query that knows but one fitted row, in a precomputed graph."""
+    X, _ = blobs
+    distances = cosine_distances(X)
+    fitted = leiden(metric="precomputed").fit(np.maximum(distances, 0))
+    for row in (0, 1, 89):
+        query = sp.csr_array(([1e-6], ([0], [row])), shape=(1, 90))
+        assert fitted.predict(query) == fitted.labels_[row]
