@@ -689,9 +689,7 @@ class PrototypeHeatmapDisplay:
         """
         labels, sketcher = _fitted_labels(estimator), fitted_sketcher(estimator)
         if layers is None and sketcher is not None:
-            layers = dict(
-                zip(sketcher.layer_names_, sketcher.layer_widths_, strict=True)
-            )
+            layers = sketcher._by_layer(sketcher.layer_widths_)
         return cls.from_predictions(
             X,
             labels,
@@ -948,7 +946,7 @@ class LayerAgreementDisplay:
         return cls.from_predictions(
             sketcher.transform(X),
             labels,
-            dict(zip(sketcher.layer_names_, sketcher.n_components_, strict=True)),
+            sketcher._by_layer(sketcher.n_components_),
             n_neighbors=n_neighbors,
             random_state=random_state,
             ax=ax,

@@ -382,8 +382,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         embedding = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
         present = np.empty((n_layers, n_samples), dtype=bool)
         weights, offset, rounding = self._column_weights()
-        shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
-        shares /= shares.sum()
+        shares = self._shares()
 
         def embed(part: _Part, rows: slice) -> None:
             block = self._read(part, rows)
@@ -531,7 +530,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             raise ValueError(
                 "X must have the layers that the sketcher was fitted with, in their "
                 f"order; got {dict(zip(names, widths, strict=True))}, fitted with "
-                f"{dict(zip(self.layer_names_, self.layer_widths_, strict=True))}."
+                f"{self._by_layer(self.layer_widths_)}."
             )
         starts = np.cumsum([0, *widths]).tolist()
         if len(matrices) < len(widths) and not sp.issparse(X):
@@ -590,32 +589,41 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def _column_weights(self) -> tuple[np.ndarray, Any, Any]:
         """Signed weight of each column; what centring subtracts, and its rounding."""
-        if self._settings.weighting == "idf":
-            return self.signs_ * self.idf_, None, None
-        if self._settings.weighting == "none":
-            return self.signs_.astype(np.float64), None, None
-        weights = self.signs_ / self.scale_
+        weights = self.signs_ * self._unsigned_weights()
+        if self._settings.weighting != "zscore":
+            return weights, None, None
         shift, n_buckets = weights * self.mean_, sum(self.n_components_)
         offset = np.bincount(self.buckets_, shift, minlength=n_buckets)
         added = np.bincount(self.buckets_, 1 + np.abs(shift), minlength=n_buckets)
         return weights, offset, 4 * np.finfo(np.float64).eps * added
 
+    def _unsigned_weights(self) -> np.ndarray:
+        if self._settings.weighting == "idf":
+            return self.idf_
+        if self._settings.weighting == "zscore":
+            return 1 / self.scale_
+        return np.ones(self.n_features_in_)
+
+    def _shares(self) -> np.ndarray:
+        """Weights of the layers that add up to 1."""
+        shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
+        return shares / shares.sum()
+
+    def _by_layer(self, values: Sequence[Any]) -> dict[str, Any]:
+        """One value for each layer, by its name."""
+        return dict(zip(self.layer_names_, values, strict=True))
+
     def _weighted_layers(self, X: Any) -> list[WeightedLayer]:
         """The layers of X as the fitted sketcher weighs them."""
         check_is_fitted(self)
-        layout = dict(zip(self.layer_names_, self.layer_widths_, strict=True))
-        stack = as_layer_stack(X, layout)
+        stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
         self._check_parts(stack, reset=False)
-        weighting = self._settings.weighting
-        weights = np.ones(self.n_features_in_)
-        centres = np.zeros(self.n_features_in_)
-        if weighting == "idf":
-            weights = self.idf_
-        elif weighting == "zscore":
-            weights, centres = 1 / self.scale_, self.mean_ / self.scale_
+        weights, centres = self._unsigned_weights(), np.zeros(self.n_features_in_)
+        if self._settings.weighting == "zscore":
+            centres = weights * self.mean_
         layers = []
         starts = np.cumsum([0, *self.layer_widths_])
-        shares = self.layer_weights_ / self.layer_weights_.sum()
+        shares = self._shares()
         for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
             columns = slice(starts[i], starts[i + 1])
             if sp.issparse(matrix):

@@ -361,6 +361,19 @@ def test_interrupted_before_anything_is_done(stack, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def run_script(script, folder):
+    """A script in a process of its own, which may send signals."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(Path(skleiden.__file__).parents[1])},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
     script = textwrap.dedent(
         """
@@ -390,16 +403,7 @@ def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
         print(profile.table["resolution"].size)
         """
     )
-    root = str(Path(skleiden.__file__).parents[1])
-    finished = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": root},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    finished = run_script(script, tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert 3 <= int(finished.stdout) < 40
     assert "Traceback" not in finished.stderr
@@ -433,16 +437,7 @@ def test_a_killed_worker_leaves_what_is_done(tmp_path):
         print([str(one.message) for one in caught if "died" in str(one.message)])
         """
     )
-    root = str(Path(skleiden.__file__).parents[1])
-    finished = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": root},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    finished = run_script(script, tmp_path)
     assert finished.returncode == 0, finished.stderr
     size, told = finished.stdout.splitlines()
     assert 2 <= int(size) < 40

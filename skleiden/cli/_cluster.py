@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -207,7 +205,7 @@ def _run_cluster(options: argparse.Namespace) -> int:
 
 
 def _run_profile(options: argparse.Namespace) -> int:
-    from skleiden.io._files import write_whole
+    from skleiden.io._files import as_csv, write_whole
     from skleiden.model_selection import resolution_profile
 
     resolutions = _resolutions(options.resolutions)
@@ -228,8 +226,9 @@ def _run_profile(options: argparse.Namespace) -> int:
                 random_state=options.random_state,
                 verbose=int(not options.quiet and sys.stderr.isatty()),
             )
+        columns = {name: values.tolist() for name, values in profile.table.items()}
         saved, missing = [folder / "profile.csv"], []
-        write_whole(saved[0], _as_csv(profile.table))
+        write_whole(saved[0], as_csv(columns))
         with _told_if_interrupted(saved):
             try:
                 _save_figure(folder / "profile.png", profile.plot(), saved)
@@ -241,7 +240,6 @@ def _run_profile(options: argparse.Namespace) -> int:
         best, reason = profile.best(), None
     except ValueError as error:
         best, reason = None, str(error)
-    columns = {name: values.tolist() for name, values in profile.table.items()}
     if options.json:
         plain = {
             name: [None if v != v else v for v in values]  # nan is no JSON
@@ -272,14 +270,6 @@ def _run_profile(options: argparse.Namespace) -> int:
     # The profile holds what was done; whoever asked for all of it must know.
     interrupted = any(str(one.message).startswith("Interrupted") for one in told)
     return 130 if interrupted else 0
-
-
-def _as_csv(table: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*(values.tolist() for values in table.values()), strict=True))
-    return text.getvalue()
 
 
 def _run_report(options: argparse.Namespace) -> int:

@@ -230,7 +230,7 @@ def describe_communities(
     clusterer = fitted_clusterer(estimator)
     labels = check_labels(clusterer.labels_)
     sketcher = fitted_sketcher(estimator)
-    layout = None if sketcher is None else _layout(sketcher, sketcher.layer_widths_)
+    layout = None if sketcher is None else sketcher._by_layer(sketcher.layer_widths_)
     stack = as_layer_stack(X, layout)
     n_clusters = int(labels.max()) + 1
     if ids is None:
@@ -245,7 +245,7 @@ def describe_communities(
     agreement: dict[str, np.ndarray] = {}
     if sketcher is not None and n_clusters:
         embedding = sketcher.transform(stack)
-        components = _layout(sketcher, sketcher.n_components_)
+        components = sketcher._by_layer(sketcher.n_components_)
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
     affinity = clusterer.affinity_matrix_
     return Communities(
@@ -266,10 +266,6 @@ def describe_communities(
         versions=_versions(),
         fingerprint=_fingerprint(stack),
     )
-
-
-def _layout(sketcher: MultiLayerTfidfSketcher, widths: Sequence[int]) -> dict[str, int]:
-    return dict(zip(sketcher.layer_names_, widths, strict=True))
 
 
 def texts_of(

@@ -318,7 +318,7 @@ def _vectors(content: Mapping[Any, Any], key: str, path: Path) -> dict[Any, Any]
                     f"{list(record)}. Choose one of these with key=."
                 )
             record = record[key]
-        vectors[i] = _to_numpy(record) if hasattr(record, "detach") else record
+        vectors[i] = record
     return vectors
 
 
@@ -393,9 +393,11 @@ def _load_npz(path: Path) -> dict[str, _Layer]:
     try:
         # Opened here: NumPy leaves a file open that turns out to be no archive.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            is_sparse = {"format", "shape"} <= set(archive.files)
+            wanted = {"ids"} if is_sparse else set(archive.files)
+            arrays = {name: archive[name] for name in archive.files if name in wanted}
         ids = arrays.pop("ids", None)
-        if "format" in arrays and "shape" in arrays:
+        if is_sparse:
             with path.open("rb") as file:
                 matrix = sp.load_npz(file).tocsr()  # it ignores what it does not know
             matrix.check_format(full_check=True)
@@ -405,17 +407,17 @@ def _load_npz(path: Path) -> dict[str, _Layer]:
             f"{str(path)!r} is broken, truncated, or holds objects instead of numbers: "
             f"{_first_line(error)}"
         ) from error
-    names = sorted(
+    layers = sorted(
         (name for name in arrays if arrays[name].ndim == 2),
         key=lambda name: _natural(Path(name)),
     )
-    if not names:
+    if not layers:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise ValueError(
             f"{str(path)!r} must hold a sparse matrix of scipy.sparse.save_npz or 2-D "
             f"arrays; got arrays of shapes {shapes}."
         )
-    return {name: _Layer(_check_matrix(arrays[name], path), ids) for name in names}
+    return {name: _Layer(_check_matrix(arrays[name], path), ids) for name in layers}
 
 
 def _load_safetensors(path: Path, mmap: bool) -> dict[str, _Layer]:

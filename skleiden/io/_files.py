@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 
@@ -62,6 +64,15 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file beside its place, then move it there in one step."""
     with writing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns of one length as the text of a CSV file, below a line of their names."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
 
 
 @contextmanager

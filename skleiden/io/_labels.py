@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from pathlib import Path
 
 from skleiden.inspection import Communities
 
-from ._files import check_place, write_whole
+from ._files import as_csv, check_place, write_whole
 
 
 def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
@@ -61,11 +59,7 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     if communities.confidence is not None:
         columns["confidence"] = communities.confidence.tolist()
     if suffix == ".csv":
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(zip(*columns.values(), strict=True))
-        write_whole(path, text.getvalue())
+        write_whole(path, as_csv(columns))
     elif suffix == ".parquet":
         check_place(path)
         try:
