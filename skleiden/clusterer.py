@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Self
 
@@ -17,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
-from .layers import check_real
+from .layers import check_real, is_dask_array
 from .neighbors import NeighborsSearchMixin
 
 __all__ = ["MutualKNNLeiden"]
@@ -27,12 +28,14 @@ class KNNGraph(NamedTuple):
     """The graph of all rows, and what the treatment of small communities needs.
 
     `affinity` joins all rows; `union` joins the distinct rows, which `distinct` maps to
-    all rows, and is None where small communities are not attached.
+    all rows, and is None where small communities are not attached. `there` is the
+    affinity on a worker, for a graph that was made by workers.
     """
 
     affinity: sp.csr_array
-    union: sp.csr_array | None
+    union: Any
     distinct: knn.UniqueRows
+    there: Any = None
 
 
 class Partition(NamedTuple):
@@ -195,6 +198,12 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     TypeError
         If X is a `LayerStack` or a list of matrices: embed it first.
 
+    MemoryError
+        If a worker of a cluster has too little memory, or dies again and again.
+
+    RuntimeError
+        If ``predict`` needs vectors of a cluster, and has a copy without them.
+
     See Also
     --------
     MultiLayerTfidfSketcher : Embed layered data for this clusterer.
@@ -212,8 +221,27 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     Leiden visits vertices in an order drawn for their numbers, so permuting the rows
     acts like another seed (benchmarks/README.md has the figures).
 
+    A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
+    of unit length, or some are zero or equal to others, those searched are written to
+    a temporary file of up to the size of X (as float32), in the folder that
+    :func:`tempfile.gettempdir` names (set by the environment variable TMPDIR), which
+    goes with the fitted estimator. It should not be one in memory.
+
     Every community is connected in `affinity_matrix_`, but for the rows in
     `attached_`.
+
+    A Dask array stays on the workers. It is divided into shards of some 100 MB; each is
+    compared with each other, the lists merged, and edges made where the lists of two
+    shards meet, so that a worker needs two shards at a time (and about 8 bytes for each
+    of ``2 * (n_neighbors + 57)`` candidates of their rows). While lists are searched,
+    all workers together hold X twice, on disk where Dask finds no room. Leiden runs on
+    one of them, which takes up to 150 bytes an edge (measured with igraph, 2 to 20
+    million edges). `labels_` and `affinity_matrix_`, of 16 bytes an edge, come to this
+    process. With "exact", labels are the same as of an array; "ivf" makes the same
+    promise of recall, "hnsw" is not available. What a lost worker held is computed
+    again. The vectors that ``predict`` needs stay on the workers, and are not in a
+    pickle. A :class:`distributed.Client` in use has its cluster do all this, without
+    one Dask's threads do.
 
     References
     ----------
@@ -307,9 +335,10 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Vectors, of at least two rows, dense; or, with ``metric="precomputed"``,
-            a graph of distances. Vectors are not copied if they are C-ordered float32
-            rows of unit length, as from `MultiLayerTfidfSketcher`.
+            Vectors, of at least two rows, dense (a Dask array, too); or, with
+            ``metric="precomputed"``, a graph of distances. Vectors are not copied if
+            they are C-ordered float32 rows of unit length, as from
+            `MultiLayerTfidfSketcher`; see Notes for memory maps.
 
         y : Ignored
             Not used, present for API consistency.
@@ -324,15 +353,15 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             edges = found.affinity.nnz // 2
             with self._progress(f"Leiden ({self.backend_}, {edges} edges)", 1):
                 (partition,) = self._partitions(found, [self.random_state])
-        self.affinity_matrix_, self._distinct = found.affinity, found.distinct
-        degrees = np.diff(found.affinity.indptr)
-        self.n_isolated_ = int(np.count_nonzero(degrees == 0))
-        self.n_components_graph_ = int(
-            connected_components(found.affinity, directed=False)[0]
-        )
-        self.labels_, self.attached_ = partition.labels, partition.attached
-        self.quality_, self.modularity_ = partition.quality, partition.modularity
-        self.n_clusters_ = int(self.labels_.max()) + 1
+            self.affinity_matrix_, self._distinct = found.affinity, found.distinct
+            degrees = np.diff(found.affinity.indptr)
+            self.n_isolated_ = int(np.count_nonzero(degrees == 0))
+            self.n_components_graph_ = int(
+                connected_components(found.affinity, directed=False)[0]
+            )
+            self.labels_, self.attached_ = partition.labels, partition.attached
+            self.quality_, self.modularity_ = partition.quality, partition.modularity
+            self.n_clusters_ = int(self.labels_.max()) + 1
         if self.n_clusters_ == 0 and self.small_clusters != "keep":
             sizes = np.bincount(partition.membership + 1)[1:]
             warnings.warn(
@@ -368,6 +397,8 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             Communities; -1 where no fitted row of a community votes.
         """
         check_is_fitted(self)
+        if is_dask_array(X) and self.metric == "cosine":
+            return self._predict_blocks(X)
         distinct = self._distinct
         k = min(self.n_neighbors_ + 1, distinct.first.size)
         if self.metric == "precomputed":
@@ -375,10 +406,8 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
                 self._check_distances(X, reset=False), distinct.inverse, k
             )
         else:
-            vectors = self._check_vectors(X, reset=False)
-            with self._threads():
-                found = knn.exact_neighbors(vectors, distinct.vectors, k)
-            equal = np.any(knn.equal_rows(vectors, distinct.vectors, found), axis=1)
+            found, each = self._nearest_fitted(X, k)
+            equal = np.any(each, axis=1)
         if k == 0:  # all fitted rows were zero
             return np.full(found.ids.shape[0], -1, dtype=np.int64)
         nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
@@ -411,53 +440,82 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     def _build_graph(self, X: Any) -> KNNGraph:
         """Search the neighbours of X and join them; sets what tells of the search."""
         self.backend_ = self._choose_backend()
+        if is_dask_array(X) and self.metric == "cosine":
+            return self._build_graph_on_workers(X)
         if self.metric == "precomputed":
             distances = self._check_distances(X, reset=True)
             found, distinct = self._read_distances(distances)
         else:
             distinct = knn.unique_rows(self._check_vectors(X, reset=True))
             found = self._search(distinct)
-        self.kth_similarity_ = self._last_similarity(found, distinct)
+        self.kth_similarity_ = self._last_similarity(
+            found, found.ids.shape[1], distinct
+        )
         # Equal rows are one vertex for their neighbours, and joined again for Leiden.
         directed = graph.directed_graph(found.ids, found.similarities)
         del found
+        umap = self.weights == "umap"
+        ties = graph.local_strengths(directed) if umap else directed
         affinity = graph.spread_rows(
-            self._weigh(directed), distinct.first, distinct.inverse, distinct.repeats()
+            self._joining()(ties, None, directed, None),
+            distinct.first,
+            distinct.inverse,
+            distinct.repeats(),
         )
         attaching = self.small_clusters == "attach"
         union = graph.union_graph(directed) if attaching else None
         return KNNGraph(affinity, union, distinct)
 
-    def _weigh(self, directed: sp.csr_array) -> sp.csr_array:
-        """The undirected graph of distinct rows that the parameters ask for."""
-        mutual = self.graph == "mutual"
-        if self.weights == "umap":
-            strengths = graph.local_strengths(directed)
-            return (graph.fuzzy_mutual if mutual else graph.fuzzy_union)(strengths)
-        if mutual:
-            edges = graph.mutual_graph(directed, symmetric=self.metric == "cosine")
-        else:
-            edges = graph.union_graph(directed)
-        if self.weights == "uniform":
-            edges.data[:] = 1
-        elif self.weights == "jaccard":
-            edges = graph.jaccard_weights(edges, directed)
-        return edges
+    def _build_graph_on_workers(self, X: Any) -> KNNGraph:
+        from . import _dask
+
+        distinct = self._distinct_on_workers(X)
+        tables = self._search_on_workers(distinct)
+        last, width = _dask.last_neighbors(tables)
+        self.kth_similarity_ = self._last_similarity(last, width, distinct)
+        there = _dask.affinity(
+            tables, distinct, self._joining(), self.weights, self.verbose
+        )
+        attaching = self.small_clusters == "attach"
+        union = _dask.UnionRows(tables, distinct.vectors.starts) if attaching else None
+        return KNNGraph(_dask.fetch(there), union, distinct, there)
+
+    def _joining(self) -> Callable[..., sp.csr_array]:
+        """What makes the undirected graph that the parameters ask for."""
+        symmetric = self.metric == "cosine"
+        return partial(_join, self.graph, self.weights, symmetric)
+
+    def _predict_blocks(self, X: Any) -> np.ndarray:
+        """Labels of the rows of a Dask array, a block of them at a time here."""
+        from . import _dask
+
+        self._check_dask_array(X, reset=False)
+        blocks = _dask.each_block(X)
+        return np.concatenate([self.predict(block) for block in blocks])
 
     def _partitions(
         self, found: KNNGraph, random_states: Iterable[Any]
     ) -> Iterator[Partition]:
         """One partition of the graph for each random state; sets nothing."""
-        network = leiden.network(found.affinity)
-        for random_state in random_states:
-            membership, quality = leiden.leiden(
-                network,
-                objective=self.objective,
-                resolution=self.resolution,
-                n_iterations=self.n_iterations,
-                backend=self._choose_backend(),
-                seed=check_random_state(random_state).randint(2**31 - 1),
+        run = partial(
+            leiden.leiden,
+            objective=self.objective,
+            resolution=self.resolution,
+            n_iterations=self.n_iterations,
+            backend=self._choose_backend(),
+        )
+        seeds = (check_random_state(s).randint(2**31 - 1) for s in random_states)
+        if found.there is None:
+            network = leiden.network(found.affinity)
+            runs = (run(network, seed=seed) for seed in seeds)
+        else:
+            from . import _dask
+
+            runs = (
+                _dask.call(_run_there, run, found.there, seed, description="Leiden")
+                for seed in seeds
             )
+        for membership, quality in runs:
             # A row equal to an earlier one hangs on it by one edge, and stays with it
             # even where the resolution is high enough to cut that.
             membership = found.distinct.spread(membership[found.distinct.first], -1)
@@ -483,17 +541,22 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         return labels.label_by_size(kept), attached
 
     def _last_similarity(
-        self, found: knn.Neighbors, distinct: knn.UniqueRows
+        self, found: knn.Neighbors, width: int, distinct: knn.UniqueRows
     ) -> np.ndarray:
-        """Similarity that a query must reach to enter each row's list."""
+        """Similarity that a query must reach to enter each row's list of a width."""
         last = np.full(distinct.first.size, -1.0, dtype=np.float32)
-        if found.ids.shape[1] == self.n_neighbors_:
+        if width == self.n_neighbors_:
             last = np.where(found.ids[:, -1] >= 0, found.similarities[:, -1], last)
         return distinct.spread(last, np.inf)
 
     def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
         """Validate distances between rows, or of queries to the fitted rows."""
         self._refuse_layers(X)
+        if is_dask_array(X):
+            raise TypeError(
+                "metric='precomputed' takes a graph in memory; got a Dask array. Fit "
+                "on the vectors with metric='cosine', or compute the graph first."
+            )
         X = validate_data(
             self,
             X,
@@ -570,3 +633,39 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         tags.input_tags.sparse = self.metric == "precomputed"
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
+
+
+def _join(
+    kind: str,
+    weights: str,
+    symmetric: bool,
+    ties: sp.csr_array,
+    backward: sp.csr_array | None,
+    lists: sp.csr_array,
+    others: sp.csr_array | None,
+) -> sp.csr_array:
+    """Edges among rows, or, with `backward` and `others`, between some and others.
+
+    `ties` are those of the rows to the others, `backward`, of the same shape, the
+    others' to them; `lists` and `others` hold what each of them lists of all rows.
+    """
+    mutual = kind == "mutual"
+    if weights == "umap":
+        return (graph.fuzzy_mutual if mutual else graph.fuzzy_union)(ties, backward)
+    if not mutual:
+        edges = graph.union_graph(ties, backward)
+    elif backward is None:
+        edges = graph.mutual_graph(ties, symmetric=symmetric)
+    else:
+        edges = graph.mutual_block(ties, backward)
+    if weights == "uniform":
+        edges.data[:] = 1
+    elif weights == "jaccard":
+        edges = graph.jaccard_weights(edges, lists, others)
+    return edges
+
+
+def _run_there(
+    run: Callable[..., tuple[np.ndarray, float]], affinity: sp.csr_array, seed: int
+) -> tuple[np.ndarray, float]:
+    return run(leiden.network(affinity), seed=seed)

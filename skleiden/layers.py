@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,10 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 
 __all__ = ["LayerStack", "align_layers"]
+
+# Numbers read at once from arrays in files (64 MB of float32), though chunks of whole
+# rows be larger: these are then read several times, as the price of bounded memory.
+_MOST_AT_ONCE = 2**24
 
 
 class LayerStack:
@@ -28,11 +33,13 @@ class LayerStack:
     ----------
     layers : mapping of {name: matrix} or sequence of matrices
         One matrix a layer, each of shape (n_samples, width of the layer) with
-        the same rows in the same order. Dense arrays, read-only memory maps and
-        CSR matrices or arrays are kept as they are, neither copied nor
-        converted; other sparse formats are converted to CSR, and everything
-        else (a DataFrame, nested lists) by :func:`numpy.asarray`. Any real
-        dtype, float16 and integers included.
+        the same rows in the same order. Dense arrays, read-only memory maps,
+        CSR matrices or arrays, Zarr arrays and HDF5 datasets of h5py are kept as
+        they are, neither copied nor converted; other sparse formats are converted to
+        CSR, and everything else (a DataFrame, nested lists) by
+        :func:`numpy.asarray`. Any real dtype, float16 and integers included. Dask
+        arrays, of dense or sparse blocks, stay lazy; either all layers are such or
+        none.
 
     names : sequence of str, default=None
         Names of the layers; ``layer_0``, ``layer_1``, ... if None. Not allowed
@@ -72,7 +79,15 @@ class LayerStack:
 
     ValueError
         If there is no layer, the numbers of rows differ, or names or ids are
-        repeated or of the wrong length.
+        repeated or of the wrong length; if a Dask array does not know its length.
+
+    Notes
+    -----
+    Memory maps of NumPy are the plainest files of matrices, Zarr arrays are compressed
+    in chunks, on disk or in object stores, and HDF5 files are what many have. Of the
+    last two, whole rows are read, block by block, so chunks should hold whole rows;
+    rows selected by an index are then in memory. A stack of HDF5 datasets cannot be
+    pickled, which workers in other processes need.
 
     See Also
     --------
@@ -130,6 +145,14 @@ class LayerStack:
             _check_block(block, name)
             for block, name in zip(blocks, self.names, strict=True)
         )
+        lazy = [is_dask_array(block) for block in self.layers]
+        if any(lazy) and not all(lazy):
+            raise TypeError(
+                "Either all layers or none must be Dask arrays; got Dask arrays for "
+                f"{[n for n, is_lazy in zip(self.names, lazy, strict=True) if is_lazy]}"
+                f" among {list(self.names)}. Wrap the others with "
+                "dask.array.from_array, or compute these."
+            )
         rows = {
             name: block.shape[0]
             for name, block in zip(self.names, self.layers, strict=True)
@@ -209,12 +232,21 @@ class LayerStack:
             if rows.size == len(self) and (rows == np.arange(rows.size)).all():
                 return self  # as from a split that holds every row
         return self._from_valid(
-            (block[rows] for block in self.layers),
+            (read_rows(block, rows) for block in self.layers),
             self.names,
             None if self.ids is None else self.ids[rows],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
+        for name, block in zip(self.names, self.layers, strict=True):
+            if _is_a(block, "h5py", "Dataset"):
+                raise TypeError(
+                    f"Layer {name!r} is a dataset of the open HDF5 file "
+                    f"{block.file.filename!r}, which cannot be pickled, copied or sent "
+                    "to other processes. Load the file where it is needed, with "
+                    "skleiden.io.load_activations; select rows, stack[rows], which are "
+                    "then in memory; or use Zarr arrays."
+                )
         # SciPy caches flags on a matrix when it is used; leaving them out keeps
         # joblib's hash of a stack the same before and after a fit.
         parts = [
@@ -266,6 +298,10 @@ def _check_block(block: Any, name: str) -> Any:
     if sp.issparse(block):
         if block.ndim == 2 and block.format != "csr":
             block = block.tocsr()
+    elif is_dask_array(block):
+        check_rows_known(block, f"Layer {name!r}")
+    elif is_stored(block):
+        pass  # read by rows, as they are needed
     elif type(block) not in (np.ndarray, np.memmap):
         _refuse_masked(block, f"Layer {name!r}")
         try:
@@ -290,6 +326,81 @@ def _refuse_masked(matrix: Any, what: str) -> None:
             f"{what} is a masked array with {np.ma.getmaskarray(matrix).sum()} masked "
             "entries, which would be taken as they are. Fill them first, for example "
             "with .filled(0)."
+        )
+
+
+def is_dask_array(X: Any) -> bool:
+    """Whether X is a Dask array, told without importing Dask."""
+    return type(X).__module__.split(".")[0] == "dask" and hasattr(X, "chunks")
+
+
+def _is_a(block: Any, package: str, name: str) -> bool:
+    return any(
+        kind.__name__ == name and kind.__module__.split(".")[0] == package
+        for kind in type(block).__mro__
+    )
+
+
+def is_stored(block: Any) -> bool:
+    """Whether a block is a Zarr array or HDF5 dataset, told without importing either.
+
+    These have an ndarray's shape and dtype, and give ndarrays of the rows in a slice.
+    Nothing else that they do is relied on.
+    """
+    return _is_a(block, "zarr", "Array") or _is_a(block, "h5py", "Dataset")
+
+
+def rows_at_once(blocks: Iterable[Any], wanted: int) -> int:
+    """Rows to read at once: those wanted, or so many that no chunk is read twice."""
+    stored = [block for block in blocks if is_stored(block) and block.chunks]
+    if not stored:
+        return max(1, wanted)
+    most = max(1, _MOST_AT_ONCE // max(1, *(block.shape[1] for block in stored)))
+    chunks = [int(block.chunks[0]) for block in stored]
+    # Multiples of some layers' chunks where those of all are too many rows.
+    step = math.lcm(*chunks)
+    step = step if step <= most else max(chunks)
+    return max(wanted // step, 1) * step if step <= most else max(1, min(wanted, most))
+
+
+def read_rows(block: Any, rows: Any) -> Any:
+    """Rows of a block by slice or array of integers; an ndarray of what is stored.
+
+    Zarr and HDF5 differ in what index arrays they take, and are slow with them. So
+    stretches of rows are read here, each chunk once, and the wanted rows picked.
+    """
+    if not is_stored(block):
+        return block[rows]
+    n, width = block.shape
+    if isinstance(rows, slice):
+        rows = range(n)[rows]
+        if rows.step == 1:
+            return np.asarray(block[rows.start : max(rows.start, rows.stop)])
+    numbers = np.asarray(rows, dtype=np.int64)
+    outside = numbers[(numbers < -n) | (numbers >= n)]
+    if outside.size:
+        raise IndexError(f"Row {outside[0]} is out of bounds for {n} rows.")
+    numbers = numbers % max(n, 1)
+    out = np.empty((numbers.size, width), dtype=block.dtype)
+    step = rows_at_once([block], 2**20 // max(width, 1))
+    order = np.argsort(numbers, kind="stable")
+    ascending = numbers[order]
+    at = 0
+    while at < ascending.size:
+        start = int(ascending[at])
+        end = np.searchsorted(ascending, (start // step + 1) * step)
+        stop = int(ascending[end - 1]) + 1
+        out[order[at:end]] = block[start:stop][ascending[at:end] - start]
+        at = int(end)
+    return out
+
+
+def check_rows_known(array: Any, what: str) -> None:
+    """Refuse a Dask array whose number of rows is not known before it is computed."""
+    if np.isnan(array.chunks[0]).any():
+        raise ValueError(
+            f"{what} is a Dask array of unknown length; got chunks of "
+            f"{array.chunks[0][:3]} rows. Call its compute_chunk_sizes() first."
         )
 
 
@@ -452,10 +563,24 @@ def as_layer_stack(
     """
     if isinstance(X, Mapping) and not sp.issparse(X):
         X = LayerStack(X)
+    if is_dask_array(X.layers[0] if isinstance(X, LayerStack) else X):
+        raise TypeError(
+            "Takes layers in memory or in files; got Dask arrays. Compute the rows in "
+            "question first, for example with LayerStack({name: layer.compute()})."
+        )
     if isinstance(X, LayerStack):
         check_layout(X, layers)
         return X
     refuse_layer_sequence(X)
+    if is_stored(X):
+        names, widths = layer_layout(layers, X.shape[-1])
+        if len(widths) > 1:
+            raise TypeError(
+                "Takes one Zarr array or HDF5 dataset for each layer, as a LayerStack; "
+                f"got a single {type(X).__name__} of the layers {list(names)} side by "
+                "side. Store them as one each, or pass X[:], which is in memory."
+            )
+        return LayerStack([X], names=names)
     X = check_array(X, accept_sparse="csr", dtype="numeric", ensure_all_finite=False)
     names, widths = layer_layout(layers, X.shape[1])
     starts = np.cumsum([0, *widths])

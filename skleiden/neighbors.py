@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from numbers import Integral, Real
 from typing import Any, Self
@@ -24,7 +24,13 @@ from tqdm import tqdm
 
 from ._fitting import all_or_nothing
 from ._kernels import ivf, knn
-from .layers import LayerStack, check_real, refuse_layer_sequence
+from .layers import (
+    LayerStack,
+    check_real,
+    check_rows_known,
+    is_dask_array,
+    refuse_layer_sequence,
+)
 
 __all__ = ["FaissKNeighborsTransformer"]
 
@@ -53,6 +59,7 @@ class NeighborsSearchMixin:
     random_state: int | np.random.RandomState | None
     n_jobs: int | None
     verbose: int
+    _distinct: knn.UniqueRows
 
     _search_constraints: dict[str, Any] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -80,17 +87,79 @@ class NeighborsSearchMixin:
     def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
         """Validate X and return its rows at unit length, without a copy if they are."""
         self._refuse_layers(X)
-        # A search among one row has nothing to find.
+        # A search among one row has nothing to find. Order and dtype are left to
+        # unit_rows, which does not copy a memory map to memory for their sake.
         X = validate_data(
             self,
             X,
             reset=reset,
             dtype="numeric",
-            order="C",
             ensure_min_samples=2 if reset else 1,
         )
         check_real(X, "X")
-        return knn.unit_rows(X.astype(np.result_type(X, np.float32), copy=False))
+        return knn.unit_rows(X)
+
+    def _check_dask_array(self, X: Any, *, reset: bool) -> None:
+        if X.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got {X.ndim}D Dask array instead. Reshape it to "
+                "(n_samples, n_features)."
+            )
+        check_real(X, "X")
+        check_rows_known(X, "X")
+        least = 2 if reset else 1
+        if X.shape[0] < least or X.shape[1] < 1:
+            raise ValueError(
+                f"Found a Dask array of shape {X.shape} while a minimum of {least} "
+                "rows and 1 column is required."
+            )
+        validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _distinct_on_workers(self, X: Any) -> knn.UniqueRows:
+        """The distinct rows of a Dask array, which stay on the workers."""
+        from . import _dask
+
+        self._check_dask_array(X, reset=True)
+        return _dask.distinct_rows(X, self.verbose)
+
+    def _search_on_workers(self, distinct: knn.UniqueRows) -> list[Any]:
+        """As `_search`, of distinct rows on workers, where the lists stay."""
+        from . import _dask
+
+        if self.algorithm == "hnsw":
+            raise ValueError(
+                "algorithm='hnsw' is not available for a Dask array. Use 'auto', 'ivf' "
+                "or 'exact'."
+            )
+        shards = distinct.vectors
+        self.n_neighbors_ = min(int(self.n_neighbors), distinct.inverse.size - 1)
+        k = min(self.n_neighbors_, shards.shape[0] - 1)
+        rng = check_random_state(self.random_state)
+        n_jobs = self._n_threads()
+        rows = _dask.RowsOnWorkers(shards, n_jobs, self.verbose)
+        self.algorithm_, plan, _ = self._choose_algorithm(
+            shards.shape[0],
+            k,
+            lambda: ivf.make_plan_of(
+                rows, k, target_recall=self.target_recall, rng=rng
+            ),
+        )
+        tables = _dask.search(shards, k, plan, n_jobs, self.verbose)
+        self.knn_recall_ = 1.0
+        if plan is not None:
+            self.knn_recall_, _ = _dask.measured(shards, tables, plan)
+        return tables
+
+    def _nearest_fitted(self, X: Any, k: int) -> tuple[knn.Neighbors, np.ndarray]:
+        """The k nearest distinct rows of the fit, and which are equal to the query."""
+        vectors, fitted = self._check_vectors(X, reset=False), self._distinct.vectors
+        if isinstance(fitted, np.ndarray):
+            with self._threads():
+                found = knn.exact_neighbors(vectors, fitted, k)
+            return found, knn.equal_rows(vectors, fitted, found)
+        from . import _dask
+
+        return _dask.nearest_fitted(vectors, fitted, k, self._n_threads())
 
     def _search(self, distinct: knn.UniqueRows) -> knn.Neighbors:
         """Neighbours among distinct rows; sets what the search tells of itself."""
@@ -99,9 +168,17 @@ class NeighborsSearchMixin:
         m = distinct.first.size
         k = min(self.n_neighbors_, m - 1)
         rng = check_random_state(self.random_state)
-        with self._threads():
+        with self._threads(), knn.read_at_random(distinct.vectors):
             self.algorithm_, plan, why = self._choose_algorithm(
-                distinct.vectors, k, rng
+                m,
+                k,
+                lambda: ivf.make_plan(
+                    distinct.vectors,
+                    k,
+                    target_recall=self.target_recall,
+                    rng=rng,
+                    n_threads=knn.n_threads(),
+                ),
             )
             description = f"Neighbors ({self.algorithm_}, {m} rows{why})"
             with self._progress(description, m) as progress:
@@ -150,29 +227,25 @@ class NeighborsSearchMixin:
         return found
 
     def _choose_algorithm(
-        self, vectors: np.ndarray, k: int, rng: np.random.RandomState
+        self, m: int, k: int, make_plan: Callable[[], ivf.Plan]
     ) -> tuple[str, ivf.Plan | None, str]:
         """The algorithm, for "ivf" the plan of its search, and the reason in words."""
         auto = self.algorithm == "auto"
-        if auto and (k < 1 or vectors.shape[0] <= _EXACT_ROWS):
+        if auto and (k < 1 or m <= _EXACT_ROWS):
             return "exact", None, ""
         if k < 1 or self.algorithm in ("exact", "hnsw"):
             return self.algorithm, None, ""
-        plan = ivf.make_plan(
-            vectors,
-            k,
-            target_recall=self.target_recall,
-            rng=rng,
-            n_threads=knn.n_threads(),
-        )
+        plan = make_plan()
         why = f", lists compare {plan.share:.1%} of pairs"
         if auto and plan.share > _EXACT_SHARE:
             return "exact", None, why
         return "ivf", plan, why
 
+    def _n_threads(self) -> int | None:
+        return None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
+
     def _threads(self) -> AbstractContextManager[None]:
-        n_jobs = None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
-        return knn.limit_threads(n_jobs)
+        return knn.limit_threads(self._n_threads())
 
     @contextmanager
     def _progress(self, description: str, total: int) -> Iterator[Any]:
@@ -279,10 +352,19 @@ class FaissKNeighborsTransformer(
 
     ``transform`` of new rows always searches exactly.
 
+    A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
+    of unit length, or some are zero or equal to others, those searched are written to
+    a temporary file of up to the size of X (as float32), in the folder that
+    :func:`tempfile.gettempdir` names (set by the environment variable TMPDIR), which
+    goes with the fitted estimator. It should not be one in memory.
+
     "ivf" makes its lists by spherical k-means on the first 128 principal components
     and compares the vectors themselves, of which it makes no second copy. It needs
     beside them and the result about 8 bytes for each of ``n_neighbors + 57``
     candidates of a row.
+
+    A Dask array is searched by the workers, as `MutualKNNLeiden` has it; the graph is
+    that of an array, in this process.
 
     References
     ----------
@@ -373,27 +455,17 @@ class FaissKNeighborsTransformer(
             Row i holds row i itself and its neighbours, nearest first.
         """
         with all_or_nothing(self):
-            vectors = self._check_vectors(X, reset=True)
-            distinct = knn.unique_rows(vectors)
-            found = self._search(distinct)
+            if is_dask_array(X):
+                from . import _dask
+
+                distinct = self._distinct_on_workers(X)
+                found = _dask.gather(self._search_on_workers(distinct))
+            else:
+                distinct = knn.unique_rows(self._check_vectors(X, reset=True))
+                found = self._search(distinct)
             self._distinct = distinct
-            n = self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
-        # Column 0 holds the row itself; in a row equal to an earlier one, column 1
-        # holds that one, and the neighbours follow.
-        ids = np.full((n, self.n_neighbors_ + 1), -1)
-        distances = np.zeros(ids.shape)
-        ids[:, 0] = np.arange(n)
-        repeats = distinct.repeats()
-        ids[repeats, 1] = distinct.first[distinct.inverse[repeats]]
-        listed, similarities = found.ids, found.similarities
-        for rows, column in ((distinct.first, 1), (repeats, 2)):
-            numbers = distinct.inverse[rows]
-            width = min(listed.shape[1], ids.shape[1] - column)
-            target = np.ix_(rows, np.arange(column, column + width))
-            near = listed[numbers, :width]
-            ids[target] = np.where(near >= 0, distinct.first[near], -1)
-            distances[target] = _distances(similarities[numbers, :width])
-        return self._graph(ids, distances)
+            self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
+            return self._graph_of_fitted(found, distinct)
 
     def transform(self, X: Any) -> sp.csr_array:
         """Search the nearest fitted rows of each row of X, exactly.
@@ -411,14 +483,33 @@ class FaissKNeighborsTransformer(
             itself at distance 0.
         """
         check_is_fitted(self)
-        vectors = self._check_vectors(X, reset=False)
         distinct = self._distinct
         k = min(self.n_neighbors_ + 1, distinct.first.size)
-        with self._threads():
-            found = knn.exact_neighbors(vectors, distinct.vectors, k)
-        equal = knn.equal_rows(vectors, distinct.vectors, found)
+        found, equal = self._nearest_fitted(X, k)
         ids = np.where(found.ids >= 0, distinct.first[found.ids], -1)
         distances = np.where(equal, 0.0, _distances(found.similarities))
+        return self._graph(ids, distances)
+
+    def _graph_of_fitted(
+        self, found: knn.Neighbors, distinct: knn.UniqueRows
+    ) -> sp.csr_matrix:
+        """The graph of all fitted rows, given the lists of the distinct ones."""
+        # Column 0 holds the row itself; in a row equal to an earlier one, column 1
+        # holds that one, and the neighbours follow.
+        n = distinct.inverse.size
+        ids = np.full((n, self.n_neighbors_ + 1), -1)
+        distances = np.zeros(ids.shape)
+        ids[:, 0] = np.arange(n)
+        repeats = distinct.repeats()
+        ids[repeats, 1] = distinct.first[distinct.inverse[repeats]]
+        listed, similarities = found.ids, found.similarities
+        for rows, column in ((distinct.first, 1), (repeats, 2)):
+            numbers = distinct.inverse[rows]
+            width = min(listed.shape[1], ids.shape[1] - column)
+            target = np.ix_(rows, np.arange(column, column + width))
+            near = listed[numbers, :width]
+            ids[target] = np.where(near >= 0, distinct.first[near], -1)
+            distances[target] = _distances(similarities[numbers, :width])
         return self._graph(ids, distances)
 
     def _graph(self, ids: np.ndarray, distances: np.ndarray) -> sp.csr_matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial, reduce
 from itertools import pairwise, product
 from numbers import Integral, Real
@@ -13,6 +14,7 @@ import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
@@ -25,8 +27,11 @@ from .layers import (
     as_layer_stack,
     check_layout,
     check_real,
+    is_dask_array,
+    is_stored,
     layer_layout,
     refuse_layer_sequence,
+    rows_at_once,
 )
 
 __all__ = ["MultiLayerTfidfSketcher"]
@@ -37,11 +42,15 @@ _BLOCK_SIZE = 2**20
 
 
 class _Part(NamedTuple):
-    """Columns of the input in one storage: one layer, or a wide CSR's several."""
+    """Columns of the input in one storage: one layer, or a wide CSR's several.
+
+    `start` is the number of its first row in X, of which it may be a block.
+    """
 
     matrix: Any
     layers: range
     columns: slice
+    start: int = 0
 
 
 class Settings(NamedTuple):
@@ -116,7 +125,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Entries with an absolute value up to this count as zero.
 
     batch_size : int or None, default=None
-        Rows read at once. None chooses blocks of about a million stored numbers.
+        Rows read at once. None chooses blocks of about a million stored numbers; of
+        Zarr arrays and HDF5 datasets, whole chunks of rows, up to 16 million numbers.
         Bounds the working memory beside input and embedding.
 
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
@@ -206,6 +216,23 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     A scaling of rows before the sketch would cancel in the scaling after it, so none
     is computed.
 
+    An embedding larger than memory is written to a file by ``out``, and found again by
+    ``numpy.load(path, mmap_mode="r")``. `MutualKNNLeiden` reads it from there, in a
+    pipeline too, to whose ``fit`` it is given as ``multilayertfidfsketcher__out``::
+
+        out = np.lib.format.open_memmap(
+            "embedding.npy", mode="w+", dtype=np.float32, shape=(n_samples, n_columns)
+        )
+        embedding = sketcher.fit_transform(stack, out=out)
+
+    What `out` holds after an error is undefined. With ``set_output`` the container is
+    made of `out`, and may be a copy of it in memory.
+
+    Of Dask arrays, or a `LayerStack` of them, each block of rows is counted where it
+    is, in one pass, and the counts are merged in a tree; the embedding is a lazy Dask
+    array, for which X is read again. It is the same as of arrays, for "zscore" up to
+    rounding.
+
     A fitted sketcher goes on with what it was fitted with: parameters set afterwards
     hold from the next ``fit``, but for `batch_size`, `n_jobs` and `verbose`. A ``fit``
     or ``partial_fit`` that fails changes nothing.
@@ -228,6 +255,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     >>> sketcher.get_feature_names_out()[:2]
     array(['layer_0_0', 'layer_0_1'], dtype=object)
     """
+
+    # What scikit-learn would route to other estimators' `out` is none of its business.
+    __metadata_request__transform = {"out": UNUSED}
 
     _settings: Settings
     _statistics: countsketch.ColumnStatistics
@@ -300,7 +330,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+    def fit_transform(
+        self, X: Any, y: Any = None, *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Learn column weights, draw the hashes and embed the same rows.
 
         Parameters
@@ -311,13 +343,24 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         y : Ignored
             Not used, present for API consistency.
 
+        out : ndarray of shape (n_samples, sum(n_components_)) or None, default=None
+            Where to write the embedding, as in NumPy: a writable, C-ordered array of
+            the sketcher's dtype, such as a memory map. See Notes for embeddings larger
+            than memory.
+
         Returns
         -------
         X_new : ndarray of shape (n_samples, sum(n_components_))
-            The embedding; rows have unit length or are zero.
+            The embedding, `out` itself if given; rows have unit length or are zero. A
+            Dask array if X is one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `out` is no such array, or shares memory with X; and as the class has it.
         """
         with all_or_nothing(self):
-            return self._embed(self._learn(X, first=True))
+            return self._embed(self._learn(X, first=True, out=out), out)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> Self:
@@ -343,7 +386,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             self._learn(X, first=not hasattr(self, "n_samples_seen_"))
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any, *, out: np.ndarray | None = None) -> np.ndarray:
         """Embed rows.
 
         Parameters
@@ -351,13 +394,26 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         X : as in ``fit``
             Rows of the same layers. A single matrix is split by the fitted layers.
 
+        out : ndarray of shape (n_samples, sum(n_components_)) or None, default=None
+            Where to write the embedding, as in NumPy: a writable, C-ordered array of
+            the sketcher's dtype, such as a memory map. See Notes for embeddings larger
+            than memory.
+
         Returns
         -------
         X_new : ndarray of shape (n_samples, sum(n_components_))
-            The embedding; rows have unit length or are zero.
+            The embedding, `out` itself if given; rows have unit length or are zero. A
+            Dask array if X is one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `out` is no such array, or shares memory with X; and as the class has it.
         """
         check_is_fitted(self)
-        return self._embed(self._check_parts(X, reset=False))
+        parts = self._check_parts(X, reset=False)
+        self._check_out(out, parts)
+        return self._embed(parts, out)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns: the layer's name and a number.
@@ -376,10 +432,59 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         names = [f"{name}_{i}" for name, d in layers for i in range(d)]
         return np.asarray(names, dtype=object)
 
-    def _embed(self, parts: list[_Part]) -> np.ndarray:
+    def _check_out(self, out: np.ndarray | None, parts: list[_Part]) -> None:
+        """Refuse an `out` that cannot take the embedding of the parts."""
+        if out is None:
+            return
+        shape = parts[0].matrix.shape[0], sum(self.n_components_)
+        dtype = self._settings.dtype
+        wanted = f"numpy.empty({shape}, dtype=numpy.{dtype})"
+        if is_dask_array(parts[0].matrix):
+            raise TypeError(
+                "out is not for Dask arrays, whose embedding is lazy; got "
+                f"{type(out).__name__}. Store the embedding with its store method."
+            )
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+            raise TypeError(
+                f"out must be a NumPy array or memory map; got {type(out).__name__}. "
+                f"Pass {wanted}, or one of numpy.lib.format.open_memmap."
+            )
+        if out.shape != shape:
+            raise ValueError(
+                "out must have one row per row of X and a column for each component of "
+                f"all layers, shape {shape}; got shape {out.shape}. Pass {wanted}."
+            )
+        if out.dtype != dtype:
+            raise ValueError(
+                f"out must have the sketcher's dtype, {dtype}; got {out.dtype}. Pass "
+                f"{wanted}, or set the sketcher's dtype and fit again."
+            )
+        if not out.flags.c_contiguous:
+            raise ValueError(
+                "out must be C-ordered and contiguous; got an array with strides "
+                f"{out.strides}. Pass {wanted}."
+            )
+        if not out.flags.writeable:
+            raise ValueError(
+                "out must be writable; got a read-only array. Open a memory map with "
+                "mode='r+' or 'w+'."
+            )
+        for part in parts:
+            stored = part.matrix.data if sp.issparse(part.matrix) else part.matrix
+            if isinstance(stored, np.ndarray) and np.may_share_memory(out, stored):
+                raise ValueError(
+                    f"out must not share memory with X; got {self._describe(part)}, "
+                    f"which would be overwritten while it is read. Pass {wanted}."
+                )
+
+    def _embed(self, parts: list[_Part], out: np.ndarray | None = None) -> Any:
+        if is_dask_array(parts[0].matrix):
+            return self._on_workers("_embed", parts)
         n_samples, n_layers = parts[0].matrix.shape[0], len(self.n_components_)
         starts = np.cumsum([0, *self.n_components_])
-        embedding = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
+        embedding = out
+        if embedding is None:
+            embedding = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
         present = np.empty((n_layers, n_samples), dtype=bool)
         weights, offset, rounding = self._column_weights()
         shares = self._shares()
@@ -421,30 +526,23 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         # Rows have unit length by now, but for those without activity in some layer.
         partial = np.flatnonzero(~present[shares > 0].all(axis=0))
         filled = shares @ present[:, partial]
-        embedding[partial] /= np.sqrt(np.where(filled > 0, filled, 1))[:, None]
+        lengths = np.sqrt(np.where(filled > 0, filled, 1))[:, None]
+        # In blocks, because rows so chosen are copied to memory.
+        step = max(1, _BLOCK_SIZE // int(starts[-1]))
+        for start in range(0, partial.size, step):
+            block = slice(start, start + step)
+            embedding[partial[block]] /= lengths[block]
         return embedding
 
-    def _learn(self, X: Any, *, first: bool) -> list[_Part]:
+    def _learn(
+        self, X: Any, *, first: bool, out: np.ndarray | None = None
+    ) -> list[_Part]:
         """Validate X and learn from it; returns its parts."""
         self._settle(first)
         weighting = self._settings.weighting
-        moments = weighting == "zscore"
         parts = self._check_parts(X, reset=first)
-        active = np.zeros((parts[-1].layers.stop, parts[0].matrix.shape[0]), dtype=bool)
-
-        def count(part: _Part, rows: slice) -> countsketch.ColumnStatistics:
-            block = self._read(part, rows)
-            active[part.layers.start, rows] = countsketch.active_rows(block)
-            return countsketch.column_statistics(block, moments=moments)
-
-        # Blocks are merged in order: sums must not depend on n_jobs.
-        blocks = self._run(count, parts, "Count")
-        per_part = len(blocks) // len(parts)
-        new = countsketch.side_by_side(
-            reduce(countsketch.merge, blocks[i : i + per_part])
-            for i in range(0, len(blocks), per_part)
-        )
-        n_zero_rows = int(np.count_nonzero(~active.any(axis=0)))
+        self._check_out(out, parts)  # before all of X is read
+        new, n_zero_rows = self._count(parts)
         if first:
             self._draw_hashes()
             for name in ("idf_", "mean_", "scale_"):  # of a fit with other weighting
@@ -458,19 +556,59 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             self.idf_ = countsketch.inverse_document_frequency(
                 self.df_, self.n_samples_seen_, smooth=self._settings.smooth_idf
             )
-        elif moments:
+        elif weighting == "zscore":
             if not np.isfinite(new.spread).all():
                 column = int(np.argmin(np.isfinite(new.spread)))
                 part = next(part for part in parts if part.columns.stop > column)
-                values = part.matrix[:, [column - part.columns.start]]
+                largest = _largest(part.matrix, column - part.columns.start)
                 raise ValueError(
                     f"The standard deviation of column {column} of X, with values up "
-                    f"to {np.abs(values).max():.3g}, overflows float64. Scale X down, "
-                    "or use another weighting than 'zscore'."
+                    f"to {largest:.3g}, overflows float64. Scale X down, or use "
+                    "another weighting than 'zscore'."
                 )
             self.mean_ = new.mean
             self.scale_ = countsketch.standard_deviation(new)
         return parts
+
+    def _count(self, parts: list[_Part]) -> tuple[countsketch.ColumnStatistics, int]:
+        """Statistics of the columns, and the number of rows that are all zero."""
+        if is_dask_array(parts[0].matrix):
+            return self._on_workers("_count", parts)
+        moments = self._settings.weighting == "zscore"
+        active = np.zeros((parts[-1].layers.stop, parts[0].matrix.shape[0]), dtype=bool)
+
+        def count(part: _Part, rows: slice) -> countsketch.ColumnStatistics:
+            block = self._read(part, rows)
+            active[part.layers.start, rows] = countsketch.active_rows(block)
+            return countsketch.column_statistics(block, moments=moments)
+
+        # Blocks are merged in order: sums must not depend on n_jobs.
+        blocks = self._run(count, parts, "Count")
+        per_part = len(blocks) // len(parts)
+        statistics = countsketch.side_by_side(
+            reduce(countsketch.merge, blocks[i : i + per_part])
+            for i in range(0, len(blocks), per_part)
+        )
+        return statistics, int(np.count_nonzero(~active.any(axis=0)))
+
+    def _on_workers(self, method: str, parts: list[_Part]) -> Any:
+        """Statistics of Dask arrays, or lazily their embedding, block by block."""
+        from . import _dask
+
+        there = copy(self)
+        there.n_jobs, there.verbose = None, 0
+        if method == "_count":  # needs nothing that a former fit has learnt
+            for name in ("df_", "idf_", "mean_", "scale_", "buckets_", "signs_"):
+                there.__dict__.pop(name, None)
+            there.__dict__.pop("_statistics", None)
+        function = partial(_of_blocks, there, method)
+        matrices = [part.matrix for part in parts]
+        if method == "_embed":
+            n_columns, dtype = sum(self.n_components_), self._settings.dtype
+            return _dask.map_rows(function, matrices, n_columns, dtype)
+        return _dask.fold_rows(
+            function, _merge, matrices, description="Count", verbose=self.verbose
+        )
 
     def _settle(self, first: bool) -> None:
         """Set the parameters to keep to; refuse a change of them in partial_fit."""
@@ -497,16 +635,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         """Validate X and return it as parts, without a copy where X is canonical."""
         if isinstance(X, Mapping) and not sp.issparse(X):
             X = LayerStack(X)
+        lazy = is_dask_array(X) or is_stored(X)
+        if (isinstance(X, LayerStack) or lazy) and min(X.shape, default=1) < 1:
+            raise ValueError(
+                f"Found a {type(X).__name__} with shape {X.shape} while at least 1 row "
+                "and 1 column are required."
+            )
         if isinstance(X, LayerStack):
-            if min(X.shape) < 1:
-                raise ValueError(
-                    f"Found a LayerStack with shape {X.shape} while at least 1 row and "
-                    "1 column are required."
-                )
             if reset:
                 check_layout(X, self.layers)
             validate_data(self, X, reset=reset, skip_check_array=True)
             names, widths, matrices = X.names, X.widths, list(X.layers)
+        elif lazy:
+            matrices = [*LayerStack([X]).layers]  # which checks it
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            given = self.layers if reset else self._by_layer(self.layer_widths_)
+            names, widths = layer_layout(given, X.shape[1])
         else:
             refuse_layer_sequence(X)
             # Finiteness is checked block by block, where a memory map is read anyway.
@@ -533,10 +677,12 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 f"{self._by_layer(self.layer_widths_)}."
             )
         starts = np.cumsum([0, *widths]).tolist()
-        if len(matrices) < len(widths) and not sp.issparse(X):
+        whole = sp.issparse(X) or lazy
+        if len(matrices) < len(widths) and not whole:
             matrices = [X[:, a:b] for a, b in pairwise(starts)]
-        if len(matrices) < len(widths):  # a wide CSR is read whole: slicing copies
-            parts = [_Part(_canonical(X), range(len(widths)), slice(0, starts[-1]))]
+        if len(matrices) < len(widths):  # read whole: slicing copies, or reads again
+            X = _canonical(X) if sp.issparse(X) else X
+            parts = [_Part(X, range(len(widths)), slice(0, starts[-1]))]
         else:
             parts = [
                 _Part(
@@ -670,8 +816,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             what = "NaN" if np.isnan(values).any() else "infinity"
             raise ValueError(
                 f"Input X contains {what} in {self._describe(part)}, between rows "
-                f"{rows.start} and {rows.stop - 1}. Remove these rows or repair their "
-                "values."
+                f"{part.start + rows.start} and {part.start + rows.stop - 1}. Remove "
+                "these rows or repair their values."
             )
         if self._settings.zero_tol > 0:
             values = np.where(np.abs(values) > self._settings.zero_tol, values, 0)
@@ -704,7 +850,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 part.matrix.nnz if sp.issparse(part.matrix) else part.matrix.size
                 for part in parts
             )
-            batch_size = max(1, _BLOCK_SIZE * n_samples // max(stored, 1))
+            wanted = _BLOCK_SIZE * n_samples // max(stored, 1)
+            batch_size = rows_at_once((part.matrix for part in parts), wanted)
         batches = list(gen_batches(n_samples, min(batch_size, n_samples)))
         # Tasks write into one array, so a backend of processes will not do.
         run = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
@@ -724,6 +871,39 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         dtype = as_float_dtype(self.dtype)
         tags.transformer_tags.preserves_dtype = [] if dtype is None else [dtype.name]
         return tags
+
+
+def _of_blocks(
+    sketcher: MultiLayerTfidfSketcher, method: str, start: int, blocks: list[Any]
+) -> Any:
+    """What a method gives of a block of rows of all layers."""
+    X = blocks[0]
+    if len(blocks) > 1:
+        X = LayerStack(blocks, names=sketcher.layer_names_)
+    parts = sketcher._check_parts(X, reset=False)
+    return getattr(sketcher, method)([part._replace(start=start) for part in parts])
+
+
+def _merge(
+    a: tuple[countsketch.ColumnStatistics, int],
+    b: tuple[countsketch.ColumnStatistics, int],
+) -> tuple[countsketch.ColumnStatistics, int]:
+    return countsketch.merge(a[0], b[0]), a[1] + b[1]
+
+
+def _largest(matrix: Any, column: int) -> float:
+    """The largest absolute value of a column."""
+    if not is_dask_array(matrix):
+        return float(np.abs(matrix[:, column : column + 1]).max())
+    from . import _dask
+
+    return _dask.fold_rows(
+        lambda _, blocks: _largest(blocks[0], column),
+        max,
+        [matrix],
+        description="Largest value",
+        verbose=0,
+    )
 
 
 def _canonical(matrix: Any) -> sp.csr_array:

@@ -412,8 +412,8 @@ def test_json(tmp_path):
         ('{"a": [1, 2]', r"a\.json' is no valid JSON"),
         ('{"a": [1], "a": [2]}', "'a' stands there more than once"),
         ("[1, 2]", "must hold a mapping of prompt ids to vectors; got list"),
-        ("hello", "neither of NumPy, safetensors, torch nor JSON"),
-        ("", "neither of NumPy, safetensors, torch nor JSON"),
+        ("hello", "neither of NumPy, safetensors, torch, Zarr, HDF5 nor JSON"),
+        ("", "neither of NumPy, safetensors, torch, Zarr, HDF5 nor JSON"),
     ],
 )
 def test_text_files(tmp_path, text, message):

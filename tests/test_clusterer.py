@@ -635,3 +635,14 @@ def test_the_first_row_votes_as_any_other(blobs):
     for row in (0, 1, 89):
         query = sp.csr_array(([1e-6], ([0], [row])), shape=(1, 90))
         assert fitted.predict(query) == fitted.labels_[row]
+
+
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+def test_one_iteration_is_not_as_many_as_it_takes(backend):
+    """On vectors without structure, whose communities one iteration does not settle."""
+    X = np.random.RandomState(0).standard_normal((1000, 8))
+    make = leiden(backend=backend, weights="uniform")
+    one, two, all_ = (
+        make.set_params(n_iterations=n).fit(X).modularity_ for n in (1, 2, -1)
+    )
+    assert one < two <= all_

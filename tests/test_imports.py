@@ -15,6 +15,8 @@ LAZY = [
     "matplotlib",
     "torch",
     "safetensors",
+    "zarr",
+    "h5py",
     "jinja2",
     "markupsafe",
 ]

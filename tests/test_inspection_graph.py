@@ -8,6 +8,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.pipeline import make_pipeline
 
 from skleiden import MutualKNNLeiden
+from skleiden._kernels.leiden import layout, network
 from skleiden.inspection import (
     community_map,
     graph_summary,
@@ -246,3 +247,13 @@ def test_layer_agreement_errors(embedding, planted):
         given = {"labels": planted, "layers": [96]} | options
         with pytest.raises(ValueError, match=message):
             layer_agreement(embedding, **given)
+
+
+def test_strong_ties_are_drawn_short():
+    """Of the layout: all rows are tied, and those of a group five times as strongly."""
+    group = np.arange(60) % 3
+    same = group[:, None] == group
+    ties = np.where(same, 1.0, 0.2) - np.eye(60)
+    places = layout(network(sp.csr_array(ties)), seed=0)
+    apart = np.linalg.norm(places[:, None] - places, axis=2)
+    assert 2 * apart[same].mean() < apart[~same].mean()

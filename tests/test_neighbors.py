@@ -487,3 +487,11 @@ def test_stripe_keeps_the_best_and_knows_their_last(k):
         assert last - 4e-6 <= least[10 + row] <= last
     assert (least[:10] == -2).all()
     assert (least[14:] == -2).all()
+
+
+def test_the_longest_list_that_can_be_told_apart():
+    """Rows, 21 bits of similarity and ids fill the 64 bits of a candidate."""
+    room = np.empty(0)
+    ivf._Stripe(0, 2**21, 2**22, 9, room)
+    with pytest.raises(ValueError, match=r"list of 2097153 rows among 4194304"):
+        ivf._Stripe(0, 2**21 + 1, 2**22, 9, room)

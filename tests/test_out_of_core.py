@@ -1,13 +1,23 @@
-"""Layers in files that are larger than what a fit takes of memory."""
+"""Layers and embeddings in files that are larger than what a fit takes of memory."""
 
+import errno
+import io
+import mmap
+import os
+import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed, parallel_config
 
-PROGRAM = """
+from skleiden import MutualKNNLeiden
+from skleiden._kernels import knn
+
+WATCH = """
 import sys, threading, time
 import faiss, igraph  # noqa: F401 (their own memory is not the fit's)
 import numpy as np
@@ -21,6 +31,12 @@ def own():
         (line,) = [line for line in file if line.startswith("RssAnon")]
     return int(line.split()[1]) * 1024
 
+# The buffers of BLAS, once made, stay: they are not the fit's either.
+warm = np.random.RandomState(0).standard_normal((3000, 64))
+for algorithm in ("exact", "ivf"):
+    MutualKNNLeiden(5, algorithm=algorithm, n_jobs=2).fit(warm)
+np.linalg.eigh(warm.T @ warm)
+
 before, peak, done = own(), 0, threading.Event()
 
 def watch():
@@ -30,6 +46,9 @@ def watch():
 
 watcher = threading.Thread(target=watch)
 watcher.start()
+"""
+
+LAYERS = """
 stack = load_activations(sys.argv[1])
 pipeline = make_pipeline(
     MultiLayerTfidfSketcher(32, random_state=0, weighting=sys.argv[2]),
@@ -40,6 +59,32 @@ watcher.join()
 group = np.load(sys.argv[3])
 print(peak - before, homogeneity_score(group, pipeline[-1].labels_))
 """
+
+EMBEDDING = """
+embedding = np.load(sys.argv[1], mmap_mode="r")[: int(sys.argv[3])]
+found = MutualKNNLeiden(
+    15, algorithm=sys.argv[2], random_state=0, n_jobs=2
+).fit(embedding)
+done.set()
+watcher.join()
+group = np.load(sys.argv[4])[: len(embedding)]
+print(peak - before, homogeneity_score(group, found.labels_))
+"""
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="needs Linux's /proc"
+)
+
+
+def run(program, *arguments):
+    """Peak of a process's own memory, and homogeneity of what it found."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH + program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return map(float, done.stdout.split())
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +102,171 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="needs Linux's /proc"
-)
+@needs_proc
 @pytest.mark.parametrize("weighting", ["idf", "zscore"])
 def test_fit_takes_a_fraction_of_the_input(folder, weighting):
     group = folder / "group.npy"
     size = sum(path.stat().st_size for path in folder.glob("layer_*.npy"))
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, folder / "layer_*.npy", weighting, group],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    taken, homogeneity = map(float, run.stdout.split())
+    taken, homogeneity = run(LAYERS, folder / "layer_*.npy", weighting, group)
     assert size > 150e6
     assert taken < size / 2
     assert homogeneity > 0.95
+
+
+@pytest.fixture(scope="module")
+def embedding(tmp_path_factory):
+    """256 MB of vectors of 100 groups, some of them zero or equal to others.
+
+    They have many columns, because search and graph take a kilobyte or two a row,
+    whatever the number of columns; and are not of unit length, so that two temporary
+    files are made.
+    """
+    folder = tmp_path_factory.mktemp("embedding")
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((100, 1000), dtype=np.float32)
+    group = rng.integers(0, 100, 64_000)
+    group[::100] = 0
+    vectors = np.lib.format.open_memmap(
+        folder / "vectors.npy", mode="w+", dtype=np.float32, shape=(64_000, 1000)
+    )
+    for start in range(0, group.size, 5000):
+        block = centres[group[start : start + 5000]]
+        block += rng.standard_normal(block.shape, dtype=np.float32)
+        block[::100] = centres[0]
+        block[1::100] = 0
+        vectors[start : start + 5000] = block
+    group[1::100] = 100
+    np.save(folder / "group.npy", group)
+    return folder / "vectors.npy"
+
+
+@needs_proc
+@pytest.mark.parametrize(("algorithm", "n"), [("ivf", 64_000), ("exact", 24_000)])
+def test_search_takes_a_fraction_of_the_embedding(embedding, algorithm, n):
+    group = embedding.with_name("group.npy")
+    taken, homogeneity = run(EMBEDDING, embedding, algorithm, str(n), group)
+    assert taken < n * 1000 * 4 / 2
+    assert homogeneity > 0.95
+
+
+# --- what is copied to where ----------------------------------------------------------
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Vectors in a file, not of unit length, with equal and zero rows."""
+    vectors = np.random.default_rng(0).standard_normal((2500, 8)).astype(np.float32)
+    vectors[5] = vectors[3]
+    vectors[7] = 0
+    np.save(tmp_path / "vectors.npy", vectors)
+    return np.load(tmp_path / "vectors.npy", mmap_mode="r")
+
+
+def test_what_is_mapped(mapped):
+    assert knn.is_mapped(mapped)
+    assert knn.is_mapped(np.asarray(mapped)[3:].T)
+    assert not knn.is_mapped(mapped[[1, 2]])
+    assert not knn.is_mapped(pickle.loads(pickle.dumps(mapped)))
+    assert not knn.is_mapped(np.frombuffer(b"abcd", dtype=np.float32))
+    assert not knn.is_mapped(np.ones(3)[1:])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda X: X,
+        np.asarray,
+        lambda X: X[::2],
+        lambda X: X[:, 2:6],
+        lambda X: X[:, ::-1],
+    ],
+    ids=["memmap", "ndarray", "every other", "columns", "reversed"],
+)
+def test_rows_are_scaled_and_made_distinct_in_files(mapped, form):
+    X = form(mapped)
+    unit = knn.unit_rows(X)
+    assert knn.is_mapped(unit)
+    assert unit.flags.c_contiguous
+    in_memory = knn.unit_rows(np.array(X))
+    np.testing.assert_array_equal(unit, in_memory)
+    assert knn.unit_rows(unit) is unit
+    distinct, expected = knn.unique_rows(unit), knn.unique_rows(in_memory)
+    assert knn.is_mapped(distinct.vectors)
+    for found, other in zip(distinct, expected, strict=True):
+        np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f8", ">f4", "i2", "bool"])
+def test_other_dtypes_are_converted_in_a_file(mapped, tmp_path, dtype):
+    np.save(tmp_path / "other.npy", (8 * mapped).astype(dtype))
+    X = np.load(tmp_path / "other.npy", mmap_mode="r")
+    unit = knn.unit_rows(X)
+    assert (unit.dtype, knn.is_mapped(unit)) == (np.float32, True)
+    np.testing.assert_array_equal(unit, knn.unit_rows(np.array(X)))
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_RANDOM"), reason="no madvise here")
+def test_search_reads_rows_at_random_and_nothing_else_does(mapped, monkeypatch):
+    advice = []
+
+    class Map:
+        def madvise(self, option):
+            advice.append(option)
+
+    def fail():
+        with knn.read_at_random(mapped):
+            assert advice == [mmap.MADV_RANDOM]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(knn, "_map_of", lambda _: Map())
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert advice == [mmap.MADV_RANDOM, mmap.MADV_NORMAL]
+    monkeypatch.delattr(mmap, "MADV_RANDOM")  # as on Windows
+    with knn.read_at_random(mapped):
+        assert len(advice) == 2
+
+
+def test_zero_rows_alone(tmp_path):
+    np.save(tmp_path / "zeros.npy", np.zeros((30, 4), dtype=np.float32))
+    X = np.load(tmp_path / "zeros.npy", mmap_mode="r")
+    assert knn.unique_rows(knn.unit_rows(X)).vectors.shape == (0, 4)
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
+def test_a_file_gives_the_same_as_memory(mapped, algorithm):
+    found = MutualKNNLeiden(10, algorithm=algorithm, random_state=0)
+    labels = found.fit(np.array(mapped)).labels_
+    np.testing.assert_array_equal(found.fit(mapped).labels_, labels)
+    expected = found.predict(np.array(mapped[::3]))
+    np.testing.assert_array_equal(found.predict(mapped[::3]), expected)
+    # Fitted on a temporary file without a name, it can be copied and sent.
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.predict(mapped[::3]), expected)
+    with parallel_config("loky", n_jobs=2, max_nbytes=1):
+        (sent,) = Parallel()([delayed(found.predict)(mapped[::3])])
+    np.testing.assert_array_equal(sent, expected)
+
+
+def test_no_temporary_file_is_left(mapped, tmp_path, monkeypatch):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    found = MutualKNNLeiden(10, random_state=0).fit(mapped)
+    if os.name == "posix":
+        assert not list(folder.iterdir())
+    del found
+
+
+def test_no_room_for_the_temporary_file(mapped, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    message = r"file of 80000 bytes, .* cannot be written in '.*' \(No space.*TMPDIR"
+    clusterer = MutualKNNLeiden(10)
+    with pytest.raises(OSError, match=message) as caught:
+        clusterer.fit(mapped)
+    assert caught.value.errno == errno.ENOSPC
+    assert not hasattr(clusterer, "n_features_in_")

@@ -1,7 +1,10 @@
 """What a fit leaves behind: no memory, no thread count, no generator changed."""
 
 import gc
+import os
 import random
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info
 
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import clusterer as clusterer_module
 from skleiden._kernels import graph, ivf, knn, labels, leiden
 
 STATUS = Path("/proc/self/statm")
@@ -88,12 +92,13 @@ STAGES = {
         (leiden, "_run_igraph"),
         (leiden, "modularity"),
         (labels, "attach"),
+        (clusterer_module, "connected_components"),
     ],
     "hnsw": [(knn, "hnsw_neighbors"), (knn, "recall_bound"), (knn, "rank")],
     "ivf": [
         (ivf, "make_plan"),
         (ivf, "_make_lists"),
-        (ivf, "_true_neighbors"),
+        (ivf, "true_neighbors"),
         (ivf, "_needed_slack"),
         (ivf, "search"),
         (ivf, "_first_bounds"),
@@ -132,3 +137,98 @@ def test_interruption_leaves_everything_as_it_was(
     assert vars(clusterer).keys() == fitted.keys()
     assert all(vars(clusterer)[key] is value for key, value in fitted.items())
     assert_array_equal(clusterer.fit(embedding).labels_, expected)
+
+
+LIMITED = """
+import gc, resource, sys
+from pathlib import Path
+import numpy as np
+from sklearn.pipeline import make_pipeline
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden, clusterer
+from skleiden.datasets import make_layered_activations
+from skleiden._kernels import countsketch, graph, ivf, knn, labels, leiden
+
+HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
+
+def limit(room):
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    room = pages * resource.getpagesize() + int(room)
+    resource.setrlimit(resource.RLIMIT_AS, (room, HARD))
+
+# One thread: OpenBLAS ends the process where several find no memory.
+last = MutualKNNLeiden(40, algorithm=sys.argv[1], random_state=0, n_jobs=1)
+pipeline = make_pipeline(MultiLayerTfidfSketcher(32, random_state=0), last)
+small, large = (
+    make_layered_activations(n, n_layers=3, n_neurons=300, random_state=0)[0]
+    for n in (300, 2000)
+)
+# First of all the large ones: what libraries keep is not of the limited fit.
+expected = pipeline.fit(large)[-1].labels_
+labels_of_small = pipeline.fit(small).predict(small)
+embedding = pipeline[0].transform(small)
+
+for stage in sys.argv[2:]:
+    module, name = stage.split(".")
+    owner = globals()[module]
+    original = getattr(owner, name)
+    failures = 0
+    for room in (0, 0.5e6, 1e6, 2e6, 5e6, None):
+
+        def limited(*arguments, **options):
+            if room is not None:
+                limit(room)
+            return original(*arguments, **options)
+
+        steps = [vars(step).copy() for _, step in pipeline.steps]
+        setattr(owner, name, limited)
+        try:
+            pipeline.fit(large)
+            break
+        except MemoryError:
+            failures += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (HARD, HARD))
+            setattr(owner, name, original)
+        same = [
+            vars(step).keys() == before.keys()
+            and all(vars(step)[key] is before[key] for key in before)
+            for (_, step), before in zip(pipeline.steps, steps)
+        ]
+        # A pipeline leaves the steps fitted that precede the one that fails.
+        assert same[-1], (stage, room)
+        assert same[0] or module != "countsketch" or room, stage
+        np.testing.assert_array_equal(last.predict(embedding), labels_of_small)
+        pipeline[0].fit(small)
+    assert failures, stage
+    np.testing.assert_array_equal(last.labels_, expected)
+    np.testing.assert_array_equal(pipeline.fit(small).predict(small), labels_of_small)
+"""
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("algorithm", "stages"),
+    [
+        (
+            "exact",
+            "countsketch.sketch knn.unique_rows graph.mutual_graph graph.union_graph "
+            "leiden.network leiden._run_igraph leiden.modularity "
+            "clusterer.connected_components",
+        ),
+        ("hnsw", "knn.hnsw_neighbors"),
+        ("ivf", "ivf._first_bounds"),
+    ],
+)
+def test_too_little_memory_changes_nothing(algorithm, stages):
+    """With a limit set as a stage begins, raised until that stage and the rest fit."""
+    # Arrays take memory of their own, none that was freed or is a thread's reserve.
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, algorithm, *stages.split()],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr

@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from sklearn.utils import get_tags
 
 import skleiden.sketcher
-from skleiden import LayerStack, MultiLayerTfidfSketcher
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 
 WEIGHTINGS = ("idf", "zscore", "none")
 
@@ -829,3 +829,116 @@ def test_extreme_values_keep_their_direction():
     embedding = sketcher(weighting="none", dtype=np.float64).fit_transform(X)
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1)
     np.testing.assert_allclose(embedding[1:], embedding[[0, 0]])
+
+
+# --- out ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def room(stack, tmp_path):
+    """A file for the embedding of `sketcher()`."""
+    shape = (len(stack), sketcher().fit_transform(stack).shape[1])
+    return np.lib.format.open_memmap(
+        tmp_path / "embedding.npy", mode="w+", dtype=np.float32, shape=shape
+    )
+
+
+@pytest.mark.parametrize("method", ["fit_transform", "transform"])
+@pytest.mark.parametrize("weighting", ["idf", "zscore"])
+def test_out_is_filled_and_returned(stack, room, weighting, method, tmp_path):
+    with_gaps = LayerStack([*stack.layers[:2], sp.csr_array(stack.layers[2].shape)])
+    made = sketcher(weighting=weighting).fit(with_gaps)
+    expected = made.transform(with_gaps)
+    assert getattr(made, method)(with_gaps, out=room) is room
+    np.testing.assert_array_equal(np.load(tmp_path / "embedding.npy"), expected)
+    # What was there before does not matter.
+    room[:] = np.nan
+    getattr(made.set_params(n_jobs=2), method)(with_gaps, out=room)
+    np.testing.assert_array_equal(room, expected)
+
+
+def test_out_of_the_sketch_in_a_pipeline(stack, room):
+    pipeline = make_pipeline(sketcher(), MutualKNNLeiden(5, random_state=0))
+    labels = pipeline.fit(stack).named_steps["mutualknnleiden"].labels_
+    room[:] = np.nan
+    pipeline.fit(stack, multilayertfidfsketcher__out=room)
+    np.testing.assert_array_equal(room, pipeline[0].transform(stack))
+    np.testing.assert_array_equal(pipeline[-1].labels_, labels)
+
+
+def test_out_with_another_container(stack, room):
+    expected = sketcher().fit_transform(stack)
+    made = sketcher().set_output(transform="pandas")
+    frame = made.fit_transform(stack, out=room)
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == list(made.get_feature_names_out())
+    np.testing.assert_array_equal(frame, expected)
+    np.testing.assert_array_equal(room, expected)
+
+
+def test_out_is_no_metadata_to_route():
+    assert not hasattr(sketcher(), "set_transform_request")
+
+
+def masked(out):
+    return np.ma.masked_array(out)
+
+
+def read_only(out):
+    out.flags.writeable = False
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda out: out.tolist(), TypeError, "array or memory map; got list. Pass"),
+        (masked, TypeError, "got MaskedArray. Pass"),
+        (
+            lambda out: out[1:],
+            ValueError,
+            r"shape \(\d+, \d+\); got shape \(\d+, \d+\)\. Pass numpy\.empty\(\(\d+, ",
+        ),
+        (
+            lambda out: out.astype(np.float64),
+            ValueError,
+            "the sketcher's dtype, float32; got float64. Pass",
+        ),
+        (lambda out: out.astype(">f4"), ValueError, "dtype, float32; got >f4"),
+        (
+            lambda out: np.asfortranarray(out),
+            ValueError,
+            r"C-ordered and contiguous; got an array with strides \(4, \d+\)\. Pass",
+        ),
+        (read_only, ValueError, r"writable; got a read-only array\. Open a memory map"),
+    ],
+    ids=["list", "masked", "shape", "dtype", "byte order", "order", "read-only"],
+)
+@pytest.mark.parametrize("method", ["fit_transform", "transform"])
+def test_out_that_does_not_fit(stack, change, error, message, method):
+    made = sketcher().fit(stack)
+    out = change(np.zeros_like(made.transform(stack)))
+    before = vars(made).copy()
+    with pytest.raises(error, match=message):
+        getattr(made, method)(stack, out=out)
+    assert vars(made) == before
+    if error is ValueError:
+        assert not out.any()
+
+
+@pytest.mark.parametrize("method", ["fit_transform", "transform"])
+def test_out_that_is_the_input(method):
+    X = np.random.default_rng(0).random((20, 8), dtype=np.float32)
+    made = MultiLayerTfidfSketcher(8, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="must not share memory with X; got layer"):
+        getattr(made, method)(X, out=X)
+
+
+def test_a_failed_fit_transform_into_out_changes_nothing(stack, room):
+    made = sketcher().fit(stack)
+    before = vars(made).copy()
+    huge = LayerStack(as_dense(stack).layers)  # of which sums overflow in the sketch
+    huge.layers[2][-1] = 3e38
+    with pytest.raises(ValueError, match=r"overflow float32 in layer 'layer_2'"):
+        made.fit_transform(huge, out=room)
+    assert vars(made) == before

@@ -52,25 +52,45 @@ def mutual_graph(directed: sp.csr_array, *, symmetric: bool) -> sp.csr_array:
     return sp.csr_array(mutual + mutual.T.tocsr())
 
 
-def union_graph(directed: sp.csr_array) -> sp.csr_array:
-    """Edges listed by either end, weighted by the larger similarity."""
-    return sp.csr_array(directed.maximum(directed.T.tocsr()))
+def mutual_block(forward: sp.csr_array, backward: sp.csr_array) -> sp.csr_array:
+    """As `mutual_graph`, symmetric, between some rows and others.
+
+    `forward` holds what the rows list of the others, `backward`, of the same shape,
+    what the others list of the rows.
+    """
+    return sp.csr_array(forward.minimum(backward))
 
 
-def jaccard_weights(graph: sp.csr_array, directed: sp.csr_array) -> sp.csr_array:
+def union_graph(
+    directed: sp.csr_array, backward: sp.csr_array | None = None
+) -> sp.csr_array:
+    """Edges listed by either end, weighted by the larger similarity.
+
+    With `backward`, between some rows and others, as in `mutual_block`.
+    """
+    backward = directed.T.tocsr() if backward is None else backward
+    return sp.csr_array(directed.maximum(backward))
+
+
+def jaccard_weights(
+    graph: sp.csr_array, directed: sp.csr_array, others: sp.csr_array | None = None
+) -> sp.csr_array:
     """Weight each edge by the overlap of its ends' lists, |A & B| / |A | B|.
 
-    As PhenoGraph does (Levine et al., 2015); edges without overlap are dropped.
+    As PhenoGraph does (Levine et al., 2015); edges without overlap are dropped. Of a
+    graph between some rows and others, `others` are the others' lists.
     """
     listed = directed.astype(bool).astype(np.float32)
-    sizes = np.diff(listed.indptr)
+    listed_there = listed if others is None else others.astype(bool).astype(np.float32)
+    sizes, sizes_there = np.diff(listed.indptr), np.diff(listed_there.indptr)
     weighted = graph.tocoo()
     weights = np.empty(weighted.nnz, dtype=np.float32)
     for start in range(0, weighted.nnz, _EDGES_AT_ONCE):
         edges = slice(start, start + _EDGES_AT_ONCE)
         rows, columns = weighted.row[edges], weighted.col[edges]
-        common = np.asarray(listed[rows].multiply(listed[columns]).sum(axis=1))
-        weights[edges] = common / (sizes[rows] + sizes[columns] - common)
+        both = listed[rows].multiply(listed_there[columns])
+        common = np.asarray(both.sum(axis=1))
+        weights[edges] = common / (sizes[rows] + sizes_there[columns] - common)
     result = sp.csr_array((weights, graph.indices, graph.indptr), shape=graph.shape)
     result.eliminate_zeros()
     return result
@@ -110,16 +130,27 @@ def local_strengths(directed: sp.csr_array) -> sp.csr_array:
     return graph
 
 
-def fuzzy_union(strengths: sp.csr_array) -> sp.csr_array:
-    """Edges of either direction: ``a + b - a * b``, as of chances that one holds."""
-    other = strengths.T.tocsr()
-    return sp.csr_array(strengths + other - strengths.multiply(other))
+def fuzzy_union(
+    strengths: sp.csr_array, backward: sp.csr_array | None = None
+) -> sp.csr_array:
+    """Edges of either direction: ``a + b - a * b``, as of chances that one holds.
+
+    With `backward`, between some rows and others, as in `mutual_block`.
+    """
+    backward = strengths.T.tocsr() if backward is None else backward
+    return sp.csr_array(strengths + backward - strengths.multiply(backward))
 
 
-def fuzzy_mutual(strengths: sp.csr_array) -> sp.csr_array:
-    """Edges of both directions, weighted by the geometric mean of both strengths."""
-    roots = strengths.sqrt()  # first: products may vanish
-    return sp.csr_array(roots.multiply(roots.T.tocsr()))
+def fuzzy_mutual(
+    strengths: sp.csr_array, backward: sp.csr_array | None = None
+) -> sp.csr_array:
+    """Edges of both directions, weighted by the geometric mean of both strengths.
+
+    With `backward`, between some rows and others, as in `mutual_block`.
+    """
+    backward = strengths.T.tocsr() if backward is None else backward
+    # The roots first: products may vanish.
+    return sp.csr_array(strengths.sqrt().multiply(backward.sqrt()))
 
 
 def spread_rows(

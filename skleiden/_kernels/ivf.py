@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -86,8 +86,13 @@ class Lists(NamedTuple):
         Relative to the row's fourth nearest list.
         """
         scores = (rows @ self.axes) @ self.centroids.T
+        return scores - self.fourth(scores)[:, None]
+
+    @staticmethod
+    def fourth(scores: np.ndarray) -> np.ndarray:
+        """The fourth best, or last, score of each row."""
         place = max(0, scores.shape[1] - _PLACE)
-        return scores - np.partition(scores, place, axis=1)[:, place, None]
+        return np.partition(scores, place, axis=1)[:, place]
 
     def probed(self, vectors: np.ndarray, own: np.ndarray, slack: float) -> np.ndarray:
         """Which lists rows of given own lists probe, of shape (n_rows, n_lists)."""
@@ -124,8 +129,12 @@ def _workers(n_threads: int) -> Iterator[Parallel]:
     ):
         try:
             yield pool.map
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if str(error) == "can't start new thread":
+                raise MemoryError(
+                    f"No room for the {n_threads} threads of a search. Lower n_jobs."
+                ) from error
             raise
 
 
@@ -150,15 +159,70 @@ def make_plan(
     whose lower 95% bound reaches it on others. Where no sample confirms it, because the
     rows are too few or the target is too near to 1, all pairs are to be compared.
     """
-    n = vectors.shape[0]
+    return make_plan_of(
+        _Here(vectors, n_threads), k, target_recall=target_recall, rng=rng
+    )
+
+
+class Rows(Protocol):
+    """Vectors that a plan is made of, wherever they are."""
+
+    @property
+    def n(self) -> int:
+        """How many there are."""
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """The vectors of these numbers."""
+
+    def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
+        """Centroids of lists of some vectors, projected to axes."""
+
+    def assign(self, axes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        """The number of each vector's nearest centroid."""
+
+    def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
+        """The true neighbours of some vectors among all."""
+
+
+class _Here(NamedTuple):
+    """Vectors of this process."""
+
+    vectors: np.ndarray
+    n_threads: int
+
+    @property
+    def n(self) -> int:
+        return len(self.vectors)
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        return self.vectors[numbers]
+
+    def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
+        rows = project(self.vectors, numbers, axes, n_threads=self.n_threads)
+        return k_means(rows, n_lists, n_threads=self.n_threads)
+
+    def assign(self, axes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        return assign(self.vectors, axes, centroids, n_threads=self.n_threads)
+
+    def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
+        queries = self.vectors[numbers]
+        return true_neighbors(
+            queries, self.vectors, k, own=numbers, n_threads=self.n_threads
+        )
+
+
+def make_plan_of(
+    rows: Rows, k: int, *, target_recall: float, rng: np.random.RandomState
+) -> Plan:
+    """As `make_plan`, of vectors that need not be in this process."""
     tuning, slack = np.empty((0, k), dtype=np.float32), -np.inf
-    with _workers(n_threads) as parallel:
-        lists = _make_lists(vectors, rng, parallel)
-        shuffled = rng.permutation(n)[: _SAMPLE_SIZE * _N_SAMPLES]
+    with threadpool_limits(1, user_api="blas"):
+        lists = _make_lists(rows, rng)
+        shuffled = rng.permutation(rows.n)[: _SAMPLE_SIZE * _N_SAMPLES]
         for block in _blocks(shuffled.size, _SAMPLE_SIZE):
             sample = shuffled[block]
-            truth = _true_neighbors(vectors, k, sample, parallel)
-            needed = _needed_slack(vectors, lists, sample, truth.ids)
+            truth = rows.nearest(sample, k)
+            needed = _needed_slack(rows, lists, sample, truth.ids)
             if knn.recall_bound(needed <= slack) >= target_recall:
                 break
             # What had a say in the choice cannot confirm it: others are drawn.
@@ -166,51 +230,67 @@ def make_plan(
             slack = _least_slack(tuning, target_recall)
         else:
             slack = np.inf
-        probed = lists.probed(vectors[sample], lists.own[sample], slack)
-    share = (probed @ np.bincount(lists.own)).mean() / n
+        probed = lists.probed(rows.take(sample), lists.own[sample], slack)
+    share = (probed @ np.bincount(lists.own)).mean() / rows.n
     return Plan(lists, slack, float(share), sample, truth.similarities[:, -1])
 
 
-def _make_lists(
-    vectors: np.ndarray, rng: np.random.RandomState, parallel: Parallel
-) -> Lists:
-    n = vectors.shape[0]
-    shuffled = rng.permutation(n)
-    rows = vectors[shuffled[:_AXES_ROWS]]
+def _make_lists(rows: Rows, rng: np.random.RandomState) -> Lists:
+    shuffled = rng.permutation(rows.n)
+    some = rows.take(shuffled[:_AXES_ROWS])
     axes = np.ascontiguousarray(
-        np.linalg.eigh(rows.T @ rows)[1][:, : -_COMPONENTS - 1 : -1]
+        np.linalg.eigh(some.T @ some)[1][:, : -_COMPONENTS - 1 : -1]
     )
-    n_lists = max(1, round(_LISTS * n**0.75))
-    training = shuffled[: n_lists * _TRAINING_ROWS]
-
-    def project(block: slice) -> np.ndarray:
-        return vectors[training[block]] @ axes
-
-    rows = np.concatenate(list(parallel(project, _blocks(training.size))))
-    centroids = knn.unit_rows(rows[:n_lists])
-
-    def assign(block: slice) -> np.ndarray:
-        return (rows[block] @ centroids.T).argmax(axis=1)
-
-    for _ in range(_ITERATIONS):  # spherical k-means (Dhillon and Modha, 2001)
-        own = np.concatenate(list(parallel(assign, _blocks(len(rows)))))
-        members = sp.csr_array(
-            (np.ones(own.size, dtype=np.float32), (own, np.arange(own.size))),
-            shape=(n_lists, own.size),
-        )
-        centroids = knn.unit_rows(members @ rows)
-
-    def assign_all(block: slice) -> np.ndarray:
-        return (vectors[block] @ axes @ centroids.T).argmax(axis=1)
-
-    kept, own = np.unique(
-        np.concatenate(list(parallel(assign_all, _blocks(n)))), return_inverse=True
-    )
+    n_lists = max(1, round(_LISTS * rows.n**0.75))
+    centroids = rows.train(shuffled[: n_lists * _TRAINING_ROWS], axes, n_lists)
+    kept, own = np.unique(rows.assign(axes, centroids), return_inverse=True)
     # Neighbouring lists get neighbouring numbers: tasks that share rows follow closely.
     order = _chain(centroids[kept])
     place = np.empty(order.size, dtype=np.int32)
     place[order] = np.arange(order.size)
     return Lists(axes, np.ascontiguousarray(centroids[kept][order]), place[own])
+
+
+def project(
+    vectors: np.ndarray, numbers: np.ndarray, axes: np.ndarray, *, n_threads: int
+) -> np.ndarray:
+    """Products of some vectors with axes."""
+
+    def block_of(block: slice) -> np.ndarray:
+        return vectors[numbers[block]] @ axes
+
+    with _workers(n_threads) as parallel:
+        return np.concatenate(list(parallel(block_of, _blocks(numbers.size))))
+
+
+def k_means(rows: np.ndarray, n_lists: int, *, n_threads: int) -> np.ndarray:
+    """Centroids by spherical k-means (Dhillon and Modha, 2001)."""
+    centroids = knn.unit_rows(rows[:n_lists])
+
+    def nearest(block: slice) -> np.ndarray:
+        return (rows[block] @ centroids.T).argmax(axis=1)
+
+    with _workers(n_threads) as parallel:
+        for _ in range(_ITERATIONS):
+            own = np.concatenate(list(parallel(nearest, _blocks(len(rows)))))
+            members = sp.csr_array(
+                (np.ones(own.size, dtype=np.float32), (own, np.arange(own.size))),
+                shape=(n_lists, own.size),
+            )
+            centroids = knn.unit_rows(members @ rows)
+    return centroids
+
+
+def assign(
+    vectors: np.ndarray, axes: np.ndarray, centroids: np.ndarray, *, n_threads: int
+) -> np.ndarray:
+    """The number of each vector's nearest centroid."""
+
+    def nearest(block: slice) -> np.ndarray:
+        return (vectors[block] @ axes @ centroids.T).argmax(axis=1)
+
+    with _workers(n_threads) as parallel:
+        return np.concatenate(list(parallel(nearest, _blocks(len(vectors)))))
 
 
 def _chain(centroids: np.ndarray) -> np.ndarray:
@@ -223,36 +303,42 @@ def _chain(centroids: np.ndarray) -> np.ndarray:
     return order
 
 
-def _true_neighbors(
-    vectors: np.ndarray, k: int, sample: np.ndarray, parallel: Parallel
+def true_neighbors(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    k: int,
+    *,
+    own: np.ndarray,
+    n_threads: int,
 ) -> knn.Neighbors:
-    """Neighbours of sampled rows, by comparing with all.
+    """Neighbours of some rows, by comparing with all, of which there are more than k.
 
-    For so few queries FAISS takes many times the time of the product of matrices.
+    `own` are the queries' numbers among the vectors, -1 for other queries. For so few
+    of them FAISS takes many times the time of the product of matrices.
     """
-    queries = vectors[sample]
     spread = np.arange(0, len(vectors), max(1, len(vectors) // max(_SPREAD, 4 * k)))
 
     def compare(block: slice) -> np.ndarray:
         return queries @ vectors[spread[block]].T
-
-    some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
-    least = _least_of_last(some, k)
 
     def near(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         similarities = queries @ vectors[block].T
         numbers, ids = np.nonzero(similarities >= least[:, None])
         return numbers, ids + block.start, similarities[numbers, ids]
 
-    found = list(parallel(near, _blocks(len(vectors))))
+    with _workers(n_threads) as parallel:
+        some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
+        least = _least_of_last(some, k)
+        found = list(parallel(near, _blocks(len(vectors))))
+
     numbers, ids, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((-values, numbers))
     numbers, ids = numbers[order], ids[order]
     rank = np.arange(order.size) - np.searchsorted(numbers, numbers)
     best = rank < k + 1 + _SPARE
-    candidates = np.full((sample.size, k + 1 + _SPARE), -1, dtype=np.int64)
+    candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
     candidates[numbers[best], rank[best]] = ids[best]
-    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, sample))
+    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, own))
 
 
 def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
@@ -267,19 +353,20 @@ def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
 
 
 def _needed_slack(
-    vectors: np.ndarray, lists: Lists, rows: np.ndarray, neighbors: np.ndarray
+    rows: Rows, lists: Lists, sample: np.ndarray, neighbors: np.ndarray
 ) -> np.ndarray:
     """Slack that it takes to compare rows with given neighbours, of their shape."""
     forward = np.take_along_axis(
-        lists.scores(vectors[rows]), lists.own[neighbors], axis=1
+        lists.scores(rows.take(sample)), lists.own[neighbors], axis=1
     )
-    towards = np.repeat(lists.own[rows], neighbors.shape[1])
+    towards = np.repeat(lists.own[sample], neighbors.shape[1])
     backward = np.empty(neighbors.size, dtype=np.float32)
+    vectors = rows.take(neighbors.ravel())
     for block in _blocks(neighbors.size):
-        scores = lists.scores(vectors[neighbors.ravel()[block]])
+        scores = lists.scores(vectors[block])
         backward[block] = scores[np.arange(len(scores)), towards[block]]
     needed = -np.maximum(forward, backward.reshape(neighbors.shape))
-    needed[lists.own[rows][:, None] == lists.own[neighbors]] = -np.inf
+    needed[lists.own[sample][:, None] == lists.own[neighbors]] = -np.inf
     return needed
 
 
@@ -379,16 +466,145 @@ def search(
 
     Recall is measured on the sample of the plan.
     """
-    n = vectors.shape[0]
     lists = plan.lists
+
+    def probed(rows: np.ndarray) -> np.ndarray:
+        return lists.probed(vectors[rows], lists.own[rows], plan.slack)
+
+    found = _search(vectors, k, lists, probed, None, n_threads, progress)
+    return knn.Neighbors(*found, *measured(plan, *(a[plan.sample] for a in found)))
+
+
+def measured(
+    plan: Plan, ids: np.ndarray, similarities: np.ndarray
+) -> tuple[float, float]:
+    """Recall, and its lower 95% bound, of lists found for the sample of a plan."""
+    # By similarity: another neighbour at the same distance is no error.
+    hits = (ids >= 0) & (similarities >= plan.last[:, None])
+    return float(hits.mean()), knn.recall_bound(hits)
+
+
+class Part(NamedTuple):
+    """Rows of neighbouring lists, numbers `first` up to `stop`, to search part by part.
+
+    `vectors` of shape (n, d); of each row, its list `own`, and the `least` score of the
+    lists that it probes.
+    """
+
+    vectors: np.ndarray
+    own: np.ndarray
+    first: int
+    stop: int
+    least: np.ndarray
+
+
+def least_scores(vectors: np.ndarray, plan: Plan, *, n_threads: int) -> np.ndarray:
+    """The least score of the lists that each row is to probe."""
+    lists = plan.lists
+
+    def least(block: slice) -> np.ndarray:
+        scores = (vectors[block] @ lists.axes) @ lists.centroids.T
+        return lists.fourth(scores) - np.float32(plan.slack)
+
+    with _workers(n_threads) as parallel:
+        return np.concatenate(list(parallel(least, _blocks(len(vectors)))))
+
+
+def search_parts(
+    parts: Sequence[Part],
+    k: int,
+    lists: Lists,
+    last: Sequence[np.ndarray] | None = None,
+    *,
+    n_threads: int,
+) -> list[knn.Neighbors]:
+    """Part of a search: among the rows of one part, or between those of two.
+
+    Parameters
+    ----------
+    parts : one or two Parts
+        Of more than k rows; of two, rows are compared with those of the other only.
+
+    k : int
+
+    lists : Lists
+        Those of all parts together.
+
+    last : two ndarrays of shape (n_rows,), or None
+        What the last of k neighbours found elsewhere reaches: what is less similar
+        may be left out.
+
+    Returns
+    -------
+    list of Neighbors
+        Of each part's rows; the ids are those of rows of the other one of two.
+    """
+    vectors, own, least_score = (
+        np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+        for arrays in zip(*((p.vectors, p.own, p.least) for p in parts), strict=True)
+    )
+    numbers = np.concatenate([np.arange(p.first, p.stop) for p in parts])
+    centroids = lists.centroids[numbers]
+    # All lists differ, and those of a part follow one another.
+    place = np.full(len(lists.centroids), -1, dtype=np.int32)
+    place[numbers] = np.arange(numbers.size)
+    own = place[own]
+    n, n_lists = len(parts[0].vectors), parts[0].stop - parts[0].first
+
+    def probed(rows: np.ndarray) -> np.ndarray:
+        scores = (vectors[rows] @ lists.axes) @ centroids.T
+        probed = scores >= least_score[rows, None]
+        if len(parts) == 1:
+            probed[np.arange(rows.size), own[rows]] = True
+        else:
+            ours = np.arange(numbers.size) < n_lists
+            probed &= (rows < n)[:, None] != ours
+        return probed
+
+    least = None if last is None else np.concatenate(last) - np.float32(_TOLERANCE)
+    ids, similarities = _search(
+        vectors,
+        k,
+        Lists(lists.axes, centroids, own),
+        probed,
+        least,
+        n_threads,
+        None,
+    )
+    if len(parts) == 1:
+        return [knn.Neighbors(ids, similarities)]
+    other = np.where(ids[:n] >= 0, ids[:n] - n, -1)
+    return [
+        knn.Neighbors(other, similarities[:n]),
+        knn.Neighbors(ids[n:], similarities[n:]),
+    ]
+
+
+def _search(
+    vectors: np.ndarray,
+    k: int,
+    lists: Lists,
+    probed: Callable[[np.ndarray], np.ndarray],
+    least: np.ndarray | None,
+    n_threads: int,
+    progress: Callable[[int], object] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compare all rows with the lists that they probe. No list is empty.
+
+    `least` is a similarity that the k-th neighbour of each row is known to reach.
+    """
+    n = vectors.shape[0]
     # From here on rows go by their place in the order of the lists.
     order = np.argsort(lists.own, kind="stable").astype(np.int32)
     sizes = np.bincount(lists.own, minlength=len(lists.centroids))
     bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
     with _workers(n_threads) as parallel:
-        probes = _probes(vectors, plan, order, parallel)
+        probes = _probes(probed, sizes.size, order, parallel)
         _merge_mutual(probes, sizes, bounds, parallel)
-        least = _first_bounds(vectors, k, lists, order, sizes, bounds, parallel)
+        if least is None:
+            least = _first_bounds(vectors, k, lists, order, sizes, bounds, parallel)
+        else:
+            least = least[order]
         stripes = _make_stripes(bounds, k + 1 + _SPARE)
         scan = _Scan(vectors, k, probes, order, sizes, bounds, least, stripes)
         for size in parallel(scan, range(sizes.size)):
@@ -410,27 +626,23 @@ def search(
                 )
 
         list(parallel(rank, stripes))
-    # By similarity: another neighbour at the same distance is no error.
-    found = ids[plan.sample] >= 0
-    found &= similarities[plan.sample] >= plan.last[:, None]
-    return knn.Neighbors(
-        ids, similarities, float(found.mean()), knn.recall_bound(found)
-    )
+    return ids, similarities
 
 
 def _probes(
-    vectors: np.ndarray, plan: Plan, order: np.ndarray, parallel: Parallel
+    probed: Callable[[np.ndarray], np.ndarray],
+    n_lists: int,
+    order: np.ndarray,
+    parallel: Parallel,
 ) -> np.ndarray:
     """Bit matrix of shape (n_lists, n): which lists each row probes."""
-    lists, n = plan.lists, order.size
-    probes = np.empty((len(lists.centroids), (n + 7) // 8), dtype=np.uint8)
+    n = order.size
+    probes = np.empty((n_lists, (n + 7) // 8), dtype=np.uint8)
 
     def probe(block: slice) -> None:
-        rows = order[block]
-        probed = lists.probed(vectors[rows], lists.own[rows], plan.slack)
         # Blocks are of whole bytes.
         bytes_ = slice(block.start // 8, (block.stop + 7) // 8)
-        probes[:, bytes_] = np.packbits(probed.T, axis=1)
+        probes[:, bytes_] = np.packbits(probed(order[block]).T, axis=1)
 
     list(parallel(probe, _blocks(n)))
     return probes

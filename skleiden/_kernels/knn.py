@@ -10,7 +10,9 @@ float32 of that shape, 0 there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import mmap
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,6 +26,9 @@ from scipy.sparse.csgraph import connected_components
 _STEPS = 10**6
 # Rows are equal if all their entries are, rounded to this many steps per unit.
 _EQUAL_STEPS = 10**5
+# How far a row's squared length may be from 1. Rows of up to 4,000 columns that were
+# scaled in single precision are off by less than half as much.
+_UNIT_TOLERANCE = 2e-6
 # Candidates asked for beyond k, so that rounding and ties reorder no list's end.
 _SPARE = 8
 # Distances that double precision cannot tell from 0.
@@ -75,10 +80,10 @@ class UniqueRows(NamedTuple):
 
     `vectors` of shape (m, d) holds them; `first`, ascending, the number of the first
     row equal to each; `inverse`, for every row, its number among the vectors, -1 for a
-    zero row.
+    zero row. The vectors may be elsewhere, and something that stands for them here.
     """
 
-    vectors: np.ndarray
+    vectors: Any
     first: np.ndarray
     inverse: np.ndarray
 
@@ -111,31 +116,107 @@ class Neighbors(NamedTuple):
     recall_bound: float = 1.0
 
 
+def is_mapped(array: Any) -> bool:
+    """Whether an array's memory is a file, however many views lie between them."""
+    return _map_of(array) is not None
+
+
+@contextmanager
+def read_at_random(array: np.ndarray) -> Iterator[None]:
+    """Have the system read of a mapped array, inside the context, what is asked for.
+
+    By default it reads some 100 kB around each row, which is many times the work where
+    the file is larger than the memory that is free.
+    """
+    mapped, advice = _map_of(array), getattr(mmap, "MADV_RANDOM", None)
+    if mapped is None or advice is None:
+        yield
+        return
+    mapped.madvise(advice)
+    try:
+        yield
+    finally:
+        mapped.madvise(mmap.MADV_NORMAL)
+
+
+def _map_of(array: Any) -> Any:
+    owner = array
+    while owner is not None and not isinstance(owner, mmap.mmap):
+        # numpy.asarray makes an ndarray of a memmap, whose base still is the map.
+        name = "obj" if isinstance(owner, memoryview) else "base"
+        owner = getattr(owner, name, None)
+    return owner
+
+
+def _joined(
+    blocks: Iterable[np.ndarray], shape: tuple[int, int], like: np.ndarray
+) -> np.ndarray:
+    """Blocks of float32 rows as one array, in memory or, as `like` is, in a file.
+
+    The file is a temporary one without a name, which goes when the array does.
+    """
+    if not is_mapped(like) or 0 in shape:
+        out, start = np.empty(shape, dtype=np.float32), 0
+        for block in blocks:
+            out[start : start + len(block)] = block
+            start += len(block)
+        return out
+    try:
+        with tempfile.TemporaryFile() as file:
+            # Written, not mapped, while it grows: on a full disk this is an error, and
+            # a write to mapped memory the end of the process.
+            for block in blocks:
+                file.write(np.ascontiguousarray(block, dtype=np.float32).data)
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        size = 4 * shape[0] * shape[1]
+        raise OSError(
+            error.errno,
+            f"A temporary file of {size} bytes, for the rows of a memory-mapped X, "
+            f"cannot be written in {tempfile.gettempdir()!r} ({error.strerror}). Set "
+            "the environment variable TMPDIR to a folder with room for it",
+        ) from error
+    # No numpy.memmap: joblib would send its file's name to workers, and it has none.
+    return np.frombuffer(mapped, dtype=np.float32).reshape(shape)
+
+
 def unit_rows(X: np.ndarray) -> np.ndarray:
     """Rows scaled to unit length as C-ordered float32; X itself if it is that already.
 
     A row is scaled only if its length is off by more than rounding, so that a row's
-    result depends on nothing but the row. Zero rows stay zero.
+    result depends on nothing but the row. Zero rows stay zero. Of a memory-mapped X the
+    result is mapped, too.
     """
-    ready = X.dtype == np.float32 and X.flags.c_contiguous
+    starts = range(0, X.shape[0], _ROWS_CONVERTED)
     # One conversion on purpose: FAISS silently copies anything else at each call.
-    out = X if ready else np.empty(X.shape, dtype=np.float32)
-    for start in range(0, X.shape[0], _ROWS_CONVERTED):
-        rows = slice(start, start + _ROWS_CONVERTED)
-        with np.errstate(over="ignore"):
-            squares = np.einsum("ij,ij->i", X[rows], X[rows])
-        off = (np.abs(squares - 1) > 1e-5) & X[rows].any(axis=1)
-        if off.any():
-            if out is X:
-                out = X.copy()
-            # Divided by the largest entry first: squares may overflow or vanish.
-            exact = X[rows].astype(np.float64)
-            exact /= np.where(off, np.abs(exact).max(axis=1), 1.0)[:, None]
-            exact /= np.where(off, np.linalg.norm(exact, axis=1), 1.0)[:, None]
-            out[rows] = exact
-        elif not ready:
-            out[rows] = X[rows]
-    return out
+    ready = X.dtype == np.float32 and X.flags.c_contiguous
+    if ready and not any(
+        _off_unit(X[start : start + _ROWS_CONVERTED]).any() for start in starts
+    ):
+        return X
+    dtype = np.result_type(X, np.float32)
+
+    def scaled(start: int) -> np.ndarray:
+        # In one order, whatever that of X, so that sums have the same last bits.
+        block = np.ascontiguousarray(X[start : start + _ROWS_CONVERTED], dtype=dtype)
+        off = _off_unit(block)
+        if not off.any():
+            return block
+        # Divided by the largest entry first: squares may overflow or vanish.
+        exact = block.astype(np.float64)
+        exact /= np.where(off, np.abs(exact).max(axis=1), 1.0)[:, None]
+        exact /= np.where(off, np.linalg.norm(exact, axis=1), 1.0)[:, None]
+        return exact
+
+    return _joined(map(scaled, starts), X.shape, X)
+
+
+def _off_unit(block: np.ndarray) -> np.ndarray:
+    """Mask of the rows that are neither zero nor of unit length."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", block, block)
+    return (np.abs(squares - 1) > _UNIT_TOLERANCE) & block.any(axis=1)
 
 
 def unique_rows(vectors: np.ndarray) -> UniqueRows:
@@ -144,6 +225,11 @@ def unique_rows(vectors: np.ndarray) -> UniqueRows:
     Rows are compared by a 128-bit hash of their rounded entries: among a thousand
     million rows, two different ones share it with a probability below 1e-20.
     """
+    return number_groups(vectors, first_equal(*row_hashes(vectors)))
+
+
+def row_hashes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hash of each row, int64 of shape (n, 2), and the mask of the zero rows."""
     n, d = vectors.shape
     # Products and sums of 32-bit integers wrap around, which is what a hash may do.
     multipliers = np.random.RandomState(0).randint(
@@ -157,23 +243,38 @@ def unique_rows(vectors: np.ndarray) -> UniqueRows:
         for i in range(4):
             hashes[rows, i] = np.einsum("ij,j->i", rounded, multipliers[i])
         zero[rows] = ~vectors[rows].any(axis=1)
-    keys = hashes.view(np.int64)
+    return hashes.view(np.int64), zero
+
+
+def first_equal(keys: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """The first row of the same hash as each row, -1 for a zero row."""
     nonzero = np.flatnonzero(~zero)
     # A stable sort brings equal rows together, the first of them in front.
     order = nonzero[np.lexsort(keys[nonzero].T)]
     new = np.ones(order.size, dtype=bool)
     new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
-    representative = np.full(n, -1)
+    representative = np.full(zero.size, -1)
     representative[order] = order[new][np.cumsum(new) - 1]
-    return number_groups(vectors, representative)
+    return representative
 
 
 def number_groups(vectors: np.ndarray, representative: np.ndarray) -> UniqueRows:
-    """Number groups of equal rows, given the first row of each row's group, or -1."""
+    """Number groups of equal rows, given the first row of each row's group, or -1.
+
+    The first rows are copied if there are others: to memory, or, of memory-mapped
+    vectors, to a temporary file.
+    """
     n = representative.size
     first = np.flatnonzero(representative == np.arange(n))
     inverse = np.where(representative >= 0, np.searchsorted(first, representative), -1)
-    return UniqueRows(vectors if first.size == n else vectors[first], first, inverse)
+    if first.size < n:
+        starts = range(0, first.size, _ROWS_CONVERTED)
+        blocks = (vectors[first[start : start + _ROWS_CONVERTED]] for start in starts)
+        shape = (first.size, vectors.shape[1])
+        vectors = (
+            _joined(blocks, shape, vectors) if is_mapped(vectors) else vectors[first]
+        )
+    return UniqueRows(vectors, first, inverse)
 
 
 def equal_rows(
@@ -300,6 +401,13 @@ def hnsw_neighbors(
         ef_search = min(2 * ef_search, _MAX_EF)
     lists = search(vectors, np.arange(n), ef_search, progress)
     return Neighbors(*lists, float(measured), float(bound))
+
+
+def merge(a: Neighbors, b: Neighbors, k: int) -> Neighbors:
+    """The k best of two lists of other neighbours of the same rows."""
+    keys = np.hstack([_pack(a), _pack(b)])
+    keys.sort(axis=1)
+    return Neighbors(*_unpack(keys[:, :k]))
 
 
 def recall_bound(hits: np.ndarray, errors: float = _BOUND) -> float:
@@ -448,12 +556,15 @@ def rank(
         *ids.shape,
     )
     np.clip(similarities, -1.0, 1.0, out=similarities)
-    steps = _STEPS - np.rint(similarities * np.float32(_STEPS)).astype(np.int64)
-    # One integer holds both, so that one sort orders by similarity, then id.
-    keys = steps << 32 | ids
-    keys[absent] = _PAD
+    keys = _pack(Neighbors(np.where(absent, -1, ids), similarities))
     keys.sort(axis=1)
     return _unpack(keys[:, :k])
+
+
+def _pack(found: Neighbors) -> np.ndarray:
+    """Integers that hold id and similarity, so that one sort orders by both."""
+    steps = _STEPS - np.rint(found.similarities * np.float32(_STEPS)).astype(np.int64)
+    return np.where(found.ids >= 0, steps << 32 | found.ids, _PAD)
 
 
 def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

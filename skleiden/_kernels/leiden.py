@@ -69,7 +69,13 @@ def network(graph: sp.csr_array) -> Network:
         for block in blocks
     )
     # Vertices are counted beforehand: isolated ones must not vanish.
-    return Network(graph, igraph.Graph(n=graph.shape[0], edges=edges), weights)
+    try:
+        vertices = igraph.Graph(n=graph.shape[0], edges=edges)
+    except SystemError as error:
+        # igraph's way to hand on what is raised where edges come from: too little
+        # memory, or an interruption.
+        raise (error.__cause__ or error) from None
+    return Network(graph, vertices, weights)
 
 
 def leiden(

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
-from skleiden.layers import LayerStack, as_layer_stack
+from skleiden.layers import LayerStack, as_layer_stack, rows_at_once
 
 from ._members import check_labels, check_positive_integer
 
@@ -315,7 +315,8 @@ def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
 def row_batches(matrix: Any) -> Iterator[slice]:
     n = matrix.shape[0]
     stored = matrix.nnz if sp.issparse(matrix) else matrix.size
-    return gen_batches(n, max(1, min(n, _BLOCK_SIZE * n // max(stored, 1))))
+    size = rows_at_once([matrix], _BLOCK_SIZE * n // max(stored, 1))
+    return gen_batches(n, max(1, min(n, size)))
 
 
 def _check_layers_and_labels(

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skleiden.layers import LayerStack, align_layers, as_id_array
+from skleiden.layers import (
+    LayerStack,
+    align_layers,
+    as_id_array,
+    is_stored,
+    read_rows,
+)
+
+# Files by which a folder is known to be one of Zarr, version 3 or 2.
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 # What may stand beside an array to name its rows: layer_17.npy, layer_17.ids.json.
 _SIDE_FILES = (".ids.json", ".ids.txt", ".ids.npy")
@@ -63,12 +72,17 @@ def load_activations(
     - ``.npy``: a matrix;
     - ``.npz``: a sparse matrix of :func:`scipy.sparse.save_npz`, or 2-D arrays, each a
       layer; an array ``ids`` beside them names the rows;
+    - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
+      (the same in one file, as most labs have): a 2-D array, or a group of them, each a
+      layer; an array ``ids`` at the top names the rows. They are read block by block
+      where they are used, unless `mmap` is False. Need zarr or h5py;
     - JSON: ``{prompt id: [number, ...]}``.
 
     Parameters
     ----------
     paths : str, path, sequence of paths, or mapping of {layer: path}
-        A file, a pattern such as ``"activations/layer_*.npy"``, or several files.
+        A file, a pattern such as ``"activations/layer_*.npy"``, or several files (or
+        folders, of Zarr).
         Layers have the names of their files without the suffix and come in natural
         order (``layer_9`` before ``layer_10``); with a mapping, its names and order. Of
         a file with several layers, these have their own names, after that of the file
@@ -87,8 +101,9 @@ def load_activations(
         ``.ids.npy`` for ``layer_17.npy``.
 
     mmap : bool, default=True
-        Whether to map matrices from their files rather than read them, and tensors
-        while they are read. Mapped values are checked when they are used.
+        Whether to leave matrices in their files, mapped or open, rather than read them,
+        and to map tensors while they are read. Values left there are checked when they
+        are used.
 
     Returns
     -------
@@ -108,7 +123,7 @@ def load_activations(
         If there is no such file.
 
     ImportError
-        If torch or safetensors is needed and not installed.
+        If torch, safetensors, zarr or h5py is needed and not installed.
 
     ValueError
         If a file is broken, holds other objects than tensors, or none of the forms
@@ -242,7 +257,7 @@ def _find(paths: Any) -> dict[str, Path]:
             )
         files = dict(zip(names, ordered, strict=True))
     for path in files.values():
-        if path.is_dir():
+        if path.is_dir() and not _is_zarr(path):
             raise IsADirectoryError(
                 f"{str(path)!r} is a folder. Give its files, such as "
                 f"{str(path / 'layer_*')!r}."
@@ -258,12 +273,20 @@ def _natural(path: Path) -> list[Any]:
     return [[int(part) if part.isdigit() else part for part in parts], str(path)]
 
 
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in _ZARR_FILES)
+
+
 def _form(path: Path) -> str:
     """Which form a file has, by its content."""
+    if path.is_dir():
+        return "zarr" if _is_zarr(path) else "unknown"
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"\x93NUMPY"):
         return "npy"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
     if start.startswith(b"PK"):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -291,10 +314,13 @@ def _read_file(path: Path, key: str, mmap: bool) -> dict[str, _Layer]:
         return _load_npz(path)
     if form == "safetensors":
         return _load_safetensors(path, mmap)
+    if form in ("zarr", "hdf5"):
+        arrays = _open_zarr(path) if form == "zarr" else _open_hdf5(path)
+        return _layers_of_group(arrays, path, mmap)
     if form not in ("torch", "json"):
         raise ValueError(
             f"{str(path)!r} is no file of activations: it is neither of NumPy, "
-            "safetensors, torch nor JSON."
+            "safetensors, torch, Zarr, HDF5 nor JSON."
         )
     content = _load_torch(path, mmap) if form == "torch" else _load_json(path)
     if hasattr(content, "detach") and content.ndim == 2:
@@ -485,6 +511,103 @@ def _map_tensor(
     return tensor if mmap else np.array(tensor)
 
 
+def _open_zarr(path: Path) -> dict[str, Any]:
+    """The arrays of a folder of Zarr, by their names, "" if it is an array itself."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError(
+            f'{str(path)!r} needs zarr: pip install "skleiden[zarr]".'
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            # That other software may not know the dtype of ids, which is read here.
+            warnings.filterwarnings("ignore", ".*does not have a Zarr V3")
+            opened = zarr.open(str(path), mode="r")
+            arrays = {"": opened}
+            if not hasattr(opened, "shape"):
+                arrays = {
+                    name: member
+                    for name, member in opened.members(max_depth=None)
+                    if hasattr(member, "shape")
+                }
+            codecs = {
+                name: [
+                    # Objects in some versions, and plain values in others.
+                    repr(value)
+                    for key, value in array.metadata.to_dict().items()
+                    if key
+                    in ("codecs", "filters", "compressor", "storage_transformers")
+                ]
+                for name, array in arrays.items()
+            }
+    except Exception as error:  # as with torch
+        raise ValueError(
+            f"{str(path)!r} is broken or incomplete: {_first_line(error)}"
+        ) from error
+    for name, described in codecs.items():
+        if re.search(r"\bpickle\b", " ".join(described), re.IGNORECASE):
+            raise ValueError(
+                f"Array {name!r} in {str(path)!r} is stored by pickle, which only code "
+                "inside the folder could read, and that is not run. Store it with "
+                "another codec."
+            )
+    return arrays
+
+
+def _open_hdf5(path: Path) -> dict[str, Any]:
+    """The datasets of an HDF5 file, by their names."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            f'{str(path)!r} needs h5py: pip install "skleiden[hdf5]".'
+        ) from error
+    arrays: dict[str, Any] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item
+
+    try:
+        h5py.File(path, "r").visititems(keep)  # open as long as its datasets are
+    except Exception as error:  # as with torch
+        raise ValueError(
+            f"{str(path)!r} is broken or truncated: {_first_line(error)}"
+        ) from error
+    return arrays
+
+
+def _layers_of_group(
+    arrays: dict[str, Any], path: Path, mmap: bool
+) -> dict[str, _Layer]:
+    """Layers among the arrays of a Zarr folder or HDF5 file."""
+    names = sorted(
+        (name for name, array in arrays.items() if len(array.shape or ()) == 2),
+        key=lambda name: _natural(Path(name)),
+    )
+    if not names:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ValueError(
+            f"{str(path)!r} must hold 2-D arrays, each a layer; got arrays of shapes "
+            f"{shapes}."
+        )
+    ids, found = None, {}
+    try:
+        if "ids" in arrays and "ids" not in names:
+            ids = [
+                i.decode() if isinstance(i, bytes) else i
+                for i in arrays["ids"][:].tolist()
+            ]
+        for name in names:
+            found[name] = arrays[name] if mmap else np.asarray(arrays[name][:])
+    except Exception as error:  # as with torch
+        raise ValueError(
+            f"{str(path)!r} is broken or truncated: {_first_line(error)}"
+        ) from error
+    return {name: _Layer(_check_matrix(found[name], path), ids) for name in names}
+
+
 def _check_matrix(matrix: Any, path: Path) -> Any:
     if matrix.ndim != 2:
         raise ValueError(
@@ -495,7 +618,7 @@ def _check_matrix(matrix: Any, path: Path) -> Any:
         raise ValueError(
             f"{str(path)!r} must hold real numbers; got dtype {matrix.dtype}."
         )
-    mapped = isinstance(matrix, np.memmap)
+    mapped = isinstance(matrix, np.memmap) or is_stored(matrix)
     values = matrix.data if sp.issparse(matrix) else matrix
     if not mapped and not np.isfinite(values).all():
         raise ValueError(
@@ -602,7 +725,9 @@ def _align(found: dict[str, _Layer]) -> LayerStack:
             rows = dict(zip(own, range(len(own)), strict=True))
             same = own == kept
             blocks[name] = (
-                layer.content if same else layer.content[[rows[i] for i in kept]]
+                layer.content
+                if same
+                else read_rows(layer.content, [rows[i] for i in kept])
             )
     return LayerStack({name: blocks[name] for name in found}, ids=as_id_array(kept))
 

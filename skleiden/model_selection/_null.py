@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from sklearn.utils import check_array, check_random_state
 
 from skleiden._kernels import shuffle
-from skleiden.layers import LayerStack, as_layer_stack
+from skleiden.layers import LayerStack, as_layer_stack, is_stored
 
 
 def permute_columns(
@@ -33,8 +33,8 @@ def permute_columns(
     Returns
     -------
     X_permuted : LayerStack, ndarray or CSR array of the same shape and dtype
-        A copy. A LayerStack keeps names and ids, though a row is no longer the sample
-        of its id.
+        A copy, in memory. A LayerStack keeps names and ids, though a row is no longer
+        the sample of its id.
 
     Examples
     --------
@@ -49,7 +49,11 @@ def permute_columns(
     if isinstance(X, dict) and not sp.issparse(X):
         X = as_layer_stack(X)
     if isinstance(X, LayerStack):
-        shuffled = (shuffle.shuffle_columns(layer, rng) for layer in X.layers)
+        shuffled = (
+            # A column of a Zarr array or HDF5 dataset takes all of its chunks.
+            shuffle.shuffle_columns(layer[:] if is_stored(layer) else layer, rng)
+            for layer in X.layers
+        )
         return LayerStack(list(shuffled), names=X.names, ids=X.ids)
     X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
     return shuffle.shuffle_columns(X, rng)

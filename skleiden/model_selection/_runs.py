@@ -185,7 +185,8 @@ def embed(estimator: Any, X: Any, y: Any = None) -> tuple[Any, Any]:
 def build_graph(clusterer: MutualKNNLeiden, X: Any) -> KNNGraph:
     """What `fit` computes before Leiden."""
     clusterer._validate_params()
-    return clusterer._build_graph(X)
+    # Runs are handed over to processes that may have no part in a cluster.
+    return clusterer._build_graph(X)._replace(there=None)
 
 
 def leiden_runs(

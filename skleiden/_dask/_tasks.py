@@ -1,0 +1,121 @@
+"""Running tasks: what is kept where, what is told of it, and what goes wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import dask
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
+from tqdm import tqdm
+
+# The stages whose tasks come from the caller's arrays.
+_READING = {"Count", "Largest value", "Vectors"}
+
+
+def persist(tasks: Sequence[Delayed], description: str, verbose: int) -> list[Delayed]:
+    """Run tasks and keep their results where they were made."""
+    with (
+        _named_failure(description),
+        tqdm(desc=description, total=len(tasks), disable=not verbose) as bar,
+    ):
+        with warnings.catch_warnings():
+            if description not in _READING:  # what is sent is not the caller's
+                warnings.filterwarnings("ignore", "Sending large graph")
+            kept = dask.persist(*tasks)
+        futures = _futures(kept)
+        if futures:
+            from distributed import as_completed
+
+            for future in as_completed(futures):
+                if future.status == "error":
+                    future.result()
+                bar.update()
+        else:
+            bar.update(len(tasks))
+    return list(kept)
+
+
+class Graph:
+    """Tasks in one dictionary, for as many as the square of the number of shards.
+
+    Delayed calls would each copy the names of all that come before them.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"skleiden-{uuid4().hex}"
+        self.tasks: dict[str, Any] = {}
+        self.inputs: list[Delayed] = []
+
+    def add(self, function: Callable[..., Any], *arguments: Any) -> str:
+        """The key of a call, whose arguments may be keys, lists of them or values."""
+        key = f"{self.name}-{len(self.tasks)}"
+        self.tasks[key] = (function, *arguments)
+        return key
+
+    def take(self, values: Sequence[Any]) -> list[str]:
+        """The keys of tasks, and of values that go with the graph once."""
+        given = [
+            v if isinstance(v, Delayed) else delayed(v, traverse=False) for v in values
+        ]
+        self.inputs += given
+        return [value.key for value in given]
+
+    def delayed(self, keys: Sequence[str]) -> list[Delayed]:
+        """Some of the tasks."""
+        graph = HighLevelGraph.from_collections(
+            self.name, self.tasks, dependencies=self.inputs
+        )
+        return [Delayed(key, graph, layer=self.name) for key in keys]
+
+
+def _futures(kept: Sequence[Delayed]) -> list[Any]:
+    """Those of a cluster; none of a scheduler that has done the work by now."""
+    values = [value for task in kept for value in dict(task.dask).values()]
+    return [value for value in values if type(value).__name__ == "Future"]
+
+
+def compute(
+    tasks: Sequence[Delayed], description: str = "Gather", verbose: int = 0
+) -> tuple[Any, ...]:
+    """Results of tasks, in this process."""
+    kept = persist(tasks, description, verbose)
+    with _named_failure(description):
+        return dask.compute(*kept)
+
+
+def fetch(task: Delayed) -> Any:
+    """A result, in this process."""
+    return compute([task])[0]
+
+
+def call(function: Callable[..., Any], *arguments: Any, description: str) -> Any:
+    """What a function gives of persisted results, on a worker."""
+    task = delayed(function, pure=False)(*arguments)
+    return compute([task], description)[0]
+
+
+@contextmanager
+def _named_failure(description: str) -> Iterator[None]:
+    remedy = (
+        "Give the workers more memory, or X in smaller chunks of rows (of the layers), "
+        "or run fewer threads in each worker."
+    )
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"A worker had too little memory in stage {description!r}: {error}. "
+            f"{remedy}"
+        ) from error
+    except Exception as error:
+        if type(error).__name__ != "KilledWorker":
+            raise
+        raise MemoryError(
+            f"Workers died again and again in stage {description!r}, most likely for "
+            f"want of memory. {remedy} Dask says: {error}"
+        ) from error

@@ -1,0 +1,399 @@
+"""Layers that stay in Zarr arrays and HDF5 datasets."""
+
+import builtins
+import json
+import pickle
+import sys
+
+import h5py
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from numpy.testing import assert_array_equal
+from sklearn.pipeline import make_pipeline
+
+import skleiden.layers
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.inspection import describe_communities, explain, prototypes, top_features
+from skleiden.io import load_activations
+from skleiden.layers import as_layer_stack, read_rows, rows_at_once
+from skleiden.model_selection import permute_columns
+
+rng = np.random.default_rng(0)
+GROUP = rng.integers(0, 3, 90)
+EARLY = rng.random((90, 30), dtype=np.float32)
+EARLY *= np.where(np.arange(30) // 10 == GROUP[:, None], EARLY > 0.2, EARLY > 0.9)
+LATE = EARLY[:, ::-1].astype(np.float16)
+IDS = [f"q{i}" for i in range(90)]
+
+
+def as_zarr(path, layers, chunks=(16, 30), ids=None, **options):
+    group = zarr.open_group(path, mode="w", **options)
+    for name, matrix in layers.items():
+        group.create_array(name, shape=matrix.shape, dtype=matrix.dtype, chunks=chunks)[
+            :
+        ] = matrix
+    if ids is not None:
+        values = np.array(ids)
+        group.create_array("ids", shape=values.shape, dtype=values.dtype)[:] = values
+    return zarr.open_group(path, mode="r")
+
+
+def as_hdf5(path, layers, chunks=(16, 30), ids=None):
+    with h5py.File(path, "w") as file:
+        for name, matrix in layers.items():
+            file.create_dataset(name, data=matrix, chunks=chunks)
+        if ids is not None:
+            file["ids"] = ids
+    return h5py.File(path, "r")
+
+
+LAYERS = {"l9": EARLY, "l10": LATE}
+IN_MEMORY = LayerStack(LAYERS)
+
+
+@pytest.fixture(params=["zarr", "zarr 2", "hdf5", "hdf5 without chunks"])
+def stored(request, tmp_path):
+    if request.param == "zarr":
+        source = as_zarr(tmp_path / "a.zarr", LAYERS)
+    elif request.param == "zarr 2":
+        source = as_zarr(tmp_path / "a.zarr", LAYERS, zarr_format=2)
+    else:
+        chunks = (16, 30) if request.param == "hdf5" else None
+        source = as_hdf5(tmp_path / "a.h5", LAYERS, chunks)
+    return LayerStack({name: source[name] for name in LAYERS})
+
+
+# --- LayerStack -----------------------------------------------------------------------
+
+
+def test_layers_are_kept_as_they_are(tmp_path):
+    array = as_zarr(tmp_path / "a.zarr", LAYERS)["l9"]
+    dataset = as_hdf5(tmp_path / "a.h5", LAYERS)["l10"]
+    stack = LayerStack([array, dataset])
+    assert stack.layers[0] is array
+    assert stack.layers[1] is dataset
+    assert (stack.shape, stack.dtype) == ((90, 60), np.float32)
+
+
+def test_layers_that_are_no_matrix_of_numbers(tmp_path):
+    source = as_zarr(tmp_path / "a.zarr", LAYERS, ids=np.arange(90))
+    with pytest.raises(TypeError, match=r"must be a 2-D matrix .* got 1 dimension"):
+        LayerStack([source["ids"]])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["dates"] = np.array([[b"a"]])
+        with pytest.raises(TypeError, match="must hold real numbers; got dtype"):
+            LayerStack([file["dates"]])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(20, 50),
+        slice(50, 20),
+        slice(None, None, 7),
+        slice(80, 10, -3),
+        [],
+        [3],
+        [89, 0, 33, 0, -1, 34, 35, -90],
+        np.arange(90)[::-1],
+        GROUP == 1,
+    ],
+)
+def test_rows_are_those_of_numpy(stored, rows):
+    found = stored[rows]
+    for layer, expected in zip(found.layers, IN_MEMORY[rows].layers, strict=True):
+        assert type(layer) is np.ndarray
+        assert layer.dtype == expected.dtype
+        assert_array_equal(layer, expected)
+
+
+def test_rows_out_of_bounds(stored):
+    for row in (90, -91):
+        with pytest.raises(IndexError, match=f"Row {row} is out of bounds for 90 rows"):
+            stored[[0, row]]
+
+
+def test_zarr_is_pickled_and_hdf5_is_not(tmp_path):
+    stack = LayerStack([as_zarr(tmp_path / "a.zarr", LAYERS)["l9"]])
+    again = pickle.loads(pickle.dumps(stack))
+    assert isinstance(again.layers[0], zarr.Array)
+    assert_array_equal(again.layers[0][:], EARLY)
+    stack = LayerStack({"mlp": as_hdf5(tmp_path / "a.h5", LAYERS)["l9"]})
+    message = (
+        r"'mlp' is a dataset of the open HDF5 file '.*a\.h5', which cannot be pick"
+    )
+    with pytest.raises(TypeError, match=message):
+        pickle.dumps(stack)
+    assert_array_equal(pickle.loads(pickle.dumps(stack[::2])).layers[0], EARLY[::2])
+
+
+class Counting:
+    """A Zarr array, as which it passes, that notes what is read of it."""
+
+    def __init__(self, array, monkeypatch):
+        self.array, self.read = array, []
+        monkeypatch.setattr(skleiden.layers, "is_stored", lambda block: block is self)
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+    def __getitem__(self, rows):
+        self.read.append((rows.start, rows.stop))
+        return self.array[rows]
+
+
+def test_each_chunk_is_read_once(tmp_path, monkeypatch):
+    array = Counting(as_zarr(tmp_path / "a.zarr", LAYERS)["l9"], monkeypatch)
+    rows = [40, 0, 33, 5, 40, 47, 89]
+    assert_array_equal(read_rows(array, rows), EARLY[rows])
+    assert array.read == [(0, 90)]  # small, so at once
+    array.read.clear()
+    monkeypatch.setattr(skleiden.sketcher, "_BLOCK_SIZE", 20 * 30)
+    MultiLayerTfidfSketcher(8, random_state=0).fit(LayerStack([array]))
+    assert array.read == [(i, min(i + 16, 90)) for i in range(0, 90, 16)]
+
+
+def test_blocks_of_whole_chunks(tmp_path, monkeypatch):
+    def of_chunks(*rows):
+        return [
+            as_zarr(tmp_path / f"{i}.zarr", {"x": EARLY}, (r, 30))["x"]
+            for i, r in enumerate(rows)
+        ]
+
+    assert rows_at_once([EARLY], 50) == 50
+    assert rows_at_once([EARLY], 0) == 1
+    assert rows_at_once(of_chunks(16), 50) == 48
+    assert rows_at_once(of_chunks(16), 5) == 16
+    assert rows_at_once([EARLY, *of_chunks(4, 6)], 50) == 48
+    # Bounded memory goes before reading each chunk once.
+    monkeypatch.setattr(skleiden.layers, "_MOST_AT_ONCE", 20 * 30)
+    assert rows_at_once(of_chunks(7, 8), 5) == 8
+    assert rows_at_once(of_chunks(64), 5) == 5
+    assert rows_at_once(of_chunks(64), 64) == 20
+
+
+# --- what reads layers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighting", ["idf", "zscore"])
+def test_embedding_equals_that_of_arrays(stored, weighting):
+    sketcher = MultiLayerTfidfSketcher(8, weighting=weighting, random_state=0)
+    expected = sketcher.fit_transform(IN_MEMORY)
+    sketcher.set_params(batch_size=16, n_jobs=2)
+    np.testing.assert_allclose(sketcher.fit_transform(stored), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        sketcher.transform(stored[::-1]), expected[::-1], atol=1e-6
+    )
+
+
+def test_one_array_is_split_by_widths(tmp_path):
+    wide = np.hstack([EARLY, LATE])
+    array = as_zarr(tmp_path / "a.zarr", {"wide": wide}, (16, 60))["wide"]
+    sketcher = MultiLayerTfidfSketcher(8, layers=[30, 30], random_state=0)
+    assert_array_equal(sketcher.fit_transform(array), sketcher.fit_transform(wide))
+    assert_array_equal(sketcher.transform(array), sketcher.transform(wide))
+    with pytest.raises(TypeError, match=r"single Array of the layers \['layer_0', 'l"):
+        as_layer_stack(array, [30, 30])
+    assert as_layer_stack(array).layers == (array,)
+    empty = as_zarr(tmp_path / "b.zarr", {"x": wide[:0]}, (16, 60))["x"]
+    with pytest.raises(ValueError, match=r"Found a Array with shape \(0, 60\)"):
+        sketcher.fit(empty)
+
+
+def test_values_that_are_not_finite_or_too_large(tmp_path):
+    bad = EARLY.astype(np.float64)
+    bad[40, 3] = np.nan
+    sketcher = MultiLayerTfidfSketcher(8, weighting="zscore")
+    with pytest.raises(ValueError, match="NaN in layer 'layer_0', between rows 0 and"):
+        sketcher.fit(LayerStack([as_zarr(tmp_path / "a.zarr", {"x": bad})["x"]]))
+    bad[40, 3], bad[41, 3] = 1.7e308, -1.7e308
+    for source in (
+        as_zarr(tmp_path / "b.zarr", {"x": bad}),
+        as_hdf5(tmp_path / "b.h5", {"x": bad}),
+    ):
+        with pytest.raises(ValueError, match=r"deviation of column 3 .* 1\.7e\+308"):
+            sketcher.fit(LayerStack([source["x"]]))
+
+
+def test_inspection_equals_that_of_arrays(stored):
+    pipeline = make_pipeline(
+        MultiLayerTfidfSketcher(16, random_state=0), MutualKNNLeiden(8, random_state=0)
+    )
+    labels = pipeline.fit(stored)[-1].labels_
+    for name, means in prototypes(stored, labels).items():
+        np.testing.assert_allclose(means, prototypes(IN_MEMORY, labels)[name])
+    assert top_features(stored, labels) == top_features(IN_MEMORY, labels)
+    assert explain(pipeline, stored, 0) == explain(pipeline, IN_MEMORY, 0)
+    found = describe_communities(pipeline, stored)
+    expected = describe_communities(pipeline, IN_MEMORY)
+    assert found.top_features == expected.top_features
+    shuffled = permute_columns(stored, random_state=0)
+    for layer, other in zip(
+        shuffled.layers, permute_columns(IN_MEMORY, random_state=0).layers, strict=True
+    ):
+        assert_array_equal(layer, other)
+
+
+# --- load_activations -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+@pytest.mark.parametrize("form", ["zarr", "zarr 2", "hdf5"])
+def test_layers_in_a_group(tmp_path, form, mmap):
+    if form == "hdf5":
+        path = tmp_path / "all.h5"
+        as_hdf5(path, LAYERS, ids=IDS).close()
+    else:
+        path = tmp_path / "all.zarr"
+        as_zarr(path, LAYERS, ids=range(90), zarr_format=2 if form == "zarr 2" else 3)
+    stack = load_activations(path, mmap=mmap)
+    assert stack.names == ("l9", "l10")
+    assert stack.ids.tolist() == (IDS if form == "hdf5" else list(range(90)))
+    for layer, matrix in zip(stack.layers, LAYERS.values(), strict=True):
+        kind = h5py.Dataset if form == "hdf5" else zarr.Array
+        assert isinstance(layer, kind if mmap else np.ndarray)
+        assert_array_equal(layer[:], matrix)
+    one = load_activations(path, layers=["l10"], ids=IDS)
+    assert one.names == ("l10",)
+    assert one.ids.tolist() == IDS
+
+
+def test_a_file_for_each_layer(tmp_path):
+    kept = [i for i in range(90) if i != 5]
+    for number, matrix in ((9, EARLY), (10, LATE[kept])):
+        path = tmp_path / f"layer_{number}.zarr"
+        zarr.create_array(
+            path, shape=matrix.shape, dtype=matrix.dtype, chunks=(16, 30)
+        )[:] = matrix
+        ids = IDS if number == 9 else [IDS[i] for i in kept]
+        (tmp_path / f"layer_{number}.ids.json").write_text(json.dumps(ids))
+    with pytest.warns(UserWarning, match="1 prompts are not in every layer"):
+        stack = load_activations(tmp_path / "layer_*.zarr")
+    assert stack.names == ("layer_9", "layer_10")
+    assert_array_equal(stack.layers[0], EARLY[kept])
+    assert_array_equal(stack.layers[1][:], LATE[kept])
+    assert stack.ids.tolist() == [IDS[i] for i in kept]
+
+
+def test_datasets_in_subgroups(tmp_path):
+    layers = {"mlp/l9": EARLY, "mlp/l10": LATE}
+    as_hdf5(tmp_path / "a.h5", layers).close()
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["empty"] = h5py.Empty("f4")
+        file["number"] = 3
+        file["mean"] = np.ones(30)
+    as_zarr(tmp_path / "a.zarr", layers)
+    for path in (tmp_path / "a.h5", tmp_path / "a.zarr"):
+        assert load_activations(path).names == ("mlp/l9", "mlp/l10")
+
+
+def test_group_without_a_matrix(tmp_path):
+    as_hdf5(tmp_path / "a.h5", {}, ids=IDS).close()
+    as_zarr(tmp_path / "a.zarr", {}, ids=range(90))
+    for name in ("a.h5", "a.zarr"):
+        message = rf"{name}' must hold 2-D arrays, each a layer; got .*'ids': \(90,\)"
+        with pytest.raises(ValueError, match=message):
+            load_activations(tmp_path / name)
+
+
+def test_values_in_files_that_are_not_finite(tmp_path):
+    bad = EARLY.copy()
+    bad[3, 3] = np.inf
+    as_hdf5(tmp_path / "a.h5", {"x": bad}).close()
+    assert load_activations(tmp_path / "a.h5").layers[0][3, 3] == np.inf
+    with pytest.raises(ValueError, match="holds NaN or infinity"):
+        load_activations(tmp_path / "a.h5", mmap=False)
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.97])
+def test_truncated_hdf5(tmp_path, kept):
+    path = tmp_path / "a.h5"
+    as_hdf5(path, LAYERS).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(ValueError, match=r"a\.h5' is broken or truncated"):
+        load_activations(path)
+
+
+def test_damaged_zarr(tmp_path):
+    as_zarr(tmp_path / "a.zarr", LAYERS)
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a\.zarr' is broken or incomplete"):
+        load_activations(tmp_path / "a.zarr")
+    as_zarr(tmp_path / "b.zarr", LAYERS)
+    for chunk in (tmp_path / "b.zarr" / "l9" / "c").rglob("0"):
+        if chunk.is_file():
+            chunk.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"b\.zarr' is broken or truncated"):
+        load_activations(tmp_path / "b.zarr", mmap=False)
+
+
+def test_folder_of_something_else(tmp_path):
+    (tmp_path / "layers").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"is a folder\. Give its files"):
+        load_activations(tmp_path / "layers")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("zarr", "zarr"), ("h5py", "hdf5")])
+def test_reader_is_not_installed(tmp_path, monkeypatch, name, extra):
+    as_zarr(tmp_path / "a.zarr", LAYERS)
+    as_hdf5(tmp_path / "a.h5py", LAYERS).close()
+    monkeypatch.setitem(sys.modules, name, None)
+    message = rf'needs {name}: pip install "skleiden\[{extra}\]"'
+    with pytest.raises(ImportError, match=message):
+        load_activations(tmp_path / f"a.{name}")
+
+
+class Attack:
+    """What its unpickling would do: leave a file behind."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return builtins.open, (str(self.target), "w")
+
+
+@pytest.mark.parametrize(
+    "codecs",
+    [
+        {"filters": [{"id": "pickle", "protocol": 5}]},
+        {"compressor": {"id": "pickle", "protocol": 5}},
+        {
+            "filters": [
+                {"id": "pickle", "protocol": 5},
+                {"id": "delta", "dtype": "<f4", "astype": "<f4"},
+            ]
+        },
+        {
+            "dtype": "|O",
+            "filters": [{"id": "vlen-utf8"}],
+            "compressor": {"id": "pickle", "protocol": 5},
+        },
+    ],
+)
+@pytest.mark.parametrize("mmap", [True, False])
+def test_code_in_a_chunk_is_never_run(tmp_path, monkeypatch, codecs, mmap):
+    path, target = tmp_path / "a.zarr", tmp_path / "owned"
+    path.mkdir()
+    meta = {
+        "zarr_format": 2,
+        "shape": [1, 1],
+        "chunks": [1, 1],
+        "dtype": "<f4",
+        "fill_value": 0,
+        "order": "C",
+        "filters": None,
+        "compressor": None,
+    }
+    (path / ".zarray").write_text(json.dumps(meta | codecs))
+    (path / "0.0").write_bytes(pickle.dumps(Attack(target)))
+    # Newer versions of numcodecs refuse, too, unless told otherwise.
+    monkeypatch.setattr(
+        numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False
+    )
+    with pytest.raises(ValueError, match=r"a\.zarr'( is broken| is stored by pickle)"):
+        load_activations(path, mmap=mmap)
+    assert not target.exists()
