@@ -91,6 +91,9 @@ STORED = {
     "sparse": lambda dense: of_layers(
         lambda m: lazy(m).map_blocks(sp.csr_array), dense
     ),
+    "sparse columns": lambda dense: of_layers(
+        lambda m: lazy(m, columns=77).map_blocks(sp.csr_array), dense
+    ),
     "csc": lambda dense: of_layers(lambda m: lazy(m).map_blocks(sp.csc_array), dense),
     "half": lambda dense: of_layers(lambda m: lazy(m.astype(np.float16)), dense),
     "differently cut": lambda dense: LayerStack(

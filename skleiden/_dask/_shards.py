@@ -114,19 +114,16 @@ def nearest_of_all(
     queries: Delayed,
     shards: Shards,
     k: int,
-    numbers: np.ndarray | None,
+    numbers: np.ndarray,
     n_jobs: int | None,
 ) -> knn.Neighbors:
-    """True neighbours of some queries, which may be vectors of these `numbers`."""
-    shards.check()
+    """True neighbours of some of the vectors, those of these `numbers`."""
     tables = []
     for block, start, stop in zip(
         shards.blocks, shards.starts, shards.starts[1:], strict=False
     ):
-        own = None
-        if numbers is not None:
-            inside = (numbers >= start) & (numbers < stop)
-            own = np.where(inside, numbers - start, -1)
+        inside = (numbers >= start) & (numbers < stop)
+        own = np.where(inside, numbers - start, -1)
         tables.append(delayed(_nearest)(queries, block, start, k, own, n_jobs))
     return compute([_merged(tables, k)])[0]
 
@@ -136,14 +133,11 @@ def _nearest(
     vectors: np.ndarray,
     start: int,
     k: int,
-    own: np.ndarray | None,
+    own: np.ndarray,
     n_jobs: int | None,
 ) -> knn.Neighbors:
     with knn.limit_threads(n_jobs):
-        if own is None:
-            k = min(k, len(vectors))
-            found = knn.exact_neighbors(queries, vectors, k)
-        elif len(vectors) > k:
+        if len(vectors) > k:
             found = ivf.true_neighbors(
                 queries, vectors, k, own=own, n_threads=knn.n_threads()
             )
