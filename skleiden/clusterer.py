@@ -239,9 +239,10 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     million edges). `labels_` and `affinity_matrix_`, of 16 bytes an edge, come to this
     process. With "exact", labels are the same as of an array; "ivf" makes the same
     promise of recall, "hnsw" is not available. What a lost worker held is computed
-    again. The vectors that ``predict`` needs stay on the workers, and are not in a
-    pickle. A :class:`distributed.Client` in use has its cluster do all this, without
-    one Dask's threads do.
+    again. The vectors that ``predict`` needs stay on the workers: it works while the
+    client is open, and in what :func:`~skleiden.io.save_estimator` saved, which brings
+    them here; a pickle is without them. A :class:`distributed.Client` in use has its
+    cluster do all this, without one Dask's threads do.
 
     References
     ----------

@@ -304,6 +304,7 @@ def _check_block(block: Any, name: str) -> Any:
         pass  # read by rows, as they are needed
     elif type(block) not in (np.ndarray, np.memmap):
         _refuse_masked(block, f"Layer {name!r}")
+        _refuse_dask_frame(block, f"Layer {name!r}")
         try:
             block = np.asarray(block)
         except (TypeError, ValueError) as error:
@@ -395,6 +396,17 @@ def read_rows(block: Any, rows: Any) -> Any:
     return out
 
 
+def _refuse_dask_frame(X: Any, what: str) -> None:
+    """Refuse a Dask DataFrame, which NumPy would read into this process's memory."""
+    if type(X).__module__.split(".")[0] in ("dask", "dask_expr") and hasattr(
+        X, "to_dask_array"
+    ):
+        raise TypeError(
+            f"{what} must be a Dask array; got a Dask {type(X).__name__}. Convert it "
+            "with its to_dask_array(lengths=True)."
+        )
+
+
 def check_rows_known(array: Any, what: str) -> None:
     """Refuse a Dask array whose number of rows is not known before it is computed."""
     if np.isnan(array.chunks[0]).any():
@@ -467,6 +479,7 @@ def refuse_layer_sequence(X: Any) -> None:
     array, which is refused as well.
     """
     _refuse_masked(X, "X")
+    _refuse_dask_frame(X, "X")
     if getattr(X, "ndim", None) == 3:
         found = f"an array of 3 dimensions, shape {X.shape}"
     elif isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):
@@ -565,8 +578,9 @@ def as_layer_stack(
         X = LayerStack(X)
     if is_dask_array(X.layers[0] if isinstance(X, LayerStack) else X):
         raise TypeError(
-            "Takes layers in memory or in files; got Dask arrays. Compute the rows in "
-            "question first, for example with LayerStack({name: layer.compute()})."
+            "X must be layers in memory or in files here; got Dask arrays. Give them "
+            "as Zarr arrays, which are read block by block "
+            "(skleiden.io.load_activations), or compute the rows in question."
         )
     if isinstance(X, LayerStack):
         check_layout(X, layers)

@@ -225,7 +225,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         )
         embedding = sketcher.fit_transform(stack, out=out)
 
-    What `out` holds after an error is undefined. With ``set_output`` the container is
+    The file must stay as it is for as long as an estimator fitted on it is used. What
+    `out` holds after an error is undefined. With ``set_output`` the container is
     made of `out`, and may be a copy of it in memory.
 
     Of Dask arrays, or a `LayerStack` of them, each block of rows is counted where it

@@ -1,5 +1,8 @@
 """Searches and sweeps on the workers of a Dask cluster, by joblib."""
 
+import pickle
+
+import dask.array as da
 import distributed
 import joblib
 import pytest
@@ -7,7 +10,8 @@ from numpy.testing import assert_array_equal
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import (
     FullDataSplit,
     StableLeiden,
@@ -76,6 +80,28 @@ def test_grid_search(on_workers, pipeline, stack):
     on_workers(search, same)
 
 
+def test_grid_search_of_dask_arrays(on_workers, pipeline, stack):
+    """Whose fits, on the workers' only threads, wait for tasks of their own."""
+    lazy = LayerStack(
+        [da.from_array(layer.toarray(), chunks=(200, -1)) for layer in stack.layers]
+    )
+
+    def search():
+        return GridSearchCV(
+            pipeline,
+            {"mutualknnleiden__resolution": [0.5, 1.0]},
+            scoring=make_stability_scorer(n_runs=2),
+            cv=FullDataSplit(),
+        ).fit(lazy)
+
+    def same(there, here):
+        assert_array_equal(
+            there.cv_results_["mean_test_score"], here.cv_results_["mean_test_score"]
+        )
+
+    on_workers(search, same)
+
+
 def test_resolution_profile(on_workers, pipeline, stack):
     def sweep():
         return resolution_profile(
@@ -89,6 +115,26 @@ def test_resolution_profile(on_workers, pipeline, stack):
         assert_array_equal(there.partitions(1.0), here.partitions(1.0))
 
     on_workers(sweep, same)
+
+
+def test_vectors_stay_with_their_client(embedding, tmp_path):
+    X = da.from_array(embedding.copy(), chunks=(200, -1))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        clusterer = MutualKNNLeiden(15, random_state=0).fit(X)
+        expected = clusterer.predict(embedding)
+        copy = pickle.loads(pickle.dumps(clusterer))
+        save_estimator(tmp_path / "clusterer.npz", clusterer)
+        with pytest.raises(RuntimeError, match="a pickle or copy of it is without"):
+            copy.predict(embedding)
+    with pytest.raises(RuntimeError, match="made by is closed or was restarted"):
+        clusterer.predict(embedding)
+    loaded = load_estimator(tmp_path / "clusterer.npz")
+    assert_array_equal(loaded.predict(embedding), expected)
 
 
 def test_stable_leiden(on_workers, pipeline, stack):

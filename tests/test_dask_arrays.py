@@ -21,6 +21,7 @@ from skleiden import (
 )
 from skleiden._dask import _search, _shards
 from skleiden.inspection import top_features
+from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import (
     FullDataSplit,
     make_stability_scorer,
@@ -345,13 +346,34 @@ def test_rows_of_a_stack_stay_lazy(dense):
     assert pickle.loads(pickle.dumps(X)).shape == dense.shape
 
 
-def test_a_pickle_keeps_all_but_the_vectors(vectors):
+def test_pickles_and_files_keep_a_fit(vectors, tmp_path):
+    """Without a cluster the vectors are here; with one, see test_dask.py."""
     clusterer = MutualKNNLeiden(15, random_state=0).fit(lazy(vectors))
-    copy = pickle.loads(pickle.dumps(clusterer))
-    assert_array_equal(copy.labels_, clusterer.labels_)
-    assert (copy.affinity_matrix_ != clusterer.affinity_matrix_).nnz == 0
-    with pytest.raises(RuntimeError, match="a pickle or copy of it is without them"):
-        copy.predict(vectors)
+    save_estimator(tmp_path / "clusterer.npz", clusterer)
+    for copy in (
+        pickle.loads(pickle.dumps(clusterer)),
+        load_estimator(tmp_path / "clusterer.npz"),
+    ):
+        assert_array_equal(copy.labels_, clusterer.labels_)
+        assert (copy.affinity_matrix_ != clusterer.affinity_matrix_).nnz == 0
+        assert_array_equal(copy.predict(vectors), clusterer.predict(vectors))
+
+
+def test_dask_frames_are_refused():
+    class DataFrame:  # as dask.dataframe, which needs pandas of its own version
+        def to_dask_array(self):
+            """What tells one."""
+
+    DataFrame.__module__ = "dask.dataframe"
+    message = r"must be a Dask array; got a Dask DataFrame\. Convert .*to_dask_array"
+    for call in (
+        MutualKNNLeiden().fit,
+        MultiLayerTfidfSketcher().fit,
+        FaissKNeighborsTransformer().fit,
+        lambda X: LayerStack({"a": X}),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call(DataFrame())
 
 
 def test_progress_names_the_stages(vectors, capsys):
@@ -456,7 +478,7 @@ UNSUITABLE = {
     "inspection": (
         lambda X: top_features(LayerStack([X]), np.zeros(400, dtype=int)),
         TypeError,
-        "Takes layers in memory or in files; got Dask arrays",
+        "X must be layers in memory or in files here; got Dask arrays",
     ),
     "widths": (
         lambda X: MultiLayerTfidfSketcher(4, layers=[3, 4]).fit(X),

@@ -942,3 +942,14 @@ def test_a_failed_fit_transform_into_out_changes_nothing(stack, room):
     with pytest.raises(ValueError, match=r"overflow float32 in layer 'layer_2'"):
         made.fit_transform(huge, out=room)
     assert vars(made) == before
+
+
+def test_a_single_large_entry_has_a_standard_deviation():
+    """Its square overflows, as one of several would."""
+    X = np.zeros((4, 2))
+    X[0, 0], X[:, 1] = 1e200, np.arange(4)
+    for stored in (X, sp.csr_array(X)):
+        sketcher = MultiLayerTfidfSketcher(2, weighting="zscore").fit(stored)
+        np.testing.assert_allclose(
+            sketcher.scale_, [1e200 * np.sqrt(3) / 4, np.std(X[:, 1])]
+        )

@@ -13,7 +13,7 @@ from dask.delayed import Delayed, delayed
 from skleiden._kernels import ivf, knn
 
 from ._arrays import row_blocks, side_by_side
-from ._tasks import compute, persist
+from ._tasks import compute, futures_of, persist
 
 # An embedding is divided into at least so many shards of at least so many rows. They
 # are of at most so many bytes, but grow with the root of an embedding that is larger
@@ -28,7 +28,7 @@ class Shards:
     """Unit vectors in blocks on the workers.
 
     `blocks` are tasks that have been done; block i holds the vectors numbered from
-    ``starts[i]`` up to ``starts[i + 1]``. A pickle leaves the blocks out.
+    ``starts[i]`` up to ``starts[i + 1]``. A pickle leaves out blocks on a cluster.
     """
 
     def __init__(
@@ -39,16 +39,30 @@ class Shards:
         self.shape = shape
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Shards, ([], np.diff(self.starts).tolist(), self.shape)
+        there = bool(futures_of(self.blocks))
+        sizes = np.diff(self.starts).tolist()
+        return Shards, ([] if there else self.blocks, sizes, self.shape)
 
     def check(self) -> None:
         """Refuse to go on without blocks."""
+        futures = futures_of(self.blocks)
         if not self.blocks and self.shape[0]:
-            raise RuntimeError(
-                "The vectors that this estimator was fitted on lie on the workers of "
-                "a Dask cluster, and a pickle or copy of it is without them. Use the "
-                "estimator that was fitted, or fit on an array."
-            )
+            found = "a pickle or copy of it is without them"
+        elif any(f.cancelled() or f.client.status != "running" for f in futures):
+            found = "the client that they were made by is closed or was restarted"
+        else:
+            return
+        raise RuntimeError(
+            "The vectors that this estimator was fitted on lie on the workers of a "
+            f"Dask cluster, and {found}. Use it while the client is open, keep it by "
+            "skleiden.io.save_estimator, which brings the vectors here, or fit on an "
+            "array."
+        )
+
+    def gather(self) -> np.ndarray:
+        """All vectors, in this process."""
+        self.check()
+        return np.concatenate(compute(self.blocks))
 
     def divide(self, numbers: np.ndarray) -> list[tuple[Delayed, np.ndarray]]:
         """Each block, and the places in `numbers` of those that it holds."""

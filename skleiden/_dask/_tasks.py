@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +22,14 @@ def persist(tasks: Sequence[Delayed], description: str, verbose: int) -> list[De
     """Run tasks and keep their results where they were made."""
     with (
         _named_failure(description),
+        _out_of_the_way(),
         tqdm(desc=description, total=len(tasks), disable=not verbose) as bar,
     ):
         with warnings.catch_warnings():
             if description not in _READING:  # what is sent is not the caller's
                 warnings.filterwarnings("ignore", "Sending large graph")
             kept = dask.persist(*tasks)
-        futures = _futures(kept)
+        futures = futures_of(kept)
         if futures:
             from distributed import as_completed
 
@@ -73,7 +75,7 @@ class Graph:
         return [Delayed(key, graph, layer=self.name) for key in keys]
 
 
-def _futures(kept: Sequence[Delayed]) -> list[Any]:
+def futures_of(kept: Sequence[Delayed]) -> list[Any]:
     """Those of a cluster; none of a scheduler that has done the work by now."""
     values = [value for task in kept for value in dict(task.dask).values()]
     return [value for value in values if type(value).__name__ == "Future"]
@@ -84,7 +86,7 @@ def compute(
 ) -> tuple[Any, ...]:
     """Results of tasks, in this process."""
     kept = persist(tasks, description, verbose)
-    with _named_failure(description):
+    with _named_failure(description), _out_of_the_way():
         return dask.compute(*kept)
 
 
@@ -97,6 +99,26 @@ def call(function: Callable[..., Any], *arguments: Any, description: str) -> Any
     """What a function gives of persisted results, on a worker."""
     task = delayed(function, pure=False)(*arguments)
     return compute([task], description)[0]
+
+
+@contextmanager
+def _out_of_the_way() -> Iterator[None]:
+    """Free the worker's thread that waits here, if it is one, for what it waits for.
+
+    So it is where a search of parameters runs on the workers as well.
+    """
+    if "distributed" not in sys.modules:
+        yield
+        return
+    from distributed import get_worker, worker_client
+
+    try:
+        get_worker()
+    except ValueError:
+        yield
+        return
+    with worker_client():
+        yield
 
 
 @contextmanager

@@ -205,6 +205,8 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
     if type(value) is np.random.RandomState:
         kind, keys, *rest = value.get_state(legacy=True)
         return {"random_state": [kind, keep(np.asarray(keys)), *rest]}
+    if type(value).__module__.startswith("skleiden._dask"):
+        return _encode(value.gather(), where, keep)  # a file holds them as of an array
     raise TypeError(
         f"{where} is a {name}, for which the file has no form. Set it to something "
         "else before saving, or use joblib.dump, whose files run code when loaded."
