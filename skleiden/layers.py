@@ -425,6 +425,17 @@ def check_real(matrix: Any, what: str) -> None:
         )
 
 
+def check_finite(values: np.ndarray, where: str, start: int, stop: int) -> None:
+    """Refuse rows, numbered from `start` up to `stop`, that hold NaN or infinity."""
+    if np.isfinite(values).all():
+        return
+    what = "NaN" if np.isnan(values).any() else "infinity"
+    raise ValueError(
+        f"Input X contains {what}{where} between rows {start} and {stop - 1}. Remove "
+        "these rows or repair their values."
+    )
+
+
 def as_float_dtype(dtype: Any) -> np.dtype | None:
     """The floating dtype that is meant; None if there is none."""
     try:

@@ -25,6 +25,7 @@ from .layers import (
     LayerStack,
     as_float_dtype,
     as_layer_stack,
+    check_finite,
     check_layout,
     check_real,
     is_dask_array,
@@ -599,9 +600,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         there = copy(self)
         there.n_jobs, there.verbose = None, 0
         if method == "_count":  # needs nothing that a former fit has learnt
-            for name in ("df_", "idf_", "mean_", "scale_", "buckets_", "signs_"):
+            learnt = ("df_", "idf_", "mean_", "scale_", "buckets_", "signs_")
+            for name in (*learnt, "_statistics"):
                 there.__dict__.pop(name, None)
-            there.__dict__.pop("_statistics", None)
         function = partial(_of_blocks, there, method)
         matrices = [part.matrix for part in parts]
         if method == "_embed":
@@ -813,13 +814,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             values = matrix[rows]
         exact = np.can_cast(values.dtype, np.float32)
         values = np.asarray(values, dtype=np.float32 if exact else np.float64)
-        if not np.isfinite(values).all():
-            what = "NaN" if np.isnan(values).any() else "infinity"
-            raise ValueError(
-                f"Input X contains {what} in {self._describe(part)}, between rows "
-                f"{part.start + rows.start} and {part.start + rows.stop - 1}. Remove "
-                "these rows or repair their values."
-            )
+        where = f" in {self._describe(part)},"
+        check_finite(values, where, part.start + rows.start, part.start + rows.stop)
         if self._settings.zero_tol > 0:
             values = np.where(np.abs(values) > self._settings.zero_tol, values, 0)
         if self._settings.sublinear_tf:

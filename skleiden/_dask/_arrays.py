@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +56,7 @@ def fold_rows(
     ]
     while len(tasks) > 1:
         tasks = [
-            delayed(_fold)(merge, tasks[i : i + _FAN_IN])
+            delayed(reduce)(merge, tasks[i : i + _FAN_IN])
             for i in range(0, len(tasks), _FAN_IN)
         ]
     (result,) = compute(tasks, description, verbose)
@@ -90,10 +91,3 @@ def _call(
     function: Callable[[int, list[Any]], Any], start: int, chunks: list[list[Any]]
 ) -> Any:
     return function(start, [side_by_side(of_array) for of_array in chunks])
-
-
-def _fold(merge: Callable[[Any, Any], Any], results: Sequence[Any]) -> Any:
-    merged = results[0]
-    for result in results[1:]:
-        merged = merge(merged, result)
-    return merged

@@ -24,26 +24,17 @@ class RowsOnWorkers:
         return self.shards.shape[0]
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
-        divided = self.shards.divide(numbers)
-        starts = self.shards.starts
-        rows = np.empty((numbers.size, self.shards.shape[1]), dtype=np.float32)
-        parts = compute(
-            [
-                delayed(take_rows)(block, numbers[places] - start)
-                for (block, places), start in zip(divided, starts, strict=False)
-            ]
+        rows, places = self.shards.divide(numbers)
+        return _put_together(
+            compute(list(map(delayed(take_rows), self.shards.blocks, rows))), places
         )
-        for (_, places), part in zip(divided, parts, strict=True):
-            rows[places] = part
-        return rows
 
     def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
-        divided = self.shards.divide(numbers)
+        rows, places = self.shards.divide(numbers)
         parts = [
-            delayed(_project)(block, numbers[places] - start, axes, self.n_jobs)
-            for (block, places), start in zip(divided, self.shards.starts, strict=False)
+            delayed(_project)(*block_and_rows, axes, self.n_jobs)
+            for block_and_rows in zip(self.shards.blocks, rows, strict=True)
         ]
-        places = [places for _, places in divided]
         task = delayed(_k_means)(parts, places, n_lists, self.n_jobs)
         return compute([task], "Lists", self.verbose)[0]
 
@@ -57,6 +48,16 @@ class RowsOnWorkers:
     def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
         queries = delayed(self.take(numbers))
         return nearest_of_all(queries, self.shards, k, numbers, self.n_jobs)
+
+
+def _put_together(
+    parts: Sequence[np.ndarray], places: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Rows of all parts, each at its place."""
+    rows = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.float32)
+    for part, own in zip(parts, places, strict=True):
+        rows[own] = part
+    return rows
 
 
 def _project(
@@ -74,9 +75,7 @@ def _k_means(
     n_lists: int,
     n_jobs: int | None,
 ) -> np.ndarray:
-    rows = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.float32)
-    for part, own in zip(parts, places, strict=True):
-        rows[own] = part
+    rows = _put_together(parts, places)
     with knn.limit_threads(n_jobs):
         return ivf.k_means(rows, n_lists, n_threads=knn.n_threads())
 

@@ -35,7 +35,7 @@ def search(
         way = f"ivf, lists compare {plan.share:.1%}"
         few = plan._replace(lists=plan.lists._replace(own=plan.lists.own[:0]))
         (lists,) = tasks.take([few])
-        parts = _by_lists(tasks, blocks, starts, plan.lists.own, lists)
+        parts = _by_lists(tasks, blocks, starts, plan.lists.own, lists, n_jobs)
     tables = [tasks.add(_within, part, k, lists, n_jobs) for part in parts]
     # Bounds for the others: what is found elsewhere must be nearer than the last.
     last = [tasks.add(_last, table, k) for table in tables]
@@ -82,6 +82,7 @@ def _by_lists(
     starts: Sequence[int],
     own: np.ndarray,
     lists: str,
+    n_jobs: int | None,
 ) -> list[str]:
     """Parts of whole lists, so that rows are compared in products as large as ever."""
     ends = np.cumsum(np.bincount(own))
@@ -99,7 +100,11 @@ def _by_lists(
     ]
     return [
         tasks.add(
-            _gathered, [tasks.add(getitem, piece, i) for piece in pieces], *edge, lists
+            _gathered,
+            [tasks.add(getitem, piece, i) for piece in pieces],
+            *edge,
+            lists,
+            n_jobs,
         )
         for i, edge in enumerate(pairwise(edges))
     ]
@@ -122,10 +127,12 @@ def _gathered(
     first: int,
     stop: int,
     plan: ivf.Plan,
+    n_jobs: int | None,
 ) -> _Part:
     # The blocks follow one another, so that numbers ascend, and ties with them.
     vectors, numbers, own = map(np.concatenate, zip(*pieces, strict=True))
-    least = ivf.least_scores(vectors, plan, n_threads=knn.n_threads())
+    with knn.limit_threads(n_jobs):
+        least = ivf.least_scores(vectors, plan, n_threads=knn.n_threads())
     return _Part(vectors, numbers, own, first, stop, least)
 
 
@@ -219,14 +226,9 @@ def measured(
     shards: Shards, tables: list[Delayed], plan: ivf.Plan
 ) -> tuple[float, float]:
     """Recall of a search on the sample of its plan, and its lower 95% bound."""
-    tasks, order = [], []
-    for (_, places), start, table in zip(
-        shards.divide(plan.sample), shards.starts, tables, strict=False
-    ):
-        tasks.append(delayed(_rows_of)(table, plan.sample[places] - start))
-        order.append(places)
-    found = compute(tasks)
-    back = np.argsort(np.concatenate(order))
+    rows, places = shards.divide(plan.sample)
+    found = compute(list(map(delayed(_rows_of), tables, rows)))
+    back = np.argsort(np.concatenate(places))
     ids, similarities = (
         np.concatenate(parts)[back] for parts in zip(*found, strict=True)
     )

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from dask.delayed import Delayed, delayed
 
 from skleiden._kernels import ivf, knn
+from skleiden.layers import check_finite
 
 from ._arrays import row_blocks, side_by_side
 from ._tasks import compute, futures_of, persist
@@ -64,13 +65,14 @@ class Shards:
         self.check()
         return np.concatenate(compute(self.blocks))
 
-    def divide(self, numbers: np.ndarray) -> list[tuple[Delayed, np.ndarray]]:
-        """Each block, and the places in `numbers` of those that it holds."""
+    def divide(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The rows of each block that are meant, and their places among `numbers`."""
         self.check()
         home = np.searchsorted(self.starts, numbers, side="right") - 1
-        return [
-            (block, np.flatnonzero(home == i)) for i, block in enumerate(self.blocks)
-        ]
+        places = [np.flatnonzero(home == i) for i in range(len(self.blocks))]
+        starts = self.starts[:-1]
+        rows = [numbers[of] - start for of, start in zip(places, starts, strict=True)]
+        return rows, places
 
 
 def distinct_rows(X: Any, verbose: int) -> knn.UniqueRows:
@@ -110,14 +112,8 @@ def _unit_rows(start: int, chunks: Sequence[Any]) -> np.ndarray:
             "them, for example with X.map_blocks(lambda block: block.toarray())."
         )
     X = np.asarray(X)
-    X = X.astype(np.result_type(X, np.float32), copy=False)
-    if not np.isfinite(X).all():
-        what = "NaN" if np.isnan(X).any() else "infinity"
-        raise ValueError(
-            f"Input X contains {what} between rows {start} and {start + len(X) - 1}. "
-            "Remove these rows or repair their values."
-        )
-    return knn.unit_rows(np.ascontiguousarray(X))
+    check_finite(X, "", start, start + len(X))
+    return knn.unit_rows(X)
 
 
 def take_rows(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
