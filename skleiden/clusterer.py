@@ -130,7 +130,8 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
 
     n_jobs : int or None, default=None
         Threads of the search: None leaves OpenMP's setting alone, -1 is all
-        processors. Labels do not depend on it.
+        processors. Labels do not depend on it. A process forked after FAISS was loaded
+        has one thread, because OpenMP's threads do not survive a fork.
 
     verbose : int, default=0
         Show progress on standard error if positive.

@@ -307,7 +307,9 @@ class FaissKNeighborsTransformer(
         always.
 
     n_jobs : int or None, default=None
-        Threads of FAISS: None leaves OpenMP's setting alone, -1 is all processors.
+        Threads of FAISS: None leaves OpenMP's setting alone, -1 is all processors. A
+        process forked after FAISS was loaded has one, because OpenMP's threads do not
+        survive a fork.
 
     verbose : int, default=0
         Show a progress bar on standard error if positive.

@@ -11,6 +11,8 @@ float32 of that shape, 0 there.
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -42,18 +44,37 @@ _SAMPLE_SIZE = 400
 _BOUND = 1.645
 
 
+# Whether this process is a child that was forked after FAISS was loaded. The threads of
+# OpenMP are not forked with it, and it would wait for them for ever: there it has one.
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = "faiss" in sys.modules
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _faiss() -> ModuleType:
     # Imported when first needed: FAISS brings an OpenMP runtime, and two of them in one
     # process (torch's is another) can clash on macOS.
     import faiss  # noqa: TID251
 
+    if _forked:
+        faiss.omp_set_num_threads(1)
     return faiss
 
 
 @contextmanager
 def limit_threads(n_threads: int | None) -> Iterator[None]:
-    """Cap FAISS's OpenMP threads inside the context; None leaves them alone."""
-    if n_threads is None:
+    """Cap FAISS's OpenMP threads inside the context; None leaves them alone.
+
+    In a process that was forked after FAISS was loaded there is one, whatever is asked.
+    """
+    if n_threads is None or _forked:
         yield
         return
     faiss = _faiss()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -38,6 +39,16 @@ _EDGES_AT_ONCE = 2**17
 _ROWS_AT_ONCE = 2**14
 
 _GENERATOR_LOCK = threading.RLock()
+
+
+def _after_fork() -> None:
+    # The thread that held the lock in the parent, if one did, is not in the child.
+    global _GENERATOR_LOCK
+    _GENERATOR_LOCK = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Network(NamedTuple):
