@@ -137,6 +137,49 @@ def test_vectors_stay_with_their_client(embedding, tmp_path):
     assert_array_equal(loaded.predict(embedding), expected)
 
 
+def small_cluster():
+    return distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"
+    )
+
+
+def test_another_client(embedding, stack):
+    """Whatever lies with a client that is not the current one is told of, by stage."""
+    X = da.from_array(embedding.copy(), chunks=(200, -1))
+    layers = [
+        da.from_array(layer.toarray(), chunks=(200, -1)) for layer in stack.layers
+    ]
+    clusterer, sketcher = MutualKNNLeiden(15, random_state=0), MultiLayerTfidfSketcher()
+    gone = (
+        r"Stage '{}' needs results that lie on the workers of a Dask cluster.*persist"
+    )
+    with small_cluster() as one, small_cluster() as two:
+        with distributed.Client(one):
+            labels = clusterer.fit(X).labels_
+            kept, lazy = X.persist(), LayerStack([layer.persist() for layer in layers])
+            predicted = clusterer.predict(X)
+
+            def refused_everywhere(found):
+                with pytest.raises(RuntimeError, match=found):
+                    clusterer.predict(embedding)
+                with pytest.raises(RuntimeError, match=gone.format("Vectors")):
+                    MutualKNNLeiden(15).fit(kept)
+                with pytest.raises(RuntimeError, match=gone.format("Count")):
+                    sketcher.fit(lazy)
+
+            with distributed.Client(two):
+                refused_everywhere("the current client is that of another cluster")
+            with distributed.Client(one):  # another client, and the same workers
+                assert_array_equal(clusterer.predict(X), predicted)
+                assert_array_equal(clusterer.fit(kept).labels_, labels)
+        refused_everywhere("made by is closed or was restarted")
+        with distributed.Client(two):
+            refused_everywhere("made by is closed or was restarted")
+            assert_array_equal(
+                MutualKNNLeiden(15, random_state=0).fit(X).labels_, labels
+            )
+
+
 def test_stable_leiden(on_workers, pipeline, stack):
     def fit():
         return StableLeiden(pipeline, n_runs=3, random_state=0).fit(stack)

@@ -51,11 +51,14 @@ class Shards:
             found = "a pickle or copy of it is without them"
         elif any(f.cancelled() or f.client.status != "running" for f in futures):
             found = "the client that they were made by is closed or was restarted"
+        elif any(_is_elsewhere(future) for future in futures):
+            found = "the current client is that of another cluster"
         else:
             return
         raise RuntimeError(
             "The vectors that this estimator was fitted on lie on the workers of a "
-            f"Dask cluster, and {found}. Use it while the client is open, keep it by "
+            f"Dask cluster, and {found}. Use it while their client is open and the "
+            "current one, keep it by "
             "skleiden.io.save_estimator, which brings the vectors here, or fit on an "
             "array."
         )
@@ -73,6 +76,18 @@ class Shards:
         starts = self.starts[:-1]
         rows = [numbers[of] - start for of, start in zip(places, starts, strict=True)]
         return rows, places
+
+
+def _is_elsewhere(future: Any) -> bool:
+    """Whether a result lies with other workers than those of the current client."""
+    from distributed import get_client
+
+    try:
+        current = get_client()
+    except ValueError:  # there is none, and the future's own is asked
+        return False
+    here, there = current.scheduler.address, future.client.scheduler.address
+    return bool(here != there)
 
 
 def distinct_rows(X: Any, verbose: int) -> knn.UniqueRows:

@@ -34,7 +34,7 @@ def persist(tasks: Sequence[Delayed], description: str, verbose: int) -> list[De
             from distributed import as_completed
 
             for future in as_completed(futures):
-                if future.status == "error":
+                if future.status != "finished":  # which raises what happened to it
                     future.result()
                 bar.update()
         else:
@@ -121,8 +121,16 @@ def _out_of_the_way() -> Iterator[None]:
         yield
 
 
+def _is_lost(error: Exception) -> bool:
+    """Whether Dask says that what a task stands on is gone."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    # Without any client it looks in the graph, in which persisted results are not.
+    return "CancelledError" in kinds or str(error).startswith("Missing dependency")
+
+
 @contextmanager
 def _named_failure(description: str) -> Iterator[None]:
+    """Say what failed: a worker's memory, or a client that is no longer the one."""
     remedy = (
         "Give the workers more memory, or X in smaller chunks of rows (of the layers), "
         "or run fewer threads in each worker."
@@ -135,6 +143,14 @@ def _named_failure(description: str) -> Iterator[None]:
             f"{remedy}"
         ) from error
     except Exception as error:
+        if _is_lost(error):
+            raise RuntimeError(
+                f"Stage {description!r} needs results that lie on the workers of a "
+                "Dask cluster, such as chunks of a persisted X, and the current client "
+                "does not have them: they were made by a client that is closed now, or "
+                "that is of another cluster. Fit while their client is open and the "
+                f"current one, or persist X anew. Dask says: {error}"
+            ) from error
         if type(error).__name__ != "KilledWorker":
             raise
         raise MemoryError(
