@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ._fitting import all_or_nothing
 from ._kernels import ivf, knn
+from ._mapped import check_size, check_written
 from .layers import (
     LayerStack,
     check_real,
@@ -87,6 +88,8 @@ class NeighborsSearchMixin:
     def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
         """Validate X and return its rows at unit length, without a copy if they are."""
         self._refuse_layers(X)
+        check_size(X, "X")
+        check_written(X)
         # A search among one row has nothing to find. Order and dtype are left to
         # unit_rows, which does not copy a memory map to memory for their sake.
         X = validate_data(
@@ -154,6 +157,7 @@ class NeighborsSearchMixin:
         """The k nearest distinct rows of the fit, and which are equal to the query."""
         vectors, fitted = self._check_vectors(X, reset=False), self._distinct.vectors
         if isinstance(fitted, np.ndarray):
+            check_size(fitted, "what the estimator was fitted on")
             with self._threads():
                 found = knn.exact_neighbors(vectors, fitted, k)
             return found, knn.equal_rows(vectors, fitted, found)
@@ -163,6 +167,7 @@ class NeighborsSearchMixin:
 
     def _search(self, distinct: knn.UniqueRows) -> knn.Neighbors:
         """Neighbours among distinct rows; sets what the search tells of itself."""
+        check_size(distinct.vectors, "X")
         n = distinct.inverse.size
         self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
         m = distinct.first.size

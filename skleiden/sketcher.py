@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ._fitting import all_or_nothing
 from ._kernels import countsketch
+from ._mapped import Output, check_size, share_memory
 from .layers import (
     LayerStack,
     as_float_dtype,
@@ -87,9 +88,12 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     added up into `n_components` buckets with random signs, a count sketch, which
     keeps inner products in expectation [1]_ [2]_. Each row of each layer is scaled to
     the length ``sqrt(layer weight)``, the layers are joined, and rows scaled to unit
-    length, so that the inner product of two rows of the embedding estimates the
-    weighted mean, over the layers in which both are active, of their cosine
-    similarities.
+    length. A row is active in a layer where any of its entries is not zero. The inner
+    product of two rows of the embedding estimates the sum, over the layers in which
+    both are active, of layer weight times cosine similarity, divided by
+    ``sqrt(a * b)``, where ``a`` and ``b`` are the total weights of the layers in which
+    the one and the other row is active. For rows that are active in the same layers
+    this is the weighted mean of their cosine similarities.
 
     Parameters
     ----------
@@ -208,11 +212,15 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Rows that are all zero in a layer stay zero there, under every weighting, and do
-    not vote; rows that are zero in all layers have a zero embedding. Sparse input is
-    read in one pass over its stored entries, dense input by one product with the
-    matrix of signs and weights; both read memory maps block by block. With dense and
-    sparse storage of the same numbers the embeddings differ by rounding at most.
+    Rows that are all zero in a layer stay zero there, under every weighting. A layer in
+    which one of two rows is active and the other is not makes them less similar; to
+    compare rows in what both have, leave out the layers that some rows lack. Rows that
+    are zero in all layers have a zero embedding.
+
+    Sparse input is read in one pass over its stored entries, dense input by one product
+    with the matrix of signs and weights; both read memory maps block by block. With
+    dense and sparse storage of the same numbers the embeddings differ by rounding at
+    most.
 
     A scaling of rows before the sketch would cancel in the scaling after it, so none
     is computed.
@@ -226,9 +234,11 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         )
         embedding = sketcher.fit_transform(stack, out=out)
 
-    The file must stay as it is for as long as an estimator fitted on it is used. What
-    `out` holds after an error is undefined. With ``set_output`` the container is
-    made of `out`, and may be a copy of it in memory.
+    The file must stay as it is for as long as an estimator fitted on it is used. Until
+    all rows are written, the first one is NaN, which every estimator refuses: so a file
+    whose writing was cut off, by an error or a crash, is not taken for a whole one.
+    With ``set_output`` the container is made of `out`, and may be a copy of it in
+    memory.
 
     Of Dask arrays, or a `LayerStack` of them, each block of rows is counted where it
     is, in one pass, and the counts are merged in a tree; the embedding is a lazy Dask
@@ -359,7 +369,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If `out` is no such array, or shares memory with X; and as the class has it.
+            If `out` is no such array, or shares memory or its place in a file with X;
+            and as the class has it.
         """
         with all_or_nothing(self):
             return self._embed(self._learn(X, first=True, out=out), out)
@@ -410,7 +421,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If `out` is no such array, or shares memory with X; and as the class has it.
+            If `out` is no such array, or shares memory or its place in a file with X;
+            and as the class has it.
         """
         check_is_fitted(self)
         parts = self._check_parts(X, reset=False)
@@ -472,11 +484,11 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 "mode='r+' or 'w+'."
             )
         for part in parts:
-            stored = part.matrix.data if sp.issparse(part.matrix) else part.matrix
-            if isinstance(stored, np.ndarray) and np.may_share_memory(out, stored):
+            if share_memory(out, part.matrix):
                 raise ValueError(
-                    f"out must not share memory with X; got {self._describe(part)}, "
-                    f"which would be overwritten while it is read. Pass {wanted}."
+                    "out must not share memory, or its place in a file, with X; got "
+                    f"{self._describe(part)}, which would be overwritten while it is "
+                    f"read. Pass {wanted}, or a memory map of another file."
                 )
 
     def _embed(self, parts: list[_Part], out: np.ndarray | None = None) -> Any:
@@ -484,9 +496,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             return self._on_workers("_embed", parts)
         n_samples, n_layers = parts[0].matrix.shape[0], len(self.n_components_)
         starts = np.cumsum([0, *self.n_components_])
-        embedding = out
-        if embedding is None:
-            embedding = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
+        if out is None:
+            out = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
+        embedding = Output(out)
         present = np.empty((n_layers, n_samples), dtype=bool)
         weights, offset, rounding = self._column_weights()
         shares = self._shares()
@@ -522,19 +534,19 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                         f"{of_layer.dtype} in layer {self.layer_names_[layer]!r}. "
                         f"{self._overflow_remedy(of_layer.dtype)}"
                     ) from None
-                embedding[rows, columns] = of_layer
+                embedding.write(rows, columns, of_layer)
 
         self._run(embed, parts, "Sketch")
         # Rows have unit length by now, but for those without activity in some layer.
         partial = np.flatnonzero(~present[shares > 0].all(axis=0))
         filled = shares @ present[:, partial]
-        lengths = np.sqrt(np.where(filled > 0, filled, 1))[:, None]
+        lengths = np.sqrt(np.where(filled > 0, filled, 1))
         # In blocks, because rows so chosen are copied to memory.
         step = max(1, _BLOCK_SIZE // int(starts[-1]))
         for start in range(0, partial.size, step):
             block = slice(start, start + step)
-            embedding[partial[block]] /= lengths[block]
-        return embedding
+            embedding.divide(partial[block], lengths[block])
+        return embedding.finish()
 
     def _learn(
         self, X: Any, *, first: bool, out: np.ndarray | None = None
@@ -635,6 +647,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def _check_parts(self, X: Any, *, reset: bool) -> list[_Part]:
         """Validate X and return it as parts, without a copy where X is canonical."""
+        for given in X.layers if isinstance(X, LayerStack) else [X]:
+            check_size(given, "X")
         if isinstance(X, Mapping) and not sp.issparse(X):
             X = LayerStack(X)
         lazy = is_dask_array(X) or is_stored(X)
@@ -840,6 +854,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self, task: Callable[[_Part, slice], Any], parts: list[_Part], description: str
     ) -> list[Any]:
         """Run a task on every block of rows of every part, in threads."""
+        for part in parts:
+            check_size(part.matrix, self._describe(part))
         n_samples = parts[0].matrix.shape[0]
         batch_size = self.batch_size
         if batch_size is None:

@@ -218,7 +218,7 @@ def test_search_reads_rows_at_random_and_nothing_else_does(mapped, monkeypatch):
             assert advice == [mmap.MADV_RANDOM]
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(knn, "_map_of", lambda _: Map())
+    monkeypatch.setattr(knn, "map_of", lambda _: Map())
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert advice == [mmap.MADV_RANDOM, mmap.MADV_NORMAL]

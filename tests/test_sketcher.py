@@ -930,7 +930,7 @@ def test_out_that_does_not_fit(stack, change, error, message, method):
 def test_out_that_is_the_input(method):
     X = np.random.default_rng(0).random((20, 8), dtype=np.float32)
     made = MultiLayerTfidfSketcher(8, random_state=0).fit(X)
-    with pytest.raises(ValueError, match="must not share memory with X; got layer"):
+    with pytest.raises(ValueError, match=r"not share memory, .* with X; got layer"):
         getattr(made, method)(X, out=X)
 
 
@@ -953,3 +953,41 @@ def test_a_single_large_entry_has_a_standard_deviation():
         np.testing.assert_allclose(
             sketcher.scale_, [1e200 * np.sqrt(3) / 4, np.std(X[:, 1])]
         )
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 0.5]])
+def test_similarity_of_rows_that_are_active_in_different_layers(weighting, weights):
+    """It is the sum over common layers, divided by the lengths over each row's own."""
+    rng = np.random.default_rng(0)
+    layers = [rng.random((6, 400)) + 0.1 for _ in range(3)]
+    active = np.array(
+        [[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1], [0, 0, 1], [1, 0, 1]]
+    )
+    layers = [layer * active[:, [i]] for i, layer in enumerate(layers)]
+    made = sketcher(n_components=4096, layer_weights=weights, weighting=weighting)
+    made.set_params(dtype=np.float64).fit(LayerStack(layers))
+    embedding = made.transform(LayerStack(layers))
+    shares = np.ones(3) if weights is None else np.array(weights)
+    lengths = np.sqrt(active @ shares)
+    expected = np.zeros((6, 6))
+    starts = np.cumsum([0, *made.n_components_])
+    for i, share in enumerate(shares):
+        part = embedding[:, starts[i] : starts[i + 1]]
+        length = np.linalg.norm(part, axis=1)
+        part = part / np.where(length > 0, length, 1)[:, None]
+        expected += share * part @ part.T
+    expected /= np.outer(lengths, lengths)
+    np.testing.assert_allclose(embedding @ embedding.T, expected, atol=1e-12)
+
+
+def test_smallest_example_of_a_layer_that_one_row_lacks():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 900)), rng.random((2, 900))
+    b[0] = 0
+    embedding = sketcher(n_components=4096, weighting="none").fit_transform(
+        LayerStack([a, b])
+    )
+    cosine = a[0] @ a[1] / np.linalg.norm(a[0]) / np.linalg.norm(a[1])
+    assert abs(embedding[0] @ embedding[1] - cosine / np.sqrt(2)) < 0.03
+    assert abs(embedding[0] @ embedding[1] - cosine) > 0.15

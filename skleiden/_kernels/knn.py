@@ -139,7 +139,7 @@ class Neighbors(NamedTuple):
 
 def is_mapped(array: Any) -> bool:
     """Whether an array's memory is a file, however many views lie between them."""
-    return _map_of(array) is not None
+    return map_of(array) is not None
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def read_at_random(array: np.ndarray) -> Iterator[None]:
     By default it reads some 100 kB around each row, which is many times the work where
     the file is larger than the memory that is free.
     """
-    mapped, advice = _map_of(array), getattr(mmap, "MADV_RANDOM", None)
+    mapped, advice = map_of(array), getattr(mmap, "MADV_RANDOM", None)
     if mapped is None or advice is None:
         yield
         return
@@ -160,7 +160,8 @@ def read_at_random(array: np.ndarray) -> Iterator[None]:
         mapped.madvise(mmap.MADV_NORMAL)
 
 
-def _map_of(array: Any) -> Any:
+def map_of(array: Any) -> Any:
+    """The memory map that holds an array's numbers, None if it is in memory."""
     owner = array
     while owner is not None and not isinstance(owner, mmap.mmap):
         # numpy.asarray makes an ndarray of a memmap, whose base still is the map.

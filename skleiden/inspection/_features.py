@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
+from skleiden._mapped import check_size
 from skleiden.layers import LayerStack, as_layer_stack, rows_at_once
 
 from ._members import check_labels, check_positive_integer
@@ -313,6 +314,8 @@ def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
 
 
 def row_batches(matrix: Any) -> Iterator[slice]:
+    """The rows of a layer, as slices of so many as should be read at once."""
+    check_size(matrix, "a layer of X")
     n = matrix.shape[0]
     stored = matrix.nnz if sp.issparse(matrix) else matrix.size
     size = rows_at_once([matrix], _BLOCK_SIZE * n // max(stored, 1))

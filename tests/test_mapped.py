@@ -1,0 +1,275 @@
+"""Files under arrays: shared by input and output, cut off, or become shorter."""
+
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import zarr
+
+from skleiden import (
+    FaissKNeighborsTransformer,
+    LayerStack,
+    MultiLayerTfidfSketcher,
+    MutualKNNLeiden,
+)
+
+rng = np.random.default_rng(0)
+X = rng.random((40, 16), dtype=np.float32)
+
+
+def sketcher():
+    return MultiLayerTfidfSketcher(16, random_state=0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of X."""
+    np.save(tmp_path / "x.npy", X)
+    return tmp_path / "x.npy"
+
+
+# --- out in the file of X -------------------------------------------------------------
+
+
+def other_name(path, link):
+    link(path, path.with_name("other.npy"))
+    return path.with_name("other.npy")
+
+
+def in_hdf5(path):
+    with h5py.File(path.with_suffix(".h5"), "w") as file:
+        file["x"] = X
+        offset = file["x"].id.get_offset()
+    (layer,) = [h5py.File(path.with_suffix(".h5"), "r")["x"]]
+    return layer, np.memmap(
+        path.with_suffix(".h5"), "f4", mode="r+", offset=offset, shape=X.shape
+    )
+
+
+def in_zarr(path):
+    folder = path.with_suffix(".zarr")
+    layer = zarr.create_array(
+        folder, shape=X.shape, dtype="f4", chunks=X.shape, compressors=None
+    )
+    layer[:] = X
+    (chunk,) = [file for file in folder.rglob("0") if file.is_file()]
+    return layer, np.memmap(chunk, "f4", mode="r+", shape=X.shape)
+
+
+def mapped(path, mode="r"):
+    return np.load(path, mmap_mode=mode)
+
+
+def csr_of(path, name):
+    parts = {"data": X.ravel(), "indices": np.tile(np.arange(16, dtype="i4"), 40)}
+    np.save(path, parts[name])
+    parts[name] = mapped(path)
+    return sp.csr_array(
+        (parts["data"], parts["indices"], np.arange(41, dtype="i4") * 16),
+        shape=X.shape,
+    )
+
+
+def over(path):
+    return np.memmap(path, "f4", mode="r+", offset=128, shape=X.shape)
+
+
+SHARED = {
+    "the same map": lambda p: (mapped(p, "r+"),) * 2,
+    "another map": lambda p: (mapped(p), mapped(p, "r+")),
+    "half of it": lambda p: (mapped(p)[20:], mapped(p, "r+")[:20]),
+    "overlapping rows": lambda p: (mapped(p)[10:30], mapped(p, "r+")[20:]),
+    "an ndarray of it": lambda p: (np.asarray(mapped(p)), np.asarray(over(p))),
+    "rows reversed": lambda p: (mapped(p)[::-1], mapped(p, "r+")),
+    "a hard link": lambda p: (mapped(p), mapped(other_name(p, os.link), "r+")),
+    "a symbolic link": lambda p: (mapped(p), mapped(other_name(p, os.symlink), "r+")),
+    "values of CSR": lambda p: (csr_of(p, "data"), over(p)),
+    "indices of CSR": lambda p: (csr_of(p, "indices"), over(p)),
+    "HDF5": in_hdf5,
+    "Zarr": in_zarr,
+}
+# Of the same file, and yet of different places in it, or of a private copy.
+APART = {"half of it"}
+
+
+@pytest.mark.parametrize("method", ["fit_transform", "transform"])
+@pytest.mark.parametrize("case", SHARED)
+def test_out_in_the_file_of_the_input(path, case, method):
+    given, out = SHARED[case](path)
+    before, made = np.array(out), sketcher().fit(X)
+    if case in APART:
+        expected = made.fit(given).transform(np.array(given))
+        np.testing.assert_array_equal(getattr(made, method)(given, out=out), expected)
+        return
+    message = "out must not share memory, or its place in a file, with X; got layer"
+    with pytest.raises(ValueError, match=message):
+        getattr(made, method)(LayerStack([given]), out=out)
+    np.testing.assert_array_equal(out, before)
+
+
+def test_out_that_is_a_private_copy_of_the_file(path):
+    out = mapped(path, "c")
+    found = sketcher().fit_transform(mapped(path), out=out)
+    np.testing.assert_array_equal(found, sketcher().fit_transform(X))
+    np.testing.assert_array_equal(np.load(path), X)
+
+
+def test_out_in_a_file_that_was_removed(path, tmp_path):
+    given, out = (
+        mapped(path),
+        np.lib.format.open_memmap(
+            tmp_path / "out.npy", mode="w+", dtype="f4", shape=X.shape
+        ),
+    )
+    if os.name == "posix":
+        path.unlink()
+    assert sketcher().fit_transform(given, out=out) is out
+
+
+# --- an embedding that is not whole ---------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from skleiden import MultiLayerTfidfSketcher, sketcher
+
+X = np.load(sys.argv[1])
+done = []
+
+class Output(sketcher.Output):
+    def write(self, *arguments):
+        super().write(*arguments)
+        done.append(1)
+        if len(done) == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sketcher.Output = Output
+out = np.lib.format.open_memmap(sys.argv[2], mode="w+", dtype="f4", shape=(40, 32))
+made = MultiLayerTfidfSketcher(16, layers=[8, 8], batch_size=10)
+made.fit_transform(X, out=out)
+"""
+CUT_OFF = r"lies in the memory map '.*out\.npy', whose first row is NaN: .* was cut off"
+
+
+def refused(embedding):
+    for made in (MutualKNNLeiden(5), FaissKNeighborsTransformer(5)):
+        with pytest.raises(ValueError, match=CUT_OFF):
+            made.fit(embedding)
+    with pytest.raises(ValueError, match=CUT_OFF):
+        MutualKNNLeiden(5).fit(rng.random((20, 32))).predict(embedding)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("blocks", ["1", "5", "8"])
+def test_killed_while_it_writes(path, tmp_path, blocks):
+    arguments = [str(path), str(tmp_path / "out.npy"), blocks]
+    finished = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60)
+    assert finished.returncode == -9
+    embedding = np.load(tmp_path / "out.npy", mmap_mode="r")
+    assert embedding[1:].any()
+    for part in (
+        embedding,
+        embedding[7:],
+        np.asarray(embedding)[::2],
+        embedding[:, 3:],
+    ):
+        refused(part)
+    with pytest.raises(ValueError, match="NaN"):
+        MutualKNNLeiden(5).fit(np.load(tmp_path / "out.npy"))
+
+
+def test_error_while_it_writes(tmp_path):
+    out = np.lib.format.open_memmap(
+        tmp_path / "out.npy", mode="w+", dtype="f4", shape=(40, 32)
+    )
+    huge = X.copy()
+    huge[-1] = 3e38
+    made = MultiLayerTfidfSketcher(16, layers=[8, 8], batch_size=10, random_state=0)
+    with pytest.raises(ValueError, match="overflow float32"):
+        made.fit_transform(huge, out=out)
+    refused(out)
+    made.fit_transform(X, out=out)
+    np.testing.assert_array_equal(out, made.fit_transform(X))
+    MutualKNNLeiden(5).fit(out)
+
+
+@pytest.mark.parametrize("n", [1, 2, 40])
+def test_first_row_has_a_gap_and_few_rows_are_there(n):
+    with_gaps = X[:n].copy()
+    with_gaps[0, :8] = 0
+    out = np.full((n, 32), np.nan, dtype=np.float32)
+    made = MultiLayerTfidfSketcher(16, layers=[8, 8], random_state=0)
+    found = made.fit_transform(with_gaps, out=out)
+    np.testing.assert_array_equal(found, made.transform(with_gaps))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+# --- a file that becomes shorter ------------------------------------------------------
+
+SHORTER = """
+import os, sys
+import numpy as np
+import scipy.sparse as sp
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.inspection import prototypes, top_features
+
+kind, task, folder = sys.argv[1:]
+rng = np.random.default_rng(0)
+dense = rng.random((20_000, 16), dtype=np.float32)
+dense /= np.linalg.norm(dense, axis=1, keepdims=True)
+
+def mapped(name, array):
+    np.save(f"{folder}/{name}.npy", array)
+    return np.load(f"{folder}/{name}.npy", mmap_mode="r")
+
+if kind == "dense":
+    X, shortened = mapped("x", dense), "x"
+else:
+    stored = sp.csr_array(dense)
+    parts = [mapped(n, getattr(stored, n)) for n in ("data", "indices", "indptr")]
+    X, shortened = sp.csr_array(tuple(parts), shape=dense.shape), kind
+made = MultiLayerTfidfSketcher(16, random_state=0).fit(X[:100])
+clusterer = MutualKNNLeiden(5, random_state=0)
+if task == "predict":
+    clusterer.fit(X)
+labels = np.arange(20_000) % 3
+os.truncate(f"{folder}/{shortened}.npy", 5000)
+try:
+    {
+        "fit": lambda: MultiLayerTfidfSketcher(16).fit(LayerStack([X])),
+        "transform": lambda: made.transform(X),
+        "cluster": lambda: clusterer.fit(X),
+        "predict": lambda: clusterer.predict(dense[:5]),
+        "prototypes": lambda: prototypes(LayerStack([X]), labels),
+        "top_features": lambda: top_features(LayerStack([X]), labels),
+    }[task]()
+except OSError as error:
+    assert "become shorter: it has 5000 bytes" in str(error), error
+    assert f"{shortened}.npy" in str(error), error
+else:
+    raise AssertionError("nothing was said")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a mapped file cannot be cut elsewhere")
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [
+        *(("dense", t) for t in ("fit", "transform", "cluster", "predict")),
+        *(("dense", t) for t in ("prototypes", "top_features")),
+        *(("data", t) for t in ("fit", "transform", "prototypes")),
+        ("indices", "transform"),
+    ],
+)
+def test_file_that_became_shorter(tmp_path, kind, task):
+    finished = subprocess.run(
+        [sys.executable, "-c", SHORTER, kind, task, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0, finished.stderr or finished.returncode
