@@ -30,10 +30,22 @@ def sparse():
 
 def odd():
     """Dense rows, of which some are equal, some zero, and some nearly equal."""
-    rng = np.random.RandomState(0)
-    X = rng.standard_normal((700, 30)) + 6 * np.eye(30)[rng.randint(6, size=700)]
+    X, group = _directions()
+    X += 6 * np.eye(30)[group]
     X[:40], X[40:80], X[600:650] = X[100], 0, X[50:100] * (1 + 1e-7)
     return X
+
+
+def odd_groups():
+    """The direction of each of the rows of `odd`, -1 for zero rows."""
+    _, group = _directions()
+    group[:40], group[40:80], group[600:650] = group[100], -1, group[50:100].copy()
+    return group
+
+
+def _directions():
+    rng = np.random.RandomState(0)
+    return rng.standard_normal((700, 30)), rng.randint(6, size=700)
 
 
 DATA = {"prompts": prompts, "sparse": sparse, "odd": odd}
