@@ -384,3 +384,22 @@ def test_imports_are_timed(tmp_path):
     results = json.loads(path.read_text())
     assert len(results["rounds"]) == 1
     assert run.stdout.count("|") == 15
+
+
+def test_similarities_of_inactive_layers(benchmark_scripts, activations, tmp_path):
+    script = benchmark_scripts("bench_inactive_layers")
+    layers, labels = activations
+    for pattern in script.PATTERNS:
+        active = script.activity(pattern, labels, 2, seed=0)
+        assert active.any(axis=1).all()
+        assert active.all() == (pattern == "all")
+    active = script.activity("random .5", labels, 2, seed=0)
+    found = dict(script.similarities(layers, active, seed=0))
+    both = active.all(axis=1)
+    assert 0 < both.sum() < labels.size
+    same = np.ix_(both, both)
+    assert_allclose(found["embedding"][same], found["common"][same], atol=1e-5)
+    one, all_layers = np.flatnonzero(~both)[0], np.flatnonzero(both)[0]
+    pair = one, all_layers
+    assert_allclose(found["common"][pair], found["embedding"][pair] * 2**0.5, rtol=1e-5)
+    assert script.partition(found["common"], 1.0, 0).labels_.shape == labels.shape
