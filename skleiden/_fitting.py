@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sklearn.pipeline import Pipeline
+
+
+# More threads than these, or than there are processors, make nothing faster; and where
+# the system has no room for them, OpenMP ends the process.
+_MOST_THREADS = 256
+
+
+def at_most_useful(n_jobs: int | None) -> int | None:
+    """`n_jobs` for threads, without those that could only do harm."""
+    most = max(_MOST_THREADS, os.cpu_count() or 1)
+    return None if n_jobs is None else min(int(n_jobs), most)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import scipy.sparse as sp
 
 from ._kernels import knn
 
-
 # Where SciPy's sparse formats keep their numbers.
 _SPARSE_PARTS = ("data", "indices", "indptr", "row", "col", "offsets")
 

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from ._fitting import all_or_nothing
+from ._fitting import all_or_nothing, at_most_useful
 from ._kernels import ivf, knn
 from ._mapped import check_size, check_written
 from .layers import (
@@ -247,7 +247,8 @@ class NeighborsSearchMixin:
         return "ivf", plan, why
 
     def _n_threads(self) -> int | None:
-        return None if self.n_jobs is None else int(effective_n_jobs(self.n_jobs))
+        n_jobs = at_most_useful(self.n_jobs)
+        return None if n_jobs is None else int(effective_n_jobs(n_jobs))
 
     def _threads(self) -> AbstractContextManager[None]:
         return knn.limit_threads(self._n_threads())

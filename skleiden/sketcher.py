@@ -19,7 +19,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm import tqdm
 
-from ._fitting import all_or_nothing
+from ._fitting import all_or_nothing, at_most_useful
 from ._kernels import countsketch
 from ._mapped import Output, check_size, share_memory
 from .layers import (
@@ -867,7 +867,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             batch_size = rows_at_once((part.matrix for part in parts), wanted)
         batches = list(gen_batches(n_samples, min(batch_size, n_samples)))
         # Tasks write into one array, so a backend of processes will not do.
-        run = Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")
+        n_jobs = at_most_useful(self.n_jobs)
+        run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
         results = run(delayed(task)(*pair) for pair in product(parts, batches))
         return list(
             tqdm(

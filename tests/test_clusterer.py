@@ -337,6 +337,18 @@ def test_precomputed_equals_direct(embedding, n_neighbors):
     assert np.isnan(by_graph.knn_recall_)
 
 
+@pytest.mark.parametrize("n_zero", [0, 3, 4])
+@pytest.mark.parametrize("n_neighbors", [1, 4, 8])
+def test_precomputed_of_rows_that_are_all_equal(n_zero, n_neighbors):
+    X = np.ones((9, 2))
+    X[:n_zero] = 0
+    graph = FaissKNeighborsTransformer(n_neighbors).fit_transform(X)
+    precomputed = leiden(n_neighbors=n_neighbors, metric="precomputed").fit(graph)
+    direct = leiden(n_neighbors=n_neighbors).fit(X)
+    np.testing.assert_array_equal(precomputed.labels_, direct.labels_)
+    check_fitted_clusterer(precomputed)
+
+
 def test_precomputed_from_scikit_learn(embedding):
     direct = leiden().fit(embedding)
     theirs = KNeighborsTransformer(n_neighbors=10, metric="cosine")

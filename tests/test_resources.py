@@ -232,3 +232,23 @@ def test_too_little_memory_changes_nothing(algorithm, stages):
         timeout=120,
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("n_jobs", [100_000, 2**31 - 1, 2**40])
+def test_absurd_numbers_of_threads(algorithm, n_jobs):
+    """OpenMP would end the process: in one of its own, so that this one goes on."""
+    program = f"""
+import numpy as np
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+X = np.random.RandomState(0).rand(600, 16)
+expected = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0).fit(X)
+many = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0, n_jobs={n_jobs})
+assert (many.fit(X).labels_ == expected.labels_).all()
+assert (many.predict(X) == expected.predict(X)).all()
+MultiLayerTfidfSketcher(8, batch_size=1, n_jobs={n_jobs}).fit_transform(X)
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 0, finished.stderr or finished.returncode

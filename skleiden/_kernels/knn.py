@@ -466,7 +466,9 @@ def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueR
     )
     _, first_of = np.unique(component, return_index=True)
     representative = first_of[component]
-    representative[np.bincount(rows, minlength=n) == 0] = -1
+    # A row that lists nothing is a zero row, unless others list it as their equal.
+    alone = np.bincount(component, minlength=n)[component] == 1
+    representative[alone & (np.bincount(rows, minlength=n) == 0)] = -1
     distinct = number_groups(np.empty((n, 0), dtype=np.float32), representative)
     # Of equal rows the first one's list counts, in numbers of distinct rows.
     listing, listed = distinct.inverse[rows], distinct.inverse[ids]
