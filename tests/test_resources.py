@@ -252,3 +252,47 @@ MultiLayerTfidfSketcher(8, batch_size=1, n_jobs={n_jobs}).fit_transform(X)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
     )
     assert finished.returncode == 0, finished.stderr or finished.returncode
+
+
+INTERRUPTED = """
+import random, signal, sys
+import scipy.sparse as sp
+from skleiden._kernels import leiden
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+upper = sp.triu(sp.random(2000, 2000, density=0.005, random_state=0), 1)
+graph = sp.csr_array(upper + upper.T, dtype="f4")
+network = leiden.network(graph)
+options = dict(objective="modularity", resolution=1, n_iterations=2, backend="igraph")
+run = {
+    "leiden": lambda: leiden.leiden(network, seed=0, **options),
+    "layout": lambda: leiden.layout(network, seed=0),
+}[sys.argv[1]]
+random.seed(0)
+interrupted = 0
+for _ in range(int(sys.argv[2])):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, 0.03))
+        while True:
+            run()
+    except KeyboardInterrupt:
+        interrupted += 1
+assert interrupted == int(sys.argv[2])
+assert signal.getsignal(signal.SIGALRM) is interrupt
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
+@pytest.mark.parametrize(("stage", "times"), [("leiden", 40), ("layout", 5)])
+def test_interruptions_inside_igraph_damage_no_memory(stage, times):
+    """It would be aborted, so a process of its own."""
+    finished = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, stage, str(times)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (finished.returncode, finished.stderr) == (0, "")

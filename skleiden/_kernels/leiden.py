@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,7 +152,7 @@ def layout(network: Network, *, seed: int) -> np.ndarray:
     if network.vertices is None:
         return start
     weights = np.asarray(network.weights)
-    with _seeded_generator(seed):
+    with _seeded_generator(seed), _signals_put_off():
         found = network.vertices.layout_umap(
             dist=(weights.max() / weights).tolist(),
             seed=start.tolist(),
@@ -220,6 +221,31 @@ def _seeded_generator(seed: int) -> Iterator[None]:
             igraph.set_random_number_generator(random)
 
 
+@contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Keep the handlers of signals from running until the end.
+
+    igraph runs them while it works, and frees memory that is not its own if one raises,
+    as that of Ctrl-C does: the process is aborted.
+    """
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    try:
+        # Python runs handlers in the main thread alone.
+        if threading.current_thread() is threading.main_thread():
+            for number in signal.valid_signals():
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    before[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for changed, handler in before.items():
+            signal.signal(changed, handler)
+        for received in came:
+            signal.raise_signal(received)
+
+
 def _run_igraph(
     network: Network,
     objective: str,
@@ -236,7 +262,7 @@ def _run_igraph(
             initial_membership=start,
         )
 
-    with _seeded_generator(seed):
+    with _seeded_generator(seed), _signals_put_off():
         if n_iterations > 0:
             return np.asarray(run(n_iterations).membership, dtype=np.int64)
         clustering = run(1)
