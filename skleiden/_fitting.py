@@ -9,7 +9,6 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-
 # More threads than these, or than there are processors, make nothing faster; and where
 # the system has no room for them, OpenMP ends the process.
 _MOST_THREADS = 256

@@ -11,6 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array
 
+from ._ids import as_id_array, check_ids
+from ._sparse import as_csr, check_sparse
+from ._stored import read_stored
+
 __all__ = ["LayerStack", "align_layers"]
 
 # Numbers read at once from arrays in files (64 MB of float32), though chunks of whole
@@ -79,7 +83,9 @@ class LayerStack:
 
     ValueError
         If there is no layer, the numbers of rows differ, or names or ids are
-        repeated or of the wrong length; if a Dask array does not know its length.
+        repeated or of the wrong length; if a Dask array does not know its length; if
+        the parts of a sparse matrix contradict one another, such as indices of columns
+        that it does not have.
 
     Notes
     -----
@@ -162,7 +168,7 @@ class LayerStack:
                 f"All layers must have the same rows; got {rows} rows. Use "
                 "skleiden.align_layers to bring layers to their common prompts."
             )
-        self.ids = None if ids is None else _check_ids(ids, self.layers[0].shape[0])
+        self.ids = None if ids is None else check_ids(ids, self.layers[0].shape[0])
 
     @classmethod
     def _from_valid(
@@ -268,6 +274,8 @@ class LayerStack:
 def _rebuild(
     parts: list[Any], names: tuple[str, ...], ids: np.ndarray | None
 ) -> LayerStack:
+    # Not checked again: whoever can change a pickle can run code anyway, and workers in
+    # other processes would read all indices of a stack of which they use some rows.
     blocks = (
         part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
         for part in parts
@@ -296,8 +304,9 @@ def _check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
 
 def _check_block(block: Any, name: str) -> Any:
     if sp.issparse(block):
-        if block.ndim == 2 and block.format != "csr":
-            block = block.tocsr()
+        check_real(block, f"Layer {name!r}")
+        check_sparse(block, f"Layer {name!r}")
+        block = as_csr(block) if block.ndim == 2 else block
     elif is_dask_array(block):
         check_rows_known(block, f"Layer {name!r}")
     elif is_stored(block):
@@ -376,7 +385,7 @@ def read_rows(block: Any, rows: Any) -> Any:
     if isinstance(rows, slice):
         rows = range(n)[rows]
         if rows.step == 1:
-            return np.asarray(block[rows.start : max(rows.start, rows.stop)])
+            return read_stored(block, rows.start, max(rows.start, rows.stop))
     numbers = np.asarray(rows, dtype=np.int64)
     outside = numbers[(numbers < -n) | (numbers >= n)]
     if outside.size:
@@ -391,7 +400,7 @@ def read_rows(block: Any, rows: Any) -> Any:
         start = int(ascending[at])
         end = np.searchsorted(ascending, (start // step + 1) * step)
         stop = int(ascending[end - 1]) + 1
-        out[order[at:end]] = block[start:stop][ascending[at:end] - start]
+        out[order[at:end]] = read_stored(block, start, stop)[ascending[at:end] - start]
         at = int(end)
     return out
 
@@ -446,51 +455,19 @@ def as_float_dtype(dtype: Any) -> np.dtype | None:
     return found if dtype is not None and found.kind == "f" else None
 
 
-def _check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
-    ids = as_id_array(ids)
-    if ids.ndim != 1 or ids.shape[0] != n_samples:
-        raise ValueError(
-            f"ids must be one-dimensional with one id per row; got shape {ids.shape} "
-            f"for {n_samples} rows."
-        )
-    seen: set[Any] = set()
-    for identifier in ids.tolist():
-        if not isinstance(identifier, Hashable):
-            raise TypeError(
-                f"ids must be hashable, such as str or int; got {identifier!r}."
-            )
-        if identifier in seen:
-            raise ValueError(f"ids must not repeat; got {identifier!r} more than once.")
-        seen.add(identifier)
-    return ids
-
-
-def as_id_array(ids: Iterable[Any]) -> np.ndarray:
-    """Array of ids; of objects where NumPy would turn 1 into '1' or split a tuple."""
-    if isinstance(ids, np.ndarray):
-        return ids
-    ids = list(ids)
-    for kind, dtypes in ((str, "U"), (int, "iu"), (np.integer, "iu")):
-        if all(isinstance(identifier, kind) for identifier in ids):
-            array = np.asarray(ids)
-            if array.dtype.kind in dtypes:  # integers of 64 bits may become floats
-                return array
-    array = np.empty(len(ids), dtype=object)
-    array[:] = ids
-    return array
-
-
 def refuse_layer_sequence(X: Any) -> None:
     """Raise a TypeError for a sequence of matrices, which is no row-indexable X.
 
     scikit-learn would take each matrix of the sequence for one sample, and a
     cross-validation would silently drop layers. So would it drop the mask of a masked
-    array, which is refused as well.
+    array, which is refused as well, and it does not check the parts of a sparse matrix,
+    which must be valid.
     """
     _refuse_masked(X, "X")
     _refuse_dask_frame(X, "X")
+    if sp.issparse(X):
+        check_sparse(X, "X")
+        return
     if getattr(X, "ndim", None) == 3:
         found = f"an array of 3 dimensions, shape {X.shape}"
     elif isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):
@@ -745,11 +722,10 @@ def _common_ids(
 
 def _check_vector(vector: Any, layer: Hashable, i: Hashable, dtype: Any) -> np.ndarray:
     where = f"prompt {i!r} of layer {layer!r}"
-    if hasattr(vector, "detach"):  # a tensor; bfloat16 has no NumPy counterpart
-        vector = vector.detach().cpu().double()
+    vector = from_torch(vector, f"The vector of {where}")
     try:
         given = np.asarray(vector)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"The vector of {where} is not an array of numbers: {error}."
         ) from error
@@ -772,6 +748,57 @@ def _check_vector(vector: Any, layer: Hashable, i: Hashable, dtype: Any) -> np.n
             "Remove the prompt or repair its values."
         )
     return checked
+
+
+def from_torch(value: Any, what: str) -> Any:
+    """Convert a tensor of torch to an ndarray of its numbers; leave all else as it is.
+
+    Float types that NumPy lacks, such as bfloat16, become float32, which holds all
+    their numbers. The memory is shared where nothing is converted.
+    """
+    if not _is_of_torch(value):
+        return value
+    refuse_tensor(value, what)
+    try:
+        tensor = value.detach().cpu().resolve_neg()
+        known = str(tensor.dtype) in _FLOATS or not tensor.is_floating_point()
+        return (tensor if known else tensor.float()).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{what} is a tensor of {value.dtype}, which NumPy does not know. Give "
+            "tensors of a usual type, such as tensor.float()."
+        ) from error
+
+
+_FLOATS = ("torch.float16", "torch.float32", "torch.float64")
+
+
+def _is_of_torch(value: Any) -> bool:
+    return any(kind.__module__.split(".")[0] == "torch" for kind in type(value).__mro__)
+
+
+def refuse_tensor(value: Any, what: str) -> None:
+    """Refuse a value of torch that is not a dense tensor of real numbers."""
+    if not _is_of_torch(value):
+        return
+    if not hasattr(value, "detach"):
+        found = f"a {type(value).__name__} of torch, not a tensor"
+    elif value.is_nested:
+        found = "a nested tensor"
+    elif str(value.layout) != "torch.strided":
+        found = "a sparse tensor"
+    elif value.is_quantized:
+        found = "a quantized tensor"
+    elif value.is_meta:
+        found = "a tensor without values, on the device 'meta'"
+    elif value.is_complex():
+        found = "a tensor of complex numbers"
+    else:
+        return
+    raise ValueError(
+        f"{what} is {found}. Give dense tensors of real numbers, such as "
+        "tensor.to_dense() or tensor.dequantize()."
+    )
 
 
 def _stack_rows(

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from skleiden._fitting import final_step, fitted_clusterer, fitted_sketcher
+from skleiden._text import encodable
 from skleiden.inspection import (
     CommunityMap,
     community_map,
@@ -563,7 +564,7 @@ class CommunityMapDisplay:
         for label in np.argsort(-sizes, kind="stable"):
             if sizes[label] < min_points:
                 break
-            text = str(names.get(int(label), label))
+            text = encodable(str(names.get(int(label), label)))
             half = letter * [len(text), 1] / 2
             places = _densest_first(positions[labels == label])
             apart = np.abs(places[:, None] - centers) >= half + halves
@@ -838,7 +839,7 @@ class PrototypeHeatmapDisplay:
         """Name the layers above their columns, with lines between them."""
         names, widths = [], []
         for name, group in groupby(layer for layer, _ in self.neurons):
-            names.append(str(name))
+            names.append(encodable(str(name)))
             widths.append(len(list(group)))
         ends = np.cumsum(widths)
         for end in ends[:-1]:
@@ -1060,7 +1061,7 @@ class LayerAgreementDisplay:
         self.colorbar_ = _colorbar(self.image_, "Agreement above chance")
         _label_communities(self.ax_, range(n_rows))
         ticks = _some(n_columns, _MOST_TICKS)
-        names = [str(name) for name in self.agreement]
+        names = [encodable(str(name)) for name in self.agreement]
         self.ax_.set_xticks(
             ticks, [names[j] for j in ticks], rotation=45, ha="right", fontsize=8
         )

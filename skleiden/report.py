@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skleiden._text import encodable
 from skleiden.inspection import Communities, summarize
 from skleiden.io._communities import jsonable
 from skleiden.io._files import write_whole
@@ -33,7 +34,8 @@ def write_report(
     Parameters
     ----------
     path : path-like
-        The file. Its folder must exist. An older file is replaced, in one step.
+        The file. Its folder must exist. An older file is replaced, in one step;
+        through a symbolic link, the file that it leads to.
 
     communities : Communities
         From :func:`skleiden.inspection.describe_communities` or
@@ -41,7 +43,8 @@ def write_report(
         ``Communities(labels, ids, texts=texts)``.
 
     title : str, default=None
-        Heading of the page; "Communities" if None.
+        Heading of the page; "Communities" if None. A lone half of a surrogate pair,
+        which no file can hold, becomes U+FFFD.
 
     Raises
     ------
@@ -81,10 +84,7 @@ def write_report(
             f"write_report takes Communities; got {type(communities).__name__}. Make "
             "them with describe_communities, or of labels: Communities(labels, ids)."
         )
-    page = _render(communities, title or "Communities")
-    # Halves of surrogate pairs, as in a title of bytes that are not text, cannot be
-    # encoded. There are none in the data, where all but ASCII is escaped.
-    write_whole(path, page.encode(errors="replace"))
+    write_whole(path, _render(communities, encodable(title or "Communities")))
 
 
 def _render(found: Communities, title: str) -> str:

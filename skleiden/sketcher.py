@@ -32,6 +32,7 @@ from .layers import (
     is_dask_array,
     is_stored,
     layer_layout,
+    read_rows,
     refuse_layer_sequence,
     rows_at_once,
 )
@@ -825,7 +826,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             entries = slice(indptr[0], indptr[-1])
             values = matrix.data[entries]
         else:
-            values = matrix[rows]
+            values = read_rows(matrix, rows)
         exact = np.can_cast(values.dtype, np.float32)
         values = np.asarray(values, dtype=np.float32 if exact else np.float64)
         where = f" in {self._describe(part)},"

@@ -1,56 +1,34 @@
-"""What must hold of every result: used by many tests, each fails with its reason."""
+"""What must hold of every result: used by many tests, each fails with its reason.
+
+What holds of fitted estimators is stated in ``skleiden/_invariants.py``, by which their
+files are checked, too: a wrong statement fails here.
+"""
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
+
+from skleiden import _invariants
 
 
 def check_graph(graph, *, most_edges=None):
     """An affinity matrix: symmetric CSR, positive weights, nothing on the diagonal."""
-    assert sp.issparse(graph)
-    assert graph.format == "csr"
-    assert graph.shape[0] == graph.shape[1]
-    assert graph.has_canonical_format
-    assert (graph != graph.T).nnz == 0, "the graph is not symmetric"
-    assert not graph.diagonal().any(), "a row is its own neighbour"
-    assert (graph.data > 0).all(), "a weight is not positive"
-    assert graph.indices.dtype == np.int32
+    _invariants.check_graph(graph)
     if most_edges is not None:
         assert np.diff(graph.indptr).max(initial=0) <= most_edges
 
 
 def check_labels(labels):
     """Labels as promised: int64, -1 or 0..C-1 without a gap, largest first."""
-    assert labels.dtype == np.int64
-    assert labels.min() >= -1
-    sizes = np.bincount(labels[labels >= 0])
-    assert (sizes > 0).all(), "a label is left out"
-    assert (np.diff(sizes) <= 0).all(), "a larger community has a higher label"
-    first = [np.flatnonzero(labels == c)[0] for c in range(sizes.size)]
-    ties = np.diff(sizes) == 0
-    assert (np.diff(first)[ties] > 0).all(), "ties are not in order of first member"
+    _invariants.check_labels(labels)
 
 
-def check_connected(graph, labels, attached):
-    """Every community is connected, but for the rows attached to it afterwards."""
-    for label in range(labels.max() + 1):
-        rows = np.flatnonzero((labels == label) & ~attached)
-        parts, _ = connected_components(graph[rows][:, rows], directed=False)
-        assert parts == 1, f"community {label} falls into {parts} parts"
+def check_fitted(estimator):
+    """All that a fitted estimator of this package promises whatever its input."""
+    assert _invariants.check_estimator(estimator), "the estimator is not fitted"
 
 
 def check_fitted_clusterer(clusterer):
     """All that a fitted `MutualKNNLeiden` promises whatever its input."""
-    n = clusterer.labels_.size
-    check_graph(clusterer.affinity_matrix_)
-    check_labels(clusterer.labels_)
-    check_connected(clusterer.affinity_matrix_, clusterer.labels_, clusterer.attached_)
-    assert clusterer.n_clusters_ == clusterer.labels_.max() + 1
-    assert clusterer.affinity_matrix_.shape == (n, n)
-    assert clusterer.attached_.shape == clusterer.kth_similarity_.shape == (n,)
-    degrees = np.diff(clusterer.affinity_matrix_.indptr)
-    assert clusterer.n_isolated_ == np.count_nonzero(degrees == 0)
-    assert -0.5 <= clusterer.modularity_ <= 1
+    check_fitted(clusterer)
 
 
 def unit_rows(X):

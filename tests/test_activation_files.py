@@ -273,7 +273,10 @@ def test_sparse_matrix_whose_columns_are_out_of_range(tmp_path):
         indices=np.array([0, 99]),
         indptr=np.array([0, 1, 2]),
     )
-    with pytest.raises(ValueError, match=r"a\.npz' is broken"):
+    message = (
+        r"a\.npz' is not a valid sparse matrix .* CSR: indices must be from 0 to 2"
+    )
+    with pytest.raises(ValueError, match=message):
         load_activations(tmp_path / "a.npz")
 
 
@@ -348,6 +351,18 @@ def test_safetensors_matrix(tmp_path, safetensors, mmap):
     assert [isinstance(layer, np.memmap) for layer in stack.layers] == [mmap] * 2
 
 
+def test_safetensors_with_a_tensor_of_ids(tmp_path, safetensors):
+    path = tmp_path / "l.safetensors"
+    safetensors.save_file({"x": EARLY, "ids": np.arange(6)}, path)
+    assert_is(load_activations(path), {"l": EARLY}, list(range(6)))
+    metadata = {"ids": json.dumps(IDS)}
+    safetensors.save_file({"x": EARLY, "ids": np.arange(6)}, path, metadata)
+    assert_is(load_activations(path), {"l": EARLY}, IDS)
+    safetensors.save_file({"x": EARLY, "ids": np.arange(6.0)[:, None]}, path)
+    with pytest.raises(ValueError, match=r"The ids of layer 'l' do not fit"):
+        load_activations(path)
+
+
 def test_safetensors_of_one_tensor_an_id(tmp_path, safetensors):
     vectors = {i: row.copy() for i, row in zip(IDS, EARLY, strict=True)}
     safetensors.save_file(vectors, tmp_path / "l.safetensors")
@@ -409,7 +424,7 @@ def test_json(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": [1, 2]', r"a\.json' is no valid JSON"),
+        ('{"a": [1, 2]', r"a\.json' is not valid JSON"),
         ('{"a": [1], "a": [2]}', "'a' stands there more than once"),
         ("[1, 2]", "must hold a mapping of prompt ids to vectors; got list"),
         ("hello", "neither of NumPy, safetensors, torch, Zarr, HDF5 nor JSON"),
@@ -430,7 +445,7 @@ def test_paths(tmp_path, monkeypatch):
         load_activations(tmp_path / "*.npy")
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_activations([tmp_path / "none.npy"])
-    with pytest.raises(IsADirectoryError, match=r"is a folder\. Give its files, such"):
+    with pytest.raises(IsADirectoryError, match=r"is a folder\. Give a file in it"):
         load_activations([tmp_path])
     with pytest.raises(ValueError, match="at least one file; got none"):
         load_activations([])
@@ -516,7 +531,7 @@ def test_texts(tmp_path, torch):
     [
         ("q0\n", r"an id and a text in each line; got \['q0'\]"),
         ("q0,a\nq0,b\n", "has the id 'q0' more than once"),
-        (b"\xff\xfe\x00", "is no CSV file"),
+        (b"\xff\xfe\x00", "is not a CSV file: its text is UTF-16"),
         ('{"q0": 1}', r"\{id: text\}; got a mapping of 1 to int"),
         ('["a"]', "got list"),
     ],

@@ -86,8 +86,8 @@ def with_value(value, dtype="f8"):
 
 def broken_csr(**parts):
     whole = sp.csr_array(BASE)
-    for name, value in parts.items():
-        setattr(whole, name, value)
+    for name, change in parts.items():
+        setattr(whole, name, change(getattr(whole, name)))
     return whole
 
 
@@ -123,6 +123,21 @@ REFUSED = {
         lambda: sp.csr_array(with_value(np.inf)),
         f"{INFINITE}|{VECTORS_ONLY}",
         {stack},
+    ),
+    "a negative column": (
+        lambda: broken_csr(indices=lambda columns: columns - 1),
+        "not a valid sparse .* indices must be from 0 to 11; got -1 to 10",
+        set(),
+    ),
+    "a column too many": (
+        lambda: broken_csr(indices=lambda columns: columns + 1),
+        "not a valid sparse .* indices must be from 0 to 11; got 1 to 12",
+        set(),
+    ),
+    "rows that overlap": (
+        lambda: broken_csr(indptr=lambda starts: starts[::-1] - starts[-1]),
+        "not a valid sparse .* indptr must start at 0 and never fall",
+        set(),
     ),
     "complex": (lambda: BASE + 0j, "Complex data not|must hold real", set()),
     "sparse complex": (

@@ -237,6 +237,30 @@ def test_unwritable_file_exits_with_1(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x.html", "x.HTML", "x.y.Html", "link.json"])
+def test_page_and_json_in_one_file_exit_with_1_before_the_work(
+    name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
+    if name == "link.json":
+        (tmp_path / name).symlink_to(tmp_path / "link.html")
+    before = sorted(tmp_path.iterdir())
+    path = tmp_path / name
+    assert main(["demo", "-q", "--output", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert f"{str(path)!r} is where the page goes, too, which would" in error
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_demo_without_a_suffix_saves_both(tmp_path, capsys):
+    path = tmp_path / "found"
+    assert main(["demo", "-q", "--output", str(path)]) == 0
+    assert json.loads(path.read_text(encoding="utf-8"))["format"]
+    page = path.with_suffix(".html").read_text(encoding="utf-8")
+    assert page.lower().startswith("<!doctype html>")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["found", "found.html"]
+
+
 def test_folder_as_file_exits_with_1_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", pytest.fail)
     assert main(["demo", "-q", "--output", str(tmp_path)]) == 1
@@ -275,6 +299,22 @@ def test_too_little_memory_exits_with_1(tmp_path, monkeypatch, capsys):
         "",
         "skleiden: error: Not enough memory; lower --n-components. Unable to allocate "
         "2.77 TiB\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, RecursionError])
+def test_a_worker_that_died_exits_with_1(error, tmp_path, monkeypatch, capsys):
+    """joblib's error is a RuntimeError of several lines."""
+
+    def fail(*_, **__):
+        raise error("A worker process was killed.\nIts exit code is SIGKILL(-9)")
+
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit_transform", fail)
+    assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "skleiden: error: A worker process was killed. Its exit code is SIGKILL(-9)\n",
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -21,6 +21,7 @@ from skleiden.cli import _options, main
 from skleiden.io import load_activations, load_communities
 
 IDS = [f"q{i}" for i in range(400)]
+RUN = ["communities.json", "labels.csv", "manifest.json", "report.html"]
 FIGURES = ["layers.png", "map.png", "prototypes.png", "sizes.png"]
 
 
@@ -67,7 +68,7 @@ def test_cluster_saves_everything(files, tmp_path, capsys):
     assert run("cluster", *paths(files), "--out", out, *options) == 0
     printed, progress = capsys.readouterr()
     names = sorted(path.name for path in out.iterdir())
-    assert names == sorted(["communities.json", "labels.csv", "report.html", *FIGURES])
+    assert names == sorted([*RUN, *FIGURES])
     stack = load_activations(files / "layer_*.npz")
     expected = make_pipeline(
         MultiLayerTfidfSketcher(n_components=32, random_state=0),
@@ -111,8 +112,9 @@ def test_options_choose_what_is_read(files, tmp_path, capsys):
         beside.unlink()
     np.save(files / "ids.npy", np.arange(400))
     options = ["--layers", "layer_2,layer_0", "--ids", files / "ids.npy", "-q"]
-    assert run("cluster", *paths(files), "--out", tmp_path, *options) == 0
-    found = load_communities(tmp_path / "communities.json")
+    out = tmp_path / "out"
+    assert run("cluster", *paths(files), "--out", out, *options) == 0
+    found = load_communities(out / "communities.json")
     assert list(found.summary["layers"]) == ["layer_2", "layer_0"]
     assert found.ids.tolist() == list(range(400))
 
@@ -144,9 +146,10 @@ def test_options_reach_the_estimators(files, tmp_path, capsys):
         "--no-smooth-idf --sublinear-tf --dtype float64 --graph union --weights umap "
         "--resolution 0.5 --n-iterations -1 --small-clusters noise --n-jobs 1"
     )
-    given = ["cluster", *paths(files), "--out", tmp_path, "-q", *options.split()]
+    out = tmp_path / "out"
+    given = ["cluster", *paths(files), "--out", out, "-q", *options.split()]
     assert run(*given) == 0
-    found = load_communities(tmp_path / "communities.json").parameters
+    found = load_communities(out / "communities.json").parameters
     expected = {
         "sketch__n_components": [16, 32, 8],
         "sketch__layer_weights": [1, 2, 0.5],
@@ -189,17 +192,20 @@ def test_what_is_not_installed_is_left_out(
 def test_where_all_is_noise(files, tmp_path, capsys):
     options = ["--min-cluster-size", 399, "-q"]
     with pytest.warns(UserWarning, match="all labels are -1"):
-        code = run("cluster", *paths(files), "--out", tmp_path, *options)
+        code = run("cluster", *paths(files), "--out", tmp_path / "out", *options)
     assert code == 0
-    assert "0 communities, 400 prompts in none" in capsys.readouterr().out
-    assert (tmp_path / "report.html").exists()
+    printed = capsys.readouterr().out
+    assert "0 communities, 400 prompts in none" in printed
+    assert "No prototypes.png: There is no community, and its prototypes" in printed
+    assert "No layers.png: There is no community, and its layers cannot" in printed
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nothing*.npz"], "No file matches"),
-        (["texts.csv"], "is no file of activations"),
+        (["texts.csv"], "is not a file of activations"),
         (["layer_0.npz", "--layers", "mlp"], r"layers must name layers of the files"),
         (["layer_0.npz", "--texts", "texts.csv"], "texts has no text for"),
         (["layer_0.npz", "--n-components", "1,2"], "n_components must be an integer"),
@@ -222,7 +228,9 @@ def test_mistakes_exit_with_1(files, tmp_path, monkeypatch, capsys, arguments, m
 @pytest.mark.parametrize("command", ["cluster", "profile"])
 def test_out_that_is_a_file(files, capsys, command):
     assert run(command, *paths(files), "--out", files / "texts.csv") == 1
-    assert "texts.csv' is a file. Give a folder as --out" in capsys.readouterr().err
+    assert (
+        "texts.csv' is not a folder. Give a folder as --out" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("command", ["cluster", "profile"])
@@ -243,29 +251,10 @@ def test_texts_are_checked_before_the_work(files, tmp_path, monkeypatch, capsys)
     assert "the files have none. Name the rows by --ids" in capsys.readouterr().err
 
 
-def test_new_labels_never_lie_beside_old_communities(files, tmp_path, monkeypatch):
-    arguments = ["cluster", *paths(files), "--out", tmp_path / "out", "-q"]
-    assert run(*arguments) == 0
-    before = (tmp_path / "out" / "labels.csv").read_bytes()
-
-    def fail(*_, **__):
-        raise ValueError("not today")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(skleiden.MutualKNNLeiden, "fit", fail)
-        assert run(*arguments, "--resolution", 9) == 1
-    assert (tmp_path / "out" / "labels.csv").read_bytes() == before
-    assert (tmp_path / "out" / "communities.json").exists()
-    with monkeypatch.context() as patched:
-        patched.setattr(skleiden.inspection, "describe_communities", fail)
-        assert run(*arguments, "--resolution", 9) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels.csv"]
-    assert (tmp_path / "out" / "labels.csv").read_bytes() != before
-
-
 def test_warnings_take_one_line(files, tmp_path):
     program = "import sys; from skleiden.cli import main; sys.exit(main())"
-    arguments = [*paths(files), "--out", tmp_path, "-q", "--min-cluster-size", "399"]
+    out = tmp_path / "out"
+    arguments = [*paths(files), "--out", out, "-q", "--min-cluster-size", "399"]
     finished = subprocess.run(
         [sys.executable, "-c", program, "cluster", *map(str, arguments)],
         capture_output=True,
@@ -297,9 +286,15 @@ def test_labels_are_kept_if_what_follows_is_interrupted(
 
     monkeypatch.setattr(skleiden.inspection, "describe_communities", interrupt)
     assert run("cluster", *paths(files), "--out", tmp_path / "out", "-q") == 130
-    labels = tmp_path / "out" / "labels.csv"
-    assert capsys.readouterr() == ("", f"Interrupted. Saved until then: {labels}\n")
+    labels = tmp_path / "out.partial" / "labels.csv"
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert error == (
+        f"Interrupted. Saved until then: {labels}; the next run to "
+        f"{str(tmp_path / 'out')!r} clears them.\n"
+    )
     assert len(table(labels)) == 400
+    assert not (tmp_path / "out").exists()
 
 
 # --- profile --------------------------------------------------------------------------
@@ -318,22 +313,23 @@ def test_profile(files, tmp_path, capsys):
     assert (out / "profile.png").read_bytes().startswith(b"\x89PNG")
     assert "Best, by net information: --resolution 0." in printed
     assert "Load" in progress
-    assert (
-        run("profile", *paths(files), "--out", out, *runs.split(), "--json", "-q") == 0
-    )
+    again = ["--overwrite", "--json", "-q"]
+    assert run("profile", *paths(files), "--out", out, *runs.split(), *again) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["best"] in (0.2, 0.5)
     assert result["table"]["n_runs"] == [3, 3, 3]
-    assert result["saved"] == [str(out / "profile.csv"), str(out / "profile.png")]
+    names = ["profile.csv", "profile.png", "manifest.json"]
+    assert result["saved"] == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
 
 def test_profile_without_a_best(files, tmp_path, capsys):
     """Of resolutions so low that all is one community."""
-    arguments = ["profile", *paths(files), "--out", tmp_path, "-q"]
+    arguments = ["profile", *paths(files), "--out", tmp_path / "out", "-q"]
     arguments += ["--resolutions", "0.001,0.002", "--n-runs", 2, "--n-permutations", 0]
     assert run(*arguments) == 0
     assert "Best: none. None of 2 resolutions is" in capsys.readouterr().out
-    assert run(*arguments, "--json") == 0
+    assert run(*arguments, "--overwrite", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["best"], result["levels"]) == (None, [])
     assert result["table"]["null"] == [None, None]
@@ -351,16 +347,20 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
             raise KeyboardInterrupt
 
     monkeypatch.setattr(_profile._Sweep, "add", add_and_interrupt)
-    arguments = ["profile", *paths(files), "--out", tmp_path, "-q", "--n-runs", 2]
+    out = tmp_path / "out"
+    arguments = ["profile", *paths(files), "--out", out, "-q", "--n-runs", 2]
     with pytest.warns(UserWarning, match="Interrupted: the profile holds 2 of 3"):
         code = run(*arguments, "--resolutions", "0.2,0.5,1", "--n-jobs", 1)
     assert code == 130
-    assert len(table(tmp_path / "profile.csv")) == 2
+    assert len(table(tmp_path / "out.partial" / "profile.csv")) == 2
+    assert str(tmp_path / "out.partial" / "profile.csv") in capsys.readouterr().out
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("given", ["many", "1,", "0", "-1,2", "1"])
 def test_bad_resolutions(files, tmp_path, capsys, given):
-    arguments = ["profile", *paths(files), "--out", tmp_path, f"--resolutions={given}"]
+    out = tmp_path / "out"
+    arguments = ["profile", *paths(files), "--out", out, f"--resolutions={given}"]
     assert run(*arguments, "-q") == 1
     assert "resolutions" in capsys.readouterr().err
 
@@ -369,30 +369,31 @@ def test_bad_resolutions(files, tmp_path, capsys, given):
 
 
 def test_report(files, tmp_path, capsys):
-    assert run("cluster", *paths(files), "--out", tmp_path, "-q") == 0
-    page = tmp_path / "report.html"
+    out = tmp_path / "out"
+    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    page = out / "report.html"
     first = page.read_bytes()
     page.unlink()
     capsys.readouterr()
-    assert run("report", tmp_path) == 0
+    assert run("report", out) == 0
     assert capsys.readouterr() == (f"Saved: {page}\n", "")
     # Positions are saved with four digits.
     assert abs(len(page.read_bytes()) - len(first)) < 0.2 * len(first)
     options = ["--title", "My <b>run</b>", "-q"]
-    assert run("cluster", *paths(files), "--out", tmp_path, *options) == 0
-    assert run("report", tmp_path) == 0
+    assert run("cluster", *paths(files), "--out", out, "--overwrite", *options) == 0
+    assert run("report", out) == 0
     assert "My &lt;b&gt;run&lt;/b&gt;" in page.read_text(encoding="utf-8")
     capsys.readouterr()
-    assert run("report", tmp_path, "--json", "--title", "A <title>") == 0
+    assert run("report", out, "--json", "--title", "A <title>") == 0
     assert json.loads(capsys.readouterr().out) == {"saved": [str(page)]}
     assert "A &lt;title&gt;" in page.read_text(encoding="utf-8")
 
 
 def test_report_of_nothing(tmp_path, capsys):
     assert run("report", tmp_path / "absent") == 1
-    assert "absent' is no folder. Give the one that" in capsys.readouterr().err
+    assert "absent' is not a folder. Give the one that" in capsys.readouterr().err
     assert run("report", tmp_path) == 1
     assert "communities.json" in capsys.readouterr().err
     (tmp_path / "communities.json").write_text("{}")
     assert run("report", tmp_path) == 1
-    assert "holds no communities" in capsys.readouterr().err
+    assert "does not hold communities" in capsys.readouterr().err

@@ -1,10 +1,18 @@
 """All that is known of a clustering: gathered, saved, loaded."""
 
+import csv
+import datetime
+import decimal
+import io
 import json
+import os
+import uuid
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
@@ -17,6 +25,7 @@ from skleiden.inspection import (
     top_features,
 )
 from skleiden.io import load_communities, save_communities, save_labels
+from skleiden.io._csv import as_csv
 from skleiden.model_selection import StableLeiden
 
 TEXTS = [f"prompt {i}" for i in range(400)]
@@ -222,8 +231,11 @@ def test_labels_of_communities_that_are_not_listed_are_kept(tmp_path):
     ("change", "message"),
     [
         (lambda text: text[: len(text) // 2], r"c\.json' is not JSON"),
-        (lambda _: "[]", "holds no communities: its format is not"),
-        (lambda text: text.replace("skleiden-comm", "other-comm"), "holds no comm"),
+        (lambda _: "[]", "does not hold communities: its format is not"),
+        (
+            lambda text: text.replace("skleiden-comm", "other-comm"),
+            "does not hold comm",
+        ),
         (
             lambda text: text.replace('"schema_version": 1', '"schema_version": 2'),
             "has schema version 2; this version of skleiden reads 1",
@@ -243,6 +255,360 @@ def test_files_that_cannot_be_loaded(tmp_path, change, message):
 def test_save_takes_communities():
     with pytest.raises(TypeError, match=r"takes Communities; got ndarray\. Make"):
         save_communities("c.json", np.zeros(3, dtype=int))
+
+
+# --- ids ------------------------------------------------------------------------------
+
+ANY = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+PLAIN = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.integers(),
+    st.integers(10**30, 10**40),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+)
+IDS = st.recursive(
+    PLAIN, lambda ids: st.tuples(ids) | st.tuples(ids, ids), max_leaves=4
+)
+
+
+def typed(value):
+    """A value with its types, as 1, 1.0 and True are equal."""
+    if isinstance(value, tuple):
+        return tuple(typed(part) for part in value)
+    return type(value), value
+
+
+def as_objects(values):
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+@ANY
+@given(ids=st.lists(IDS, min_size=1, max_size=6))
+def test_ids_of_any_type_come_back(tmp_path, ids):
+    """With their types, in rows, members and noise, also where str would merge them."""
+    labels = np.arange(len(ids)) % 2 - 1
+    found = Communities(np.sort(labels)[::-1], ids=as_objects(ids))
+    save_communities(tmp_path / "c.json", found)
+    loaded = load_communities(tmp_path / "c.json")
+    assert [typed(name) for name in loaded.ids.tolist()] == [typed(i) for i in ids]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [1, "1", "01", 1.5, "1.5"],
+        ["", " ", "\t", "'", "=1"],
+        ["\ufeff", "a\0", "\0", "\u2028", "\x85"],
+        ["true", True, "null", "nan", "()"],
+        [("a", 1), ("a", "1"), "('a', 1)", (), ((),)],
+        [2**63, -(2**70), 10**4000, 0, 2**53 + 1],
+        [0.1, -0.0, 5e-324, 1.7976931348623157e308, 1e22],
+    ],
+    ids=lambda ids: repr(ids)[:30],
+)
+def test_ids_that_are_alike_stay_apart(tmp_path, ids):
+    save_communities(tmp_path / "c.json", Communities([0] * 5, ids=as_objects(ids)))
+    loaded = load_communities(tmp_path / "c.json").ids.tolist()
+    assert [typed(name) for name in loaded] == [typed(name) for name in ids]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.arange(3, dtype=np.uint8),
+        np.array([0.1, 0.2, 0.3], dtype=np.float32),
+        np.array(["a", "é", "日本"]),
+        as_objects([np.int16(1), np.str_("1"), np.float64(1.5)]),
+        as_objects([np.bool_(True), (np.int64(3),), "x"]),
+    ],
+    ids=lambda ids: str(ids.dtype),
+)
+def test_ids_of_numpy_come_back_as_equal_ones_of_python(tmp_path, ids):
+    save_communities(tmp_path / "c.json", Communities([0] * 3, ids=ids))
+    loaded = load_communities(tmp_path / "c.json").ids.tolist()
+    assert loaded == ids.tolist()
+    assert not any(isinstance(name, np.generic) for name in loaded)
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        (float("nan"), r"got nan \(Out of range"),
+        (np.float32("inf"), r"got inf \(Out of range"),
+        (None, r"got None \(its type is NoneType"),
+        (b"q1", r"got b'q1' \(its type is bytes"),
+        (1j, r"its type is complex"),
+        (uuid.UUID(int=3), r"got UUID\(.* \(its type is UUID"),
+        (datetime.date(2024, 1, 2), "its type is date"),
+        (np.datetime64("2024-01-02"), "its type is datetime64"),
+        (decimal.Decimal("0.1"), "its type is Decimal"),
+        (frozenset({1}), "its type is frozenset"),
+        (("a", ("b", None)), "got None"),
+        (("a", "\ud800"), r"got '\\ud800' \('utf-8' codec"),
+        (10**5000, r"got an integer of too many digits \(Exceeds the limit"),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
+)
+def test_ids_without_a_form_are_refused_before_anything_is_written(
+    tmp_path, odd, shown
+):
+    path = tmp_path / "c.json"
+    path.write_text("old")
+    found = Communities([0, 0, -1], ids=as_objects(["a", odd, "b"]))
+    with pytest.raises(ValueError, match=f"ids must be strings, .*{shown}") as caught:
+        save_communities(path, found)
+    assert str(caught.value).endswith("into strings that can be encoded before saving.")
+    assert path.read_text() == "old"
+
+
+# --- content that contradicts itself --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(found, tmp_path_factory):
+    """The document of communities of which all is known."""
+    path = tmp_path_factory.mktemp("whole") / "c.json"
+    n = len(found.labels)
+    save_communities(
+        path,
+        Communities(
+            **{
+                **vars(found),
+                "confidence": np.linspace(0, 1, n),
+                "attached": found.labels == 1,
+            }
+        ),
+    )
+    return path.read_text()
+
+
+def set_in(*keys):
+    """An edit of a document: of the place that keys lead to, to the last of them."""
+    *places, last, value = keys
+
+    def edit(document):
+        for key in places:
+            document = document[key]
+        document[last] = value(document[last]) if callable(value) else value
+
+    return edit
+
+
+ONE = ("communities", 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            set_in("rows", "labels", lambda v: v[:-1]),
+            "rows.ids must be an array .* 399",
+        ),
+        (set_in("rows", "labels", 0, -2), "a label must be an integer of at least -1"),
+        (set_in("rows", "labels", 0, 10**12), "a label must .* at most 399; got 10000"),
+        (set_in("rows", "labels", 0, 10**30), "a label must .* at most 399; got 10000"),
+        (set_in("rows", "labels", 0, 0.5), "a label must be an integer .* got 0.5"),
+        (set_in("rows", "labels", 0, True), "a label must be an integer .* got True"),
+        (set_in("rows", "labels", 0, None), "a label must be an integer .* got None"),
+        (
+            set_in("rows", "labels", 0, lambda v: (v + 1) % 3),
+            "(size|members) of commun",
+        ),
+        (set_in("rows", "labels", {}), "rows.labels must be an array of JSON"),
+        (set_in("rows", "ids", 0, "other"), "members of community . must be the ids"),
+        (set_in("rows", "ids", 0, {"a": 1}), "members of community . must be the ids"),
+        (set_in("rows", "ids", lambda v: [*v, "x"]), "rows.ids must be an array"),
+        (
+            set_in("rows", "confidence", 3, 1.5),
+            "rows.confidence must be a number from 0",
+        ),
+        (
+            set_in("rows", "confidence", 3, "1"),
+            "rows.confidence must be a number .* '1'",
+        ),
+        (
+            set_in("rows", "confidence", lambda v: v[1:]),
+            "rows.confidence must be an arr",
+        ),
+        (
+            set_in("rows", "attached", 3, 1),
+            "rows.attached must be true or false; got 1",
+        ),
+        (set_in("rows", "attached", lambda v: v[1:]), "rows.attached must be an array"),
+        (set_in("n_samples", 399), "n_samples must be what rows say; got 399"),
+        (set_in("n_communities", 1), "n_communities must be what rows say; got 1"),
+        (set_in("n_noise", 1), "n_noise must be what rows say; got 1"),
+        (set_in("noise", ["q0"]), r"noise must be what rows say; got \['q0'\]"),
+        (set_in("noise_texts", ["x"]), "texts of community -1 must be an array .* 0"),
+        (
+            set_in("communities", lambda v: v[:1] * 2),
+            "community 0 must be one of the la",
+        ),
+        (set_in("communities", lambda v: v[:1]), "n_communities must be what rows say"),
+        (set_in("communities", {}), "communities must be an array of JSON"),
+        (set_in(*ONE, "label", 77), "community 77 must be one of the labels of rows"),
+        (set_in(*ONE, "label", "0"), "community '0' must be one of the labels of rows"),
+        (set_in(*ONE, "size", lambda n: n + 1), "size of community 0 must be"),
+        (set_in(*ONE, "members", 0, "x"), "members of community 0 must be the ids"),
+        (set_in(*ONE, "members", lambda v: v[::-1]), "members of community 0 must be"),
+        (set_in(*ONE, "texts", lambda v: v[1:]), "texts of community 0 must be an arr"),
+        (set_in(*ONE, "texts", 0, 3), "texts of community 0 must be strings; got 3"),
+        (
+            set_in(*ONE, "stability", 2),
+            "stability of community 0 must be a number from",
+        ),
+        (set_in(*ONE, "stability", "x"), "stability of community 0 must .* got 'x'"),
+        (set_in(*ONE, "layer_agreement", {}), "layer_agreement must name the same"),
+        (set_in(*ONE, "layer_agreement", "layer_0", 7), "layer_agreement of community"),
+        (
+            set_in(*ONE, "top_features", 0, "neuron", -1),
+            "neuron in top_features of com",
+        ),
+        (set_in(*ONE, "top_features", 0, "neuron", 300), "neuron in .* at most 299"),
+        (set_in(*ONE, "top_features", 0, "layer", 3), "must name a layer; got 3"),
+        (set_in(*ONE, "top_features", 0, "share", 1.1), "share in top_features of com"),
+        (
+            set_in(*ONE, "top_features", 0, "mean", "big"),
+            "mean in top_features of comm",
+        ),
+        (set_in(*ONE, "top_features", 0, {"layer": "a"}), "top_features|TypeError"),
+        (set_in(*ONE, "representatives", "central", 0, "row", 400), "row in represent"),
+        (set_in(*ONE, "representatives", "central", 0, "row", -1), "row in represent"),
+        (set_in(*ONE, "representatives", "central", 0, "share", 3), "share in represe"),
+        (set_in(*ONE, "representatives", "central", 0, "inside", -1), "inside in repr"),
+        (set_in(*ONE, "representatives", []), "must be an object of JSON; got"),
+        (set_in("map", "rows", 0, 400), "a row of the map must .* at most 399"),
+        (set_in("map", "rows", 0, -1), "a row of the map must be an integer of at"),
+        (set_in("map", "rows", lambda v: v[::-1]), "map.rows must be ascending"),
+        (
+            set_in("map", "rows", lambda v: v[:-1]),
+            "map.positions must be an array .* 399",
+        ),
+        (set_in("map", "positions", 0, [1]), "must be an array of JSON of length 2"),
+        (set_in("map", "positions", 0, [1, None]), "a position must be a number"),
+        (set_in("map", "positions", 0, [1, 1e300]), "a position must be a number"),
+        (set_in("map", []), "map must be an object of JSON"),
+        (set_in("summary", 3), "summary must be an object of JSON; got 3"),
+        (set_in("parameters", []), "parameters must be an object of JSON"),
+        (set_in("versions", None), "versions must be an object of JSON; got None"),
+        (set_in("fingerprint", 3), "fingerprint must be a string or null; got 3"),
+    ],
+)
+def test_content_is_checked_against_itself(tmp_path, whole, edit, message):
+    path = tmp_path / "c.json"
+    document = json.loads(whole)
+    edit(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_communities(path)
+    assert str(caught.value).startswith(f"{str(path)!r} is broken: ")
+    assert str(caught.value).endswith(". Save the communities again.")
+
+
+@pytest.mark.parametrize("key", ["stability", "layer_agreement"])
+def test_what_is_told_of_some_communities(tmp_path, whole, key):
+    path = tmp_path / "c.json"
+    document = json.loads(whole)
+    del document["communities"][1][key]
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"{key} must be told of each community"):
+        load_communities(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 10**5 + "]" * 10**5, "is not JSON: .*nested too deeply"),
+        ('{"a": ' * 10**5 + "1" + "}" * 10**5, "is not JSON: .*nested too deeply"),
+        ('{"format": 1, "format": 2}', "is not JSON: 'format' stands there more than"),
+        ('{"format": ' + "1" * 5000 + "}", "is not JSON: Exceeds the limit"),
+        ('{"format": NaN}', "does not hold communities"),
+        ("\x00", "is not JSON"),
+        ("", "is not JSON"),
+        ("3", "does not hold communities"),
+        (
+            '{"format": "skleiden-communities", "schema_version": 1}',
+            "is broken: KeyErr",
+        ),
+    ],
+    ids=range(9),
+)
+def test_json_that_is_odd(tmp_path, text, message):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_communities(tmp_path / "c.json")
+    assert repr(str(tmp_path / "c.json")) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        set_in("n_samples", "?"),
+        set_in(*ONE, "size", "?"),
+        set_in(*ONE, "label", "?"),
+        set_in(*ONE, "stability", "?"),
+        set_in(*ONE, "layer_agreement", "layer_0", "?"),
+        set_in("rows", "labels", 0, "?"),
+        set_in("rows", "confidence", 0, "?"),
+        set_in("map", "rows", 0, "?"),
+        set_in("map", "positions", 0, ["?", 0]),
+    ],
+)
+def test_numbers_that_json_has_not(tmp_path, whole, value, edit):
+    document = json.loads(whole)
+    edit(document)
+    (tmp_path / "c.json").write_text(json.dumps(document).replace('"?"', value))
+    with pytest.raises(ValueError, match=r"c\.json' is broken"):
+        load_communities(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "null", '{"a": 1}', "[null]"])
+def test_ids_that_json_has_not(tmp_path, value):
+    save_communities(tmp_path / "c.json", Communities([0, 0], ids=["?", "a"]))
+    text = (tmp_path / "c.json").read_text()
+    (tmp_path / "c.json").write_text(text.replace('"?"', value))
+    with pytest.raises(ValueError, match=r"c\.json' is broken"):
+        load_communities(tmp_path / "c.json")
+
+
+def test_mark_of_the_byte_order(tmp_path, whole):
+    (tmp_path / "c.json").write_text(whole, encoding="utf-8-sig")
+    assert len(load_communities(tmp_path / "c.json").labels) == 400
+    (tmp_path / "c.json").write_text(whole, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"c\.json' is not JSON"):
+        load_communities(tmp_path / "c.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "c.json")
+    with pytest.raises(ValueError, match="is a named pipe, not a regular file"):
+        load_communities(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"labels": [0, 5, 5]}, "a label must be .* at most 2; got 5"),
+        ({"confidence": [0, 1, 1.5]}, "rows.confidence must be a number from 0 to 1"),
+        ({"stability": [-0.5]}, "stability of community 0 must be a number from 0"),
+        ({"layer_agreement": {"a": [np.inf]}}, "layer_agreement of community 0 must"),
+    ],
+    ids=str,
+)
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, known, message):
+    found = Communities(**{"labels": [0, 0, -1], **known})
+    with pytest.raises(ValueError, match=f"is not written, .* again: .*{message}"):
+        save_communities(tmp_path / "c.json", found)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- save_labels ----------------------------------------------------------------------
@@ -274,5 +640,132 @@ def test_labels_errors(tmp_path, found, monkeypatch):
         save_labels(tmp_path / "x.txt", found)
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas pyarrow"):
+        save_labels(tmp_path / "x.parquet", found)
+    assert list(tmp_path.iterdir()) == []
+
+
+ODD = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "\u00a0=1",
+    "\0=1",
+    "\uff1d1",
+    "'",
+    "''",
+    "'=1",
+    "=cmd|' /C calc'!A0",
+    '=HYPERLINK("http://example.org","x")',
+    "a\rb",
+    "a\r\nb",
+    "\r",
+    "a;=1",
+    "a,=1",
+    'a"=1',
+    '"=1"',
+    "a\t=1",
+    "-",
+    "NA",
+    "",
+    "nan",
+    "007",
+    " a ",
+    "\ufeffa",
+    "a\u2028b",
+    "a\0",
+    "it's",
+]
+
+
+def read_with_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["id"].removeprefix("'") for row in csv.DictReader(file)]
+
+
+def read_with_pandas(path):
+    table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    return table["id"].str.removeprefix("'").tolist()
+
+
+@pytest.mark.parametrize("read", [read_with_csv, read_with_pandas])
+def test_odd_ids_come_back_from_csv(tmp_path, read):
+    path = tmp_path / "labels.csv"
+    labels = np.arange(len(ODD)) % 3
+    save_labels(path, Communities(labels, ids=as_objects(ODD)))
+    assert read(path) == ODD
+    with path.open(newline="", encoding="utf-8") as file:
+        assert [int(r["community"]) for r in csv.DictReader(file)] == labels.tolist()
+
+
+@pytest.mark.parametrize("read", [read_with_csv, read_with_pandas])
+@ANY
+@given(
+    ids=st.lists(
+        st.text(st.sampled_from("=+-@'\"\t\r\n ,;|ab\u2028\0é1"), max_size=5)
+        | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_ids_come_back_from_csv(tmp_path, read, ids):
+    save_labels(tmp_path / "x.csv", Communities([0] * len(ids), ids=as_objects(ids)))
+    assert read(tmp_path / "x.csv") == ids
+
+
+@ANY
+@given(
+    text=st.text(st.sampled_from("=+-@'\"\t\r\n ,;|a\0"), max_size=5),
+    delimiter=st.sampled_from(",;\t|"),
+)
+def test_no_cell_begins_as_a_formula(text, delimiter):
+    """Whatever takes the file apart at whichever delimiter."""
+    table = as_csv({"id": [text], "community": [0]})
+    for row in csv.reader(io.StringIO(table, newline=""), delimiter=delimiter):
+        for cell in row:
+            assert cell[:1] not in {*"=+-@\t\r\n"}
+            assert cell.lstrip(" \0\t\r\n")[:1] not in {*"=+-@"}
+
+
+def test_numbers_stay_numbers():
+    columns = {"=n": [-1, np.int64(-2)], "x": [-0.5, float("nan")], "b": [True, None]}
+    assert as_csv(columns) == "'=n,x,b\n-1,-0.5,True\n-2,nan,None\n"
+
+
+def test_dates_are_written_as_dates(tmp_path):
+    ids = np.array(["2024-01-02", "2024-01-03"], dtype="datetime64[ns]")
+    save_labels(tmp_path / "x.csv", Communities([0, 0], ids=ids))
+    assert read_with_csv(tmp_path / "x.csv")[0].startswith("2024-01-02T00:00")
+
+
+@pytest.mark.parametrize(
+    "ids", [ODD, [1, -(2**63)], [0, 2**64 - 1], [0.5, -1.0], [True, False]], ids=repr
+)
+def test_ids_come_back_from_parquet(tmp_path, ids):
+    path = tmp_path / "x.parquet"
+    save_labels(path, Communities([0] * len(ids), ids=as_objects(ids)))
+    assert pd.read_parquet(path)["id"].tolist() == ids
+
+
+@pytest.mark.parametrize(
+    ("ids", "kinds"),
+    [
+        ([1, "1"], "int, str"),
+        ([1, 0.5], "float, int"),
+        ([("a", 1), ("a", 2)], "tuple"),
+        ([None, "a"], "NoneType, str"),
+        ([2**64, 1], "int"),
+        ([2**63, -1], "int"),
+        ([b"a", b"b"], "bytes"),
+    ],
+    ids=repr,
+)
+def test_ids_that_parquet_cannot_hold(tmp_path, ids, kinds):
+    found = Communities([0, 0], ids=as_objects(ids))
+    with pytest.raises(ValueError, match=rf"x\.parquet' cannot hold .* got {kinds}\."):
         save_labels(tmp_path / "x.parquet", found)
     assert list(tmp_path.iterdir()) == []

@@ -7,17 +7,30 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skleiden import LayerStack
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._text import encodable
 from skleiden.inspection import (
+    Communities,
     TopFeature,
+    describe_communities,
     members,
     prototypes,
     summarize,
     top_features,
 )
 from skleiden.inspection import _features as inspection
+from skleiden.io import load_communities, save_communities
+from skleiden.plotting import (
+    CommunityMapDisplay,
+    CommunitySizesDisplay,
+    LayerAgreementDisplay,
+    PrototypeHeatmapDisplay,
+    png,
+)
+from skleiden.report import write_report
 
 # Multiples of 1/8: sums are exact in any order, and float16 holds them.
 rng = np.random.default_rng(0)
@@ -432,3 +445,119 @@ def test_ties_stay_in_column_order():
 def test_top_features_errors(options, message):
     with pytest.raises(ValueError, match=message):
         top_features(WIDE, LABELS, **options)
+
+
+# --- Where there is little to tell ----------------------------------------------------
+
+LITTLE = {
+    "no edge": np.eye(6),
+    "all zero": np.zeros((20, 4)),
+    "all equal": np.ones((20, 4)),
+    "two rows": np.eye(2),
+    "one layer of zeros": {"a": np.eye(20, 8), "b": np.zeros((20, 3))},
+}
+
+
+@pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+@pytest.mark.parametrize("small_clusters", ["attach", "noise", "keep"])
+@pytest.mark.parametrize("name", LITTLE)
+def test_all_is_told_of_which_there_is_little(tmp_path, name, small_clusters):
+    X = LITTLE[name]
+    pipeline = make_pipeline(
+        MultiLayerTfidfSketcher(random_state=0),
+        MutualKNNLeiden(random_state=0, small_clusters=small_clusters),
+    ).fit(X)
+    found = describe_communities(pipeline, X)
+    n_clusters = int(found.labels.max()) + 1
+    assert sorted(found.representatives) == list(range(n_clusters))
+    assert sorted(found.top_features) == list(range(n_clusters))
+    assert found.map.positions.shape == (found.labels.size, 2)
+    assert np.isfinite(found.map.positions).all()
+    assert bool(found.layer_agreement) == (n_clusters > 0)
+    save_communities(tmp_path / "found.json", found)
+    assert_array_equal(load_communities(tmp_path / "found.json").labels, found.labels)
+    write_report(tmp_path / "found.html", found)
+    for display in (
+        CommunitySizesDisplay.from_estimator(pipeline),
+        CommunityMapDisplay.from_estimator(pipeline),
+    ):
+        assert png(display)[1:4] == b"PNG"
+    for kind, is_there, message in (
+        (
+            PrototypeHeatmapDisplay,
+            any(found.top_features.values()),
+            "There is no community|No neuron sets any of the communities apart",
+        ),
+        (LayerAgreementDisplay, n_clusters > 0, "There is no community"),
+    ):
+        if is_there:
+            assert png(kind.from_estimator(pipeline, X))[1:4] == b"PNG"
+        else:
+            with pytest.raises(ValueError, match=message):
+                kind.from_estimator(pipeline, X)
+
+
+# --- What no file can hold ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("plain \u00e4 \U0001f600", "plain \u00e4 \U0001f600"),
+        ("\ud800", "\ufffd"),
+        ("a\udfffb", "a\ufffdb"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        (
+            {"\udcff": ["a\ud800", ("\udc00", 1)]},
+            {"\ufffd": ["a\ufffd", ("\ufffd", 1)]},
+        ),
+        (None, None),
+    ],
+)
+def test_text_becomes_encodable(text, mended):
+    assert encodable(text) == mended
+
+
+def test_communities_hold_what_files_can_hold():
+    half = "half \ud800"
+    found = Communities(
+        [0, 0],
+        texts=[half, "whole"],
+        summary={"title": half},
+        parameters={"layers": [half], "weights": {half: 1}},
+        versions={"skleiden": half},
+        fingerprint=half,
+    )
+    mended = "half \N{REPLACEMENT CHARACTER}"
+    assert found.texts == [mended, "whole"]
+    assert found.summary == {"title": mended}
+    assert found.parameters == {"layers": [mended], "weights": {mended: 1}}
+    assert (found.versions, found.fingerprint) == ({"skleiden": mended}, mended)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"layer_agreement": {"a\ud800": np.array([0.5])}},
+        {"summary": {"layers": {"a\ud800": 3}}},
+        {"top_features": {0: [TopFeature("a\ud800", 1, 1.0, 1.0, 0.0, 1.0, 0.0)]}},
+    ],
+)
+def test_names_of_layers_that_no_file_can_hold(names):
+    with pytest.raises(ValueError, match=r"Names of layers must be .* got 'a\\ud800'"):
+        Communities([0, 0], **names)
+
+
+@pytest.mark.parametrize("ids", [["q1", "q\udcff"], [1, "\ud800"]])
+def test_ids_that_no_file_can_hold(ids):
+    with pytest.raises(ValueError, match=r"ids must be text that UTF-8 can hold; got"):
+        Communities([0, 0], ids=ids)
+
+
+def test_what_no_file_can_hold_is_refused_before_the_inspection(monkeypatch):
+    X = {"a\ud800": np.repeat(np.eye(2), 8, axis=0)}
+    pipeline = make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()).fit(X)
+    monkeypatch.setattr("skleiden.inspection._communities.top_features", pytest.fail)
+    with pytest.raises(ValueError, match="Names of layers must be text"):
+        describe_communities(pipeline, X)

@@ -76,6 +76,18 @@ def test_row_without_edges_is_at_the_border(blobs):
     assert only == (90, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("n", [1, 6])
+def test_representatives_without_any_edge(n):
+    clusterer = MutualKNNLeiden(small_clusters="keep").fit(np.eye(6))
+    assert clusterer.affinity_matrix_.nnz == 0
+    found = representatives(clusterer, n)
+    assert sorted(found) == list(range(6))
+    for label, (central, borderline) in found.items():
+        assert (
+            central == borderline == [(clusterer.labels_.tolist().index(label), 0, 0)]
+        )
+
+
 def test_representatives_errors(clusterer):
     with pytest.raises(TypeError, match=r"got MutualKNNLeiden without labels_"):
         representatives(MutualKNNLeiden())

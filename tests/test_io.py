@@ -124,16 +124,18 @@ def test_noise_alone(path):
         (list(np.arange(10, 17, dtype=np.uint64)), [10, 14]),
         (np.array(IDS), ["a", "e"]),
         (np.array([0, "1", 2, 3, 4, 5, 6], dtype=object), [0, 4]),
-        ([("q", i) for i in range(7)], ["('q', 0)", "('q', 4)"]),
-        ([i / 2 for i in range(7)], ["0.0", "2.0"]),
+        ([("q", i) for i in range(7)], [["q", 0], ["q", 4]]),
+        ([i / 2 for i in range(7)], [0.0, 2.0]),
         (iter(IDS), ["a", "e"]),
         (["é", *IDS[1:4], "日本\n", "f", "g"], ["é", "日本\n"]),
     ],
     ids=["int", "numpy int", "str", "object", "tuple", "float", "iterator", "unicode"],
 )
-def test_ids_are_saved_as_native_integers_or_strings(path, ids, saved):
+def test_ids_are_saved_as_values_of_json(path, ids, saved):
     save(path, [0, 1, 1, 1, 0, 1, 1], ids=ids)
-    assert load(path)["communities"][1]["members"] == saved
+    members = load(path)["communities"][1]["members"]
+    assert members == saved
+    assert [type(member) for member in members] == [type(one) for one in saved]
 
 
 def test_texts_are_saved_as_they_are(path):
@@ -159,6 +161,8 @@ def test_texts_are_saved_as_they_are(path):
         (1j, "1j"),
         ({np.int64(0): 1.0}, {"0": 1.0}),
         ({("a", 1): 1.0}, {"('a', 1)": 1.0}),
+        ({1: "a", "1": "b"}, {"1": "a", "'1'": "b"}),
+        ({None: {True: 1, "True": 2}}, {"None": {"True": 1, "'True'": 2}}),
         (float("nan"), None),
         (np.array([np.inf]), ["inf"]),
     ],

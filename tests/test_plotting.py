@@ -162,6 +162,19 @@ def test_an_image_is_a_png_and_its_figure_is_closed(tmp_path):
     assert small.min() < 0.5  # there is something to see
 
 
+@pytest.mark.parametrize("name", ["mlp_\udcff", "\ud800"])
+def test_names_that_no_font_can_draw(name):
+    """Such as of a file whose name is not UTF-8."""
+    agreement = LayerAgreementDisplay({name: [0.5, 0.2]}).plot()
+    neurons = PrototypeHeatmapDisplay([[1.0, 2.0]], [0], [(name, 0), (name, 1)]).plot()
+    shown = CommunityMap(np.arange(8), np.random.RandomState(0).rand(8, 2))
+    labels = np.zeros(8, dtype=int)
+    named = CommunityMapDisplay(shown, labels).plot(names={0: name})
+    for display in (agreement, neurons, named):
+        assert png(display)[1:4] == b"PNG"
+    assert named.texts_[0].get_text().endswith("\N{REPLACEMENT CHARACTER}")
+
+
 def test_an_image_needs_a_display_that_is_drawn():
     with pytest.raises(TypeError, match=r"got CommunitySizesDisplay without figure_"):
         png(CommunitySizesDisplay([3, 2]))

@@ -38,6 +38,8 @@ HOSTILE = [
     "nul\x00nul",
     "half a pair \ud83d",
 ]
+# As they come back: no file can hold half a pair of surrogates.
+MENDED = [text.replace("\ud83d", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE]
 
 BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -144,10 +146,10 @@ def test_hostile_texts_are_escaped(tmp_path):
     plain = Communities(labels, texts=[""] * len(HOSTILE))
     write_report(path, plain)
     n_tags = path.read_text(encoding="utf-8").count("<")
-    write_report(path, Communities(labels, ids=HOSTILE, texts=HOSTILE))
+    write_report(path, Communities(labels, ids=MENDED, texts=HOSTILE))
     html = path.read_text(encoding="utf-8")
     assert html.count("<") == n_tags
-    assert data_in(path)["texts"] == HOSTILE
+    assert data_in(path)["texts"] == MENDED
     assert not set("\u2028\u2029\u202e\x00") & set(html)
 
 
@@ -157,7 +159,7 @@ def test_title_and_facts_are_escaped(page, tmp_path):
     path = tmp_path / "report.html"
     write_report(path, Communities([0], parameters={"<i>": "<script>"}), title="\udc80")
     html = path.read_text(encoding="utf-8")
-    assert "<title>?</title>" in html
+    assert "<title>\N{REPLACEMENT CHARACTER}</title>" in html
     assert "&lt;i&gt;" in html
     assert html.count("<script>") == 1
 
@@ -577,7 +579,7 @@ def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
     bad = HOSTILE[0]
     hostile = Communities(
         np.zeros(n, dtype=int),
-        ids=HOSTILE,
+        ids=MENDED,
         texts=HOSTILE,
         top_features={0: [TopFeature(bad, 1, np.inf, 1.0, 0.0, 1.0, np.nan)]},
         layer_agreement={bad: np.array([np.nan])},
@@ -591,8 +593,7 @@ def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
     texts = tab.locator("ol.members .text").evaluate_all(
         "all => all.map(e => e.textContent)"
     )
-    # Half a pair of surrogates does not get out of the browser.
-    assert texts[:-1] == HOSTILE[:-1]
+    assert texts == MENDED
     assert tab.locator("table.neurons tbody tr").all_inner_texts() == [
         f"{bad}:1\tinf\t100%\t\N{EN DASH}"
     ]

@@ -1,9 +1,13 @@
 """Fitted estimators in files: pickle, joblib, and a format that runs nothing."""
 
+import io
 import json
+import os
 import pickle
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from skleiden import (
     FaissKNeighborsTransformer,
@@ -20,6 +24,9 @@ from skleiden import (
 )
 from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import StableLeiden
+
+from . import attack_saved_estimators as attack
+from .checks import check_fitted
 
 # Saved by version 0.1.0, and never to be written again: later versions load it.
 OLD = Path(__file__).with_name("pipeline-0.1.0.npz")
@@ -143,8 +150,8 @@ def test_file_of_version_0_1_0():
     [
         (object(), r"takes one of \['FaissKNeighborsTransformer', .* got object"),
         (
-            make_pipeline(leiden(), memory=joblib.Memory(None)),
-            r"Pipeline\.memory is a Memory, for which the file has no form",
+            make_pipeline(leiden(), sketcher(), leiden(verbose=1j)),
+            r"Pipeline\.steps\[2\]\[1\]\.verbose is a complex, for which the file has",
         ),
         (
             leiden(random_state=np.random.default_rng(0)),
@@ -162,19 +169,12 @@ def test_what_cannot_be_saved_leaves_no_file(tmp_path, estimator, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def change(path, edit):
-    with np.load(path) as archive:
-        arrays = dict(archive)
-    document = edit(json.loads(str(arrays.pop("document"))))
-    np.savez(path, document=np.array(json.dumps(document)), **arrays)
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda d: d | {"schema_version": 9}, r"version 9; .* reads 1\. Install the"),
-        (lambda d: d | {"format": "other"}, "holds no estimator, or is broken"),
-        (lambda _: [], "holds no estimator"),
+        (lambda d: d | {"format": "other"}, "does not hold an estimator, or is broken"),
+        (lambda _: [], "does not hold an estimator"),
         (lambda d: d | {"estimator": {"estimator": "Popen", "state": {}}}, "'Popen'"),
         (lambda d: d | {"estimator": {"eval": "1"}}, "'eval' is of no known kind"),
         (lambda d: d | {"estimator": {"array": "array_99"}}, "array_99"),
@@ -183,7 +183,8 @@ def change(path, edit):
 def test_files_that_are_refused(tmp_path, blobs, edit, message):
     path = tmp_path / "saved.npz"
     save_estimator(path, leiden().fit(blobs[0]))
-    change(path, edit)
+    arrays, document = attack.read(path)
+    attack.write(path, arrays, edit(document))
     with pytest.raises(ValueError, match=message):
         load_estimator(path)
 
@@ -205,5 +206,628 @@ def test_pickles_are_not_loaded(tmp_path):
         load_estimator(path)
     assert "allow_pickle" not in str(caught.value)
     np.savez(path, document=np.array([leiden()], dtype=object))
-    with pytest.raises(ValueError, match="holds no estimator"):
+    with pytest.raises(ValueError, match="does not hold an estimator"):
         load_estimator(path)
+
+
+# --- states that fit makes ------------------------------------------------------------
+
+
+def rows(n=60, d=6, seed=0):
+    rng = np.random.RandomState(seed)
+    return 4 * np.eye(d)[np.arange(n) % 3] + rng.standard_normal((n, d))
+
+
+def some(*odd):
+    """Rows of which some are zero, equal to others, or both."""
+    X = rows()
+    if "zero" in odd:
+        X[[0, 7, 59]] = 0
+    if "equal" in odd:
+        X[30:45] = X[5]
+        X[50:] = X[6]
+    return X
+
+
+def graph_of(X, k=8):
+    return FaissKNeighborsTransformer(k).fit_transform(X)
+
+
+STATES = {
+    "zero rows": lambda: leiden().fit(some("zero")),
+    "equal rows": lambda: leiden().fit(some("equal")),
+    "zero and equal rows": lambda: leiden().fit(some("zero", "equal")),
+    "all equal": lambda: leiden().fit(np.ones((9, 2))),
+    "all zero": lambda: leiden().fit(np.zeros((9, 2))),
+    "all noise": lambda: leiden(min_cluster_size=61).fit(rows()),
+    "two rows": lambda: leiden().fit(rows(2)),
+    "one column": lambda: leiden().fit(rows()[:, :1]),
+    "no edge": lambda: leiden().fit(np.eye(6)),
+    "subnormal": lambda: leiden().fit(rows() * 1e-310),
+    "float32": lambda: leiden().fit(rows().astype("f4")),
+    **{
+        f"{graph} {weights}": lambda g=graph, w=weights: leiden(
+            graph=g, weights=w, n_neighbors=4
+        ).fit(some("zero", "equal"))
+        for graph in ("mutual", "union")
+        for weights in ("similarity", "uniform", "jaccard", "umap")
+    },
+    **{
+        objective: lambda o=objective: leiden(objective=o, n_neighbors=5).fit(rows())
+        for objective in ("modularity", "cpm", "rber", "surprise", "significance")
+    },
+    **{
+        f"{small} of many": lambda s=small: leiden(
+            small_clusters=s, resolution=3.0, n_neighbors=3
+        ).fit(some("equal"))
+        for small in ("attach", "noise", "keep")
+    },
+    **{
+        algorithm: lambda a=algorithm: leiden(algorithm=a).fit(rows())
+        for algorithm in ("exact", "ivf", "hnsw")
+    },
+    **{
+        f"precomputed {weights}": lambda w=weights: leiden(
+            metric="precomputed", n_neighbors=4, weights=w
+        ).fit(graph_of(some("zero", "equal")))
+        for weights in ("similarity", "uniform", "jaccard", "umap")
+    },
+    "precomputed dense": lambda: leiden(metric="precomputed").fit(
+        np.clip(1 - np.corrcoef(rows()), 0, 2)
+    ),
+    "transformer": lambda: FaissKNeighborsTransformer(5).fit(some("zero", "equal")),
+    "connectivity": lambda: FaissKNeighborsTransformer(5, mode="connectivity").fit(
+        rows()
+    ),
+    **{
+        f"{weighting} {kind}": lambda w=weighting, X=X: sketcher(
+            weighting=w, sublinear_tf=True, zero_tol=0.5, smooth_idf=False
+        ).fit(X)
+        for weighting in ("idf", "zscore", "none")
+        for kind, X in (
+            ("zero rows", some("zero")),
+            ("constant columns", np.ones((7, 3))),
+            ("no entry", np.zeros((4, 3))),
+            ("one row", rows(1)),
+        )
+    },
+    "partial_fit": lambda: (
+        sketcher(weighting="zscore").partial_fit(rows(5)).partial_fit(rows(9, seed=1))
+    ),
+    "another fit": lambda: (
+        sketcher(weighting="zscore")
+        .fit(rows(5))
+        .set_params(weighting="idf")
+        .fit(rows())
+    ),
+    "parameters set afterwards": lambda: (
+        make_pipeline(sketcher(), leiden())
+        .fit(rows())
+        .set_params(
+            mutualknnleiden__n_neighbors=3, multilayertfidfsketcher__n_components=2
+        )
+    ),
+    "set_output": lambda: make_pipeline(
+        sketcher().set_output(transform="default"), leiden()
+    ).fit(rows()),
+    "passthrough": lambda: make_pipeline("passthrough", None, leiden()).fit(rows()),
+    "nested": lambda: make_pipeline(make_pipeline(sketcher()), leiden()).fit(rows()),
+    "in part": lambda: make_pipeline(sketcher().fit(rows()), leiden()),
+    "runs of the default": lambda: StableLeiden(n_runs=2, random_state=0).fit(rows()),
+    "runs of runs": lambda: StableLeiden(
+        StableLeiden(leiden(), n_runs=2), n_runs=2, random_state=0
+    ).fit(rows()),
+    "step of runs": lambda: make_pipeline(
+        sketcher(), StableLeiden(leiden(), n_runs=3, random_state=0)
+    ).fit(some("zero", "equal")),
+    "runs that are noise": lambda: StableLeiden(
+        leiden(min_cluster_size=61), n_runs=2, random_state=0
+    ).fit(rows()),
+}
+
+
+def outcome(estimator, X):
+    """What a fitted estimator makes of rows."""
+    if hasattr(estimator, "predict"):
+        return estimator.predict(X)
+    made = estimator.transform(X)
+    return made.toarray() if hasattr(made, "toarray") else made
+
+
+def assert_comes_back(path, estimator, X):
+    save_estimator(path, estimator)
+    loaded = load_estimator(path)
+    assert vars(loaded).keys() == vars(estimator).keys()
+    check_fitted(loaded)
+    assert_array_equal(outcome(loaded, X), outcome(estimator, X))
+
+
+@pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+@pytest.mark.parametrize("name", STATES)
+def test_every_state_that_fit_makes_comes_back(tmp_path, name):
+    """The statements about fitted states are those of new ones, too."""
+    fitted = STATES[name]()
+    if name == "in part":
+        save_estimator(tmp_path / "saved.npz", fitted)
+        fitted = load_estimator(tmp_path / "saved.npz").fit(rows())
+    check_fitted(fitted)
+    n_columns = getattr(fitted, "n_features_in_", 6)  # "passthrough" has none
+    X = np.eye(n_columns)
+    if not name.startswith("precomputed") and n_columns <= 6:
+        X = rows(5, seed=2)[:, :n_columns]
+    assert_comes_back(tmp_path / "saved.npz", fitted, X)
+
+
+def test_memory_map(tmp_path):
+    np.save(tmp_path / "x.npy", rows().astype("f4"))
+    fitted = leiden().fit(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    check_fitted(fitted)
+    assert_comes_back(tmp_path / "saved.npz", fitted, rows(5))
+
+
+def test_rows_on_workers(tmp_path):
+    da = pytest.importorskip("dask.array")
+    X = some("zero", "equal").astype("f4")
+    fitted = leiden().fit(da.from_array(X, chunks=(20, 6)))
+    save_estimator(tmp_path / "saved.npz", fitted)
+    loaded = load_estimator(tmp_path / "saved.npz")
+    check_fitted(loaded)
+    assert_array_equal(loaded.predict(X), leiden().fit(X).predict(X))
+
+
+# --- states that fit does not make ----------------------------------------------------
+
+SAVED = {
+    "idf": lambda: make_pipeline(sketcher(n_components=4), leiden()),
+    "zscore": lambda: make_pipeline(
+        sketcher(weighting="zscore", random_state=np.random.RandomState(3)),
+        leiden(graph="union", weights="umap"),
+    ),
+    "graph": lambda: make_pipeline(
+        sketcher(), FaissKNeighborsTransformer(10), leiden(metric="precomputed")
+    ),
+    "runs": lambda: StableLeiden(
+        make_pipeline(sketcher(), leiden()), n_runs=2, random_state=0
+    ),
+    "rows": leiden,
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The files of fitted estimators, and the rows that these were fitted on."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name, make in SAVED.items():
+        save_estimator(folder / f"{name}.npz", make().fit(some("zero", "equal")))
+    np.save(folder / "rows.npy", some("zero", "equal"))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["zscore", "graph", "runs"])
+def test_changed_arrays_are_refused_or_make_no_difference(saved, name):
+    """Each array in some 25 ways; in a child process, as memory may be overwritten."""
+    done = subprocess.run(
+        [sys.executable, attack.__file__, f"{name}.npz", "rows.npy"],
+        cwd=saved,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["refused"] > 100
+    assert found["wrong"] == []
+
+
+def first(value):
+    return lambda array: attack.put(array, value, 0)
+
+
+def last(value):
+    return lambda array: attack.put(array, value, -1)
+
+
+SKETCHER, LEIDEN = r"MultiLayerTfidfSketcher\.", r"MutualKNNLeiden\."
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "edit", "message"),
+    [
+        # arrays
+        ("idf", "buckets_", first(-1), SKETCHER + "buckets_ must be between 0 and 3"),
+        ("idf", "buckets_", last(4), SKETCHER + r"buckets_ .* got 4 at \[5\]"),
+        ("idf", "signs_", first(0), SKETCHER + "signs_ must be -1 or 1"),
+        ("idf", "signs_", first(-128), SKETCHER + "signs_ must be -1 or 1"),
+        ("idf", "df_", first(-1), SKETCHER + "df_ must be what the rest"),
+        ("idf", "df", first(55), SKETCHER + "df_ must be what the rest"),
+        ("idf", "df", first(61), r"_statistics\.df must be between 0 and 60; got 61"),
+        ("idf", "idf_", first(np.nan), SKETCHER + "idf_ must be what the counts"),
+        ("idf", "idf_", lambda a: a[:-1], r"idf_ must be an array of shape \(6,\)"),
+        ("idf", "layer_weights_", first(0), SKETCHER + "layer_weights_ must not all"),
+        ("idf", "layer_weights_", first(np.inf), SKETCHER + "layer_weights_ must be b"),
+        ("idf", "mean", lambda _: np.zeros(6), r"_statistics\.mean must .* \(0,\)"),
+        ("zscore", "mean_", first(0.5), SKETCHER + "mean_ must be what the rest"),
+        ("zscore", "scale_", first(0.5), SKETCHER + "scale_ must be what the counts"),
+        ("zscore", "spread", first(-1), r"_statistics\.spread must be between 0"),
+        ("zscore", "mean", first(np.nan), r"_statistics\.mean must .* got nan"),
+        ("rows", "labels_", lambda a: a + 1, LEIDEN + "labels_ must number commun"),
+        ("rows", "labels_", lambda a: -1 - a, LEIDEN + "labels_ must be between -1"),
+        ("rows", "labels_", lambda a: np.roll(a, 1), LEIDEN + "labels_ must"),
+        ("rows", "labels_", np.zeros_like, LEIDEN + "n_clusters_ must be 1, as the"),
+        ("rows", "labels_", lambda a: a + (a > 0), LEIDEN + "labels_ must leave no n"),
+        ("rows", "labels_", lambda a: np.sort(a), LEIDEN + "labels_ must be one for"),
+        ("rows", "labels_", lambda a: a.astype("i4"), "labels_ must .* dtype int64"),
+        ("rows", "attached_", np.ones_like, LEIDEN + "attached_ must be one for rows"),
+        ("rows", "attached_", lambda a: a.astype("i1"), "attached_ must .* dtype bool"),
+        ("rows", "kth_similarity_", last(np.nan), LEIDEN + "kth_similarity_ .* nan"),
+        ("rows", "kth_similarity_", last(-2), LEIDEN + "kth_similarity_ .* got -2"),
+        ("rows", "kth_similarity_", first(0), "and inf for zero rows; got one that"),
+        ("rows", "vectors", first(np.nan), r"_distinct\.vectors, the squared .* nan"),
+        ("rows", "vectors", first(2), r"_distinct\.vectors, the squared length of a r"),
+        (
+            "rows",
+            "vectors",
+            np.asfortranarray,
+            "vectors must be C-ordered; got strides",
+        ),
+        ("rows", "vectors", lambda a: a[:, :-1], r"vectors must .* of shape \(\d+, 6"),
+        ("rows", "vectors", lambda a: a.astype("f8"), "vectors must .* dtype float32"),
+        ("rows", "vectors", lambda a: a[::-1].copy(), "be the rows whose neighbours"),
+        ("rows", "vectors", lambda a: a[[1, *range(1, len(a))]], "must be distinct"),
+        ("rows", "first", lambda a: a[::-1].copy(), r"first must be ascending, the f"),
+        ("rows", "first", first(-1), r"_distinct\.first must be between 0 and 59"),
+        ("rows", "first", last(60), r"_distinct\.first must be .* got 60"),
+        ("rows", "inverse", last(-2), r"_distinct\.inverse must be between -1 and"),
+        ("rows", "inverse", last(10**12), r"_distinct\.inverse must be between -1 and"),
+        ("rows", "inverse", last(0), r"MutualKNNLeiden\.affinity_matrix_ must join"),
+        ("rows", "data", first(0), "affinity_matrix_ must have positive, finite weig"),
+        ("rows", "data", first(np.inf), "affinity_matrix_ must have positive, finite"),
+        (
+            "rows",
+            "data",
+            lambda a: a[::-1].copy(),
+            "affinity_matrix_ must be symmetric",
+        ),
+        (
+            "rows",
+            "indices",
+            first(-1),
+            "is not a valid sparse matrix .* indices must be",
+        ),
+        ("rows", "indices", last(60), "is not a valid sparse matrix .* got 1 to 60"),
+        (
+            "rows",
+            "indices",
+            lambda a: a[::-1].copy(),
+            "affinity_matrix_ must be sorted",
+        ),
+        ("rows", "indptr", last(10**6), "indptr ends at 1000000, beyond the"),
+        ("rows", "indptr", first(1), "indptr must start at 0 and never fall"),
+        ("rows", "indptr", lambda a: a[:-1], "indptr must have one entry more than th"),
+        (
+            "runs",
+            "confidence_",
+            first(1.5),
+            r"StableLeiden\.confidence_ must .* got 1.5",
+        ),
+        ("runs", "labels_", lambda a: a[::-1].copy(), r"StableLeiden\.labels_ must be"),
+        # what stands in the document
+        (
+            "rows",
+            "n_clusters_",
+            lambda n: n + 1,
+            LEIDEN + r"n_clusters_ must be \d+, as",
+        ),
+        ("rows", "n_isolated_", lambda _: -1, LEIDEN + "n_isolated_ must be"),
+        ("rows", "n_components_graph_", lambda n: n - 1, "n_components_graph_ must be"),
+        (
+            "rows",
+            "n_neighbors_",
+            lambda _: 0,
+            "n_neighbors_ must be an integer of at l",
+        ),
+        ("rows", "n_neighbors_", lambda _: 60, "at least 1 and at most 59; got 60"),
+        ("rows", "n_neighbors_", lambda _: True, "n_neighbors_ must .* got True"),
+        ("rows", "n_features_in_", lambda n: n - 1, r"vectors must .* of shape"),
+        ("rows", "algorithm_", lambda _: "precomputed", LEIDEN + "algorithm_ must be"),
+        (
+            "rows",
+            "metric",
+            lambda _: "precomputed",
+            LEIDEN + "algorithm_ must be one o",
+        ),
+        ("rows", "backend_", lambda _: "os", LEIDEN + "backend_ must be 'igraph' or"),
+        ("rows", "modularity_", lambda _: 2, LEIDEN + "modularity_ must be a number b"),
+        ("rows", "quality_", lambda _: {"float": "nan"}, LEIDEN + "quality_ must be"),
+        ("rows", "knn_recall_", lambda _: 0, LEIDEN + "knn_recall_ must be 1.0, as"),
+        (
+            "graph",
+            "n_samples_fit_",
+            lambda _: 5,
+            r"Transformer\.n_samples_fit_ must be",
+        ),
+        ("graph", "_n_features_out", lambda _: 5, r"\._n_features_out must be 60"),
+        ("idf", "n_samples_seen_", lambda _: 61, SKETCHER + "n_samples_seen_ must be"),
+        ("idf", "n_zero_rows_", lambda _: 61, "n_zero_rows_ must .* at most 60"),
+        ("idf", "n_zero_rows_", lambda _: 40, "df_ must be between 0 and 20"),
+        ("idf", "n_components_", lambda _: {"tuple": [2]}, SKETCHER + "buckets_ must"),
+        ("idf", "n_components_", lambda _: {"tuple": [5]}, "be the 5 columns that"),
+        (
+            "idf",
+            "n_components_",
+            lambda _: {"tuple": [0]},
+            "n_components_ must be an i",
+        ),
+        ("idf", "layer_widths_", lambda _: {"tuple": [5]}, "add up to 6 columns"),
+        ("idf", "layer_widths_", lambda _: {"tuple": [10**15]}, "add up to 6 columns"),
+        ("idf", "layer_names_", lambda _: {"tuple": [1]}, "a tuple of 1 different st"),
+        ("idf", "dtype", lambda _: {"dtype": "<i4"}, r"dtype must be"),
+        ("idf", "_settings", lambda _: None, SKETCHER + "idf_ is not an attribute"),
+        ("idf", "_statistics", lambda _: 1, r"_statistics must be ColumnStatistics"),
+        ("runs", "stability_", lambda _: 2, r"StableLeiden\.stability_ must be a numb"),
+        ("runs", "estimator_", lambda _: None, r"StableLeiden\.estimator_ must be one"),
+        ("runs", "estimator", lambda _: 1, r"StableLeiden has a parameter that is not"),
+        ("graph", "steps", lambda _: {"list": []}, r"Pipeline\.steps must be pairs"),
+        ("graph", "steps", lambda _: {"list": [3]}, r"Pipeline\.steps must be pairs"),
+        (
+            "graph",
+            "steps",
+            lambda steps: {"list": steps["list"][::-1]},
+            r"Pipeline\.steps must be transformers but for the last",
+        ),
+        (
+            "graph",
+            "steps",
+            lambda steps: {"list": steps["list"][:1] * 2},
+            r"is not there, or is used twice",
+        ),
+        (
+            "graph",
+            "steps",
+            lambda _: {"list": [{"tuple": ["a", "os"]}]},
+            r"Pipeline\.steps must be one of \['FaissKNeighborsTransform.* got str",
+        ),
+        (
+            "graph",
+            "steps",
+            lambda steps: {"list": [{"tuple": ["memory", None]}, steps["list"][-1]]},
+            r"Pipeline\.steps must have names that differ",
+        ),
+        ("graph", "transform_input", lambda _: 3, "Pipeline has a parameter that is n"),
+        ("rows", "resolution", lambda _: -1, "MutualKNNLeiden has a parameter that"),
+        ("rows", "n_neighbors", lambda _: "ten", "MutualKNNLeiden has a parameter"),
+        ("rows", "verbose", lambda _: {"list": []}, "MutualKNNLeiden has a parameter"),
+    ],
+)
+def test_states_that_fit_does_not_make(saved, tmp_path, name, attribute, edit, message):
+    path = tmp_path / "changed.npz"
+    arrays, document = attack.read(saved / f"{name}.npz")
+    attack.edit(arrays, document, attribute, edit)
+    attack.write(path, arrays, document)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_estimator(path)
+    assert str(caught.value).startswith(f"{str(path)!r} does not hold an estimator, or")
+    assert str(caught.value).endswith(". Load what save_estimator saved.")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_missing_and_unknown_attributes(saved, tmp_path, name):
+    """Each is asked for, and no other is taken: also half a fit is refused."""
+    path = tmp_path / "changed.npz"
+    whole, document = attack.read(saved / f"{name}.npz")
+    states = [state for _, state in attack.states(document)]
+    for i, state in enumerate(states):
+        for key in state:
+            arrays, changed = attack.read(saved / f"{name}.npz")
+            _, there = list(attack.states(changed))[i]
+            del there[key]
+            attack.write(path, arrays, changed)
+            optional = key == "n_features_in_" and name == "runs" and i == 0
+            if not optional:
+                with pytest.raises(ValueError, match=re.escape(repr(str(path)))):
+                    load_estimator(path)
+        for key in ("fit", "__class__", "labels", "_metadata_request"):
+            arrays, changed = attack.read(saved / f"{name}.npz")
+            list(attack.states(changed))[i][1][key] = "x"
+            attack.write(path, arrays, changed)
+            with pytest.raises(ValueError, match=f"{key}"):
+                load_estimator(path)
+    attack.write(path, whole, document)
+    load_estimator(path)
+
+
+def test_changes_by_mistake_are_noticed(saved, tmp_path):
+    """Arrays and numbers that another fit could have made, too."""
+    path = tmp_path / "changed.npz"
+    for attribute, edit in (
+        ("signs_", lambda array: -array),
+        ("kth_similarity_", lambda array: np.minimum(array, np.float32(0.1))),
+        ("layer_weights_", lambda array: 2 * array),
+        ("n_neighbors_", lambda n: n - 1),
+        ("resolution", lambda _: 7),
+    ):
+        arrays, document = attack.read(saved / "idf.npz", forge=False)
+        attack.edit(arrays, document, attribute, edit)
+        attack.write(path, arrays, document)
+        if attribute != "kth_similarity_":  # which says what zero rows are, too
+            with pytest.raises(ValueError, match="it was changed after it was saved"):
+                load_estimator(path)
+        else:
+            with pytest.raises(ValueError, match=re.escape(repr(str(path)))):
+                load_estimator(path)
+
+
+def test_states_that_cannot_be_loaded_are_not_saved(tmp_path):
+    path = tmp_path / "saved.npz"
+    fitted = leiden().fit(rows())
+    fitted.note = "mine"
+    with pytest.raises(
+        ValueError, match=r"saved\.npz' is not written, .*note is not an"
+    ):
+        save_estimator(path, fitted)
+    with pytest.raises(
+        ValueError, match=r"is not written, .* parameter that is not val"
+    ):
+        save_estimator(path, leiden(resolution=-1.0))
+    changed = leiden().fit(rows()).set_params(metric="precomputed")
+    with pytest.raises(ValueError, match="algorithm_ must be one of"):
+        save_estimator(path, changed)
+    half = make_pipeline(sketcher(), leiden()).fit(rows())
+    half[0].set_params(n_components=3).fit(rows())
+    with pytest.raises(ValueError, match="must be the 3 columns that MultiLayerTfidfS"):
+        save_estimator(path, half)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- what a file must not choose ------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", ["cache", joblib.Memory(None)])
+@pytest.mark.parametrize("wrap", [lambda e: e, lambda e: StableLeiden(e)])
+def test_memory_of_a_pipeline_is_not_saved(tmp_path, memory, wrap):
+    pipeline = wrap(make_pipeline(sketcher(), leiden(), memory=memory))
+    with pytest.warns(UserWarning, match=r"\.memory is not saved, got .*Set it again"):
+        save_estimator(tmp_path / "saved.npz", pipeline)
+    loaded = load_estimator(tmp_path / "saved.npz")
+    assert getattr(loaded, "estimator", loaded).memory is None
+    assert getattr(pipeline, "estimator", pipeline).memory is memory
+
+
+def test_memory_in_a_file_is_refused(saved, tmp_path):
+    for name in ("graph", "runs"):
+        arrays, document = attack.read(saved / f"{name}.npz")
+        attack.edit(arrays, document, "memory", lambda _: str(tmp_path))
+        attack.write(tmp_path / "changed.npz", arrays, document)
+        with pytest.raises(
+            ValueError, match=r"Pipeline\.memory must be None in a file"
+        ):
+            load_estimator(tmp_path / "changed.npz")
+
+
+@pytest.mark.parametrize(
+    "config", [{"transform": "os"}, {"transform": 1}, {"fit": "pandas"}, 3]
+)
+def test_output_config_is_of_known_containers(saved, tmp_path, config):
+    arrays, document = attack.read(saved / "idf.npz")
+    tree = {"dict": config} if isinstance(config, dict) else config
+    list(attack.states(document))[1][1]["_sklearn_output_config"] = tree
+    attack.write(tmp_path / "changed.npz", arrays, document)
+    with pytest.raises(
+        ValueError, match="_sklearn_output_config must be what set_outp"
+    ):
+        load_estimator(tmp_path / "changed.npz")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (2, 10**9, "its position, must be an integer of at least 0 and at most 624"),
+        (2, -(10**6), "its position, must be"),
+        (0, "PCG64", "must be an MT19937; got 'PCG64'"),
+        (3, 7, "its flag, must be an integer"),
+        (4, "x", "its number, must be a number"),
+    ],
+)
+def test_generators_do_not_read_elsewhere(tmp_path, place, value, message):
+    """NumPy reads memory at the position in the state, wherever that is."""
+    path = tmp_path / "changed.npz"
+    save_estimator(path, leiden(random_state=np.random.RandomState(0)))
+    arrays, document = attack.read(path)
+    document["estimator"]["state"]["random_state"]["random_state"][place] = value
+    attack.write(path, arrays, document)
+    with pytest.raises(ValueError, match=message):
+        load_estimator(path)
+
+
+# --- what a file claims ---------------------------------------------------------------
+
+
+def header(shape, dtype="<f4"):
+    file = io.BytesIO()
+    fields = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, fields)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            header((2**40,)),
+            r"of shape \(1099511627776,\) and dtype float32 has 0 bytes",
+        ),
+        (header((2**62, 4)), "has 0 bytes in the file"),
+        (header((3,)) + bytes(400), "has 400 bytes in the file"),
+        (header((2**50,), "<U0"), "has the dtype <U0"),
+        (header((1,), "|O") + bytes(8), "has the dtype object"),
+        (b"no array", "does not hold an estimator"),
+        (b"", "does not hold an estimator"),
+    ],
+)
+@pytest.mark.parametrize("member", ["array_0", "document"])
+def test_arrays_that_claim_more_than_there_is(
+    saved, tmp_path, content, message, member
+):
+    path = tmp_path / "changed.npz"
+    with zipfile.ZipFile(saved / "rows.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[f"{member}.npy"] = content
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=message):
+        load_estimator(path)
+
+
+def test_compressed_archives_are_refused(saved, tmp_path):
+    path = tmp_path / "changed.npz"
+    arrays, document = attack.read(saved / "rows.npz")
+    np.savez_compressed(
+        path, document=np.array(json.dumps(document)), zeros=np.zeros(10**6), **arrays
+    )
+    with pytest.raises(ValueError, match="the archive is compressed, or claims"):
+        load_estimator(path)
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+def test_deep_documents(saved, tmp_path, depth):
+    path = tmp_path / "changed.npz"
+    arrays, _ = attack.read(saved / "rows.npz")
+    text = '{"format": ' + "[" * depth + "]" * depth + "}"
+    np.savez(path, document=np.array(text), **arrays)
+    with pytest.raises(ValueError, match="does not hold an estimator"):
+        load_estimator(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "saved.npz")
+    with pytest.raises(ValueError, match="is a named pipe, not a regular file"):
+        load_estimator(tmp_path / "saved.npz")
+
+
+def test_other_order_of_bytes(saved, tmp_path):
+    """As of a machine that begins numbers at the other end."""
+    path = tmp_path / "other.npz"
+    for name in SAVED:
+        arrays, document = attack.read(saved / f"{name}.npz", forge=False)
+        swapped = {
+            key: array.astype(array.dtype.newbyteorder(">"))
+            for key, array in arrays.items()
+        }
+        attack.write(path, swapped, document)
+        X = np.load(saved / "rows.npy")
+        expected = load_estimator(saved / f"{name}.npz").predict(X)
+        assert_array_equal(load_estimator(path).predict(X), expected)
+
+
+def test_pipelines_of_another_scikit_learn(saved, tmp_path):
+    """A parameter that it does not know is refused by name."""
+    arrays, document = attack.read(saved / "idf.npz")
+    document["estimator"]["state"]["new"] = None
+    attack.write(tmp_path / "changed.npz", arrays, document)
+    with pytest.raises(ValueError, match=r"Pipeline\.new is not an attribute"):
+        load_estimator(tmp_path / "changed.npz")
+    assert Pipeline._get_param_names()  # which the check is by

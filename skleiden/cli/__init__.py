@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,36 +14,55 @@ from pathlib import Path
 from skleiden import __version__
 
 from . import _cluster, _demo
+from ._signals import SIGNALS, end_workers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     plain = warnings.formatwarning
-    try:
-        _prepare_streams()
-        warnings.formatwarning = _one_line
-        options = _parser().parse_args(arguments)
-        code: int = options.run(options)
-        sys.stdout.flush()
-    except KeyboardInterrupt as interruption:
-        # A command says what it has saved by then.
-        print("Interrupted.", *interruption.args, file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, has gone. Python would fail once
-        # more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except MemoryError as error:
-        problem = f"skleiden: error: Not enough memory; lower --n-components. {error}"
-        print(problem.strip(), file=sys.stderr)
-        return 1
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        print(f"skleiden: error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        warnings.formatwarning = plain
-    return code
+    with SIGNALS.caught():
+        try:
+            _prepare_streams()
+            warnings.formatwarning = _one_line
+            options = _parser().parse_args(arguments)
+            code: int = options.run(options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of our output, such as `head`, has gone. Python would fail once
+            # more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (KeyboardInterrupt, Exception) as error:
+            SIGNALS.hold()
+            ended = _ended_by(error)
+            if ended is None:
+                raise
+            line, code = ended
+            # What a command saved by then it says in notes.
+            print(line, *getattr(error, "__notes__", ()), file=sys.stderr)
+            end_workers()
+            return code
+        finally:
+            warnings.formatwarning = plain
+        return code if SIGNALS.number is None else 128 + SIGNALS.number
+
+
+def _ended_by(error: BaseException) -> tuple[str, int] | None:
+    """What to say of an error, and the exit code; None for a fault of our own."""
+    number = SIGNALS.number
+    if isinstance(error, KeyboardInterrupt) or number is not None:
+        # Compiled code may have made something else of the interruption.
+        number = signal.SIGINT if number is None else number
+        name = signal.Signals(number).name
+        return "Interrupted." if name == "SIGINT" else f"Ended by {name}.", 128 + number
+    text = " ".join(str(error).splitlines())
+    if isinstance(error, MemoryError):
+        text = f"Not enough memory; lower --n-components. {text}".strip()
+    elif not isinstance(
+        error, (OSError, ValueError, TypeError, ImportError, RuntimeError)
+    ):
+        return None
+    return f"skleiden: error: {text}", 1
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:

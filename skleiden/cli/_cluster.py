@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from skleiden._text import encodable
 
 from ._options import add_estimators, add_input, make_pipeline
 from ._stages import Stages
 
+if TYPE_CHECKING:
+    from ._run_folder import Run
+
 LABELS, COMMUNITIES, REPORT = "labels.csv", "communities.json", "report.html"
 FIGURES = ("sizes.png", "map.png", "prototypes.png", "layers.png")
-OUTPUTS = (COMMUNITIES, REPORT, *FIGURES)
+PROFILE = ("profile.csv", "profile.png")
 TITLE = "title"
 
 _CLUSTER = """\
 Find communities in activations, one file a layer, and save into a folder: labels.csv
 (id and community of each prompt), as soon as they are found; communities.json (all that
-is known of them); report.html (a page to look at, if jinja2 is installed); and figures
-(if matplotlib is).
+is known of them); report.html (a page to look at, if jinja2 is installed); figures (if
+matplotlib is); and manifest.json, which names these files. The folder is there when all
+is saved. Until then the files are in a folder beside it, DIR.partial, where they stay
+if the command ends before.
 """
 _PROFILE = """\
 Sweep the resolution, and tell what can be relied on at each: how well runs with other
 seeds agree, and how well on permuted data. Saves profile.csv, and a figure (if
-matplotlib is installed).
+matplotlib is installed), into a folder with a manifest.json that names them, as
+`skleiden cluster` does.
 """
 _REPORT = """\
-Write report.html anew from the communities.json of a folder.
+Write report.html anew from the communities.json of a folder that `skleiden cluster`
+made.
 """
 
 
@@ -64,7 +74,7 @@ def add_cluster(commands: Any) -> None:
     )
     _add_title(parser)
     add_estimators(parser)
-    parser.set_defaults(run=_run_cluster)
+    parser.set_defaults(run=_run_cluster, command="cluster")
 
 
 def add_profile(commands: Any) -> None:
@@ -85,7 +95,7 @@ def add_profile(commands: Any) -> None:
     ):
         parser.add_argument(name, type=int, default=default, metavar="N", help=what)
     add_estimators(parser, leave_out=["resolution"])
-    parser.set_defaults(run=_run_profile)
+    parser.set_defaults(run=_run_profile, command="profile")
 
 
 def add_report(commands: Any) -> None:
@@ -112,7 +122,9 @@ def _parser(
 
 
 def _add_title(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--title", default=argparse.SUPPRESS, help="of the page")
+    parser.add_argument(
+        "--title", type=encodable, default=argparse.SUPPRESS, help="of the page"
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +134,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         required=True,
         default=argparse.SUPPRESS,
         metavar="DIR",
-        help="folder to save into; made if it is not there",
+        help="folder to save into: a new or an empty one, or an earlier run's",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier run of the same command, as a whole",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the result as JSON, for programs"
@@ -133,17 +150,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _run_cluster(options: argparse.Namespace) -> int:
     from skleiden.inspection import Communities, describe_communities
     from skleiden.io import save_communities, save_labels
+    from skleiden.io._communities import jsonable
     from skleiden.model_selection import StableLeiden, community_stability
 
     stage = Stages(quiet=options.quiet, bars=True)
-    saved: list[Path] = []
-    with (
-        _folder(options.out, LABELS, COMMUNITIES, REPORT) as folder,
-        _told_if_interrupted(saved),
-    ):
+    with _new_run(options, LABELS, COMMUNITIES, REPORT, *FIGURES) as run:
         with stage("Load"):
             stack = _load(options)
             texts = _load_texts(options, stack)
+            _try_saving(run, stack, texts)
         estimator: Any = make_pipeline(options, n_jobs=options.n_jobs)
         if options.n_runs > 1:
             estimator = StableLeiden(
@@ -151,13 +166,10 @@ def _run_cluster(options: argparse.Namespace) -> int:
             )
         with stage("Cluster"):
             labels = estimator.fit_predict(stack)
-        # What is left of an earlier run would contradict the new labels.
-        for name in OUTPUTS:
-            (folder / name).unlink(missing_ok=True)
         confidence = getattr(estimator, "confidence_", None)
         known = Communities(labels, stack.ids, confidence=confidence)
-        save_labels(folder / LABELS, known)
-        saved.append(folder / LABELS)
+        save_labels(run.folder / LABELS, known)
+        run.add(LABELS)
         stability = None
         if options.n_subsamples > 0:
             with stage("Stability"):
@@ -179,38 +191,38 @@ def _run_cluster(options: argparse.Namespace) -> int:
             if hasattr(options, "title"):
                 found = replace(found, summary={**found.summary, TITLE: options.title})
         with stage("Save"):
-            save_communities(folder / COMMUNITIES, found)
-            saved.append(folder / COMMUNITIES)
-            missing = _try_report(folder, found, saved)
-            missing += _try_figures(folder, found, stack, saved)
+            save_communities(run.folder / COMMUNITIES, found)
+            run.add(COMMUNITIES)
+            missing = [*_try_report(run, found), *_try_figures(run, found, stack)]
     result = {
         **found.summary,
         "seconds": {name.lower(): round(s, 3) for name, s in stage.seconds.items()},
-        "saved": [str(path) for path in saved],
+        "saved": run.saved,
         "not_saved": missing,
     }
     if options.json:
-        print(json.dumps(result, default=float))
+        print(json.dumps(jsonable(result)))
         return 0
     facts = found.summary
     print(
         f"{facts['n_samples']} prompts, {facts['n_communities']} communities, "
         f"{facts['n_noise']} prompts in none; modularity {facts['modularity']:.3f}"
+        f"{'' if facts['n_edges'] else '; the graph has no edges'}"
     )
     print(stage.summary())
     for line in missing:
         print(line)
-    print(f"Saved: {', '.join(result['saved'])}")
+    print(f"Saved: {', '.join(run.saved)}")
     return 0
 
 
 def _run_profile(options: argparse.Namespace) -> int:
-    from skleiden.io._files import as_csv, write_whole
+    from skleiden.io._csv import as_csv
     from skleiden.model_selection import resolution_profile
 
     resolutions = _resolutions(options.resolutions)
     stage = Stages(quiet=options.quiet, bars=True)
-    with _folder(options.out, "profile.csv") as folder:
+    with _new_run(options, *PROFILE) as run:
         with stage("Load"):
             stack = _load(options)
         with stage("Sweep"), warnings.catch_warnings(record=True) as told:
@@ -227,13 +239,12 @@ def _run_profile(options: argparse.Namespace) -> int:
                 verbose=int(not options.quiet and sys.stderr.isatty()),
             )
         columns = {name: values.tolist() for name, values in profile.table.items()}
-        saved, missing = [folder / "profile.csv"], []
-        write_whole(saved[0], as_csv(columns))
-        with _told_if_interrupted(saved):
-            try:
-                _save_figure(folder / "profile.png", profile.plot(), saved)
-            except ImportError as error:
-                missing.append(f"No figure: {error}")
+        run.write("profile.csv", as_csv(columns))
+        # A part of what was asked for is kept, and replaces no whole run.
+        run.finished = not any(
+            str(one.message).startswith("Interrupted") for one in told
+        )
+        missing = _try_figure(run, "profile", profile.plot)
     for one in told:
         warnings.warn(one.message, one.category, stacklevel=1)
     try:
@@ -249,7 +260,7 @@ def _run_profile(options: argparse.Namespace) -> int:
             "table": plain,
             "levels": profile.levels,
             "best": best,
-            "saved": [str(path) for path in saved],
+            "saved": run.saved,
             "not_saved": missing,
         }
         print(json.dumps(result))
@@ -266,34 +277,49 @@ def _run_profile(options: argparse.Namespace) -> int:
             print(f"Best, by net information: --resolution {best:.3g}")
         for line in missing:
             print(line)
-        print(f"Saved: {', '.join(map(str, saved))}")
-    # The profile holds what was done; whoever asked for all of it must know.
-    interrupted = any(str(one.message).startswith("Interrupted") for one in told)
-    return 130 if interrupted else 0
+        print(f"Saved: {', '.join(run.saved)}")
+    # Whoever asked for the whole of it must know.
+    return 0 if run.finished else 130
 
 
 def _run_report(options: argparse.Namespace) -> int:
     from skleiden.io import load_communities
     from skleiden.report import write_report
 
-    if not options.folder.is_dir():
-        raise NotADirectoryError(
-            f"{str(options.folder)!r} is no folder. Give the one that was the --out of "
-            "skleiden cluster."
-        )
-    found = load_communities(options.folder / COMMUNITIES)
+    from ._run_folder import existing_run, update
+
     path = options.folder / REPORT
-    title = getattr(options, "title", found.summary.get(TITLE))
-    write_report(path, found, title=title)
+    with existing_run(options.folder) as manifest:
+        if manifest is not None:
+            _check_report(options.folder, manifest)
+        found = load_communities(options.folder / COMMUNITIES)
+        title = getattr(options, "title", found.summary.get(TITLE))
+        write_report(path, found, title=title)
+        if manifest is not None:
+            update(options.folder, manifest, REPORT)
     print(json.dumps({"saved": [str(path)]}) if options.json else f"Saved: {path}")
     return 0
+
+
+def _check_report(folder: Path, manifest: Any) -> None:
+    if manifest.command != "cluster":
+        raise ValueError(
+            f"{str(folder)!r} holds a run of skleiden {manifest.command}, which finds "
+            "no communities. Give the --out of skleiden cluster."
+        )
+    page = folder / REPORT
+    if REPORT not in manifest.names and os.path.lexists(page):
+        raise FileExistsError(
+            f"{str(page)!r} is not of the run there, and would be replaced. Move it "
+            "away."
+        )
 
 
 def _load(options: argparse.Namespace) -> Any:
     from skleiden.io import load_activations
 
     return load_activations(
-        options.files if len(options.files) > 1 else options.files[0],
+        _files(options),
         key=options.key,
         layers=options.layers.split(",") if hasattr(options, "layers") else None,
         ids=getattr(options, "ids", None),
@@ -314,74 +340,91 @@ def _load_texts(options: argparse.Namespace, stack: Any) -> list[str] | None:
     return texts_of(load_texts(options.texts), stack.ids)
 
 
-@contextmanager
-def _folder(folder: Path, *names: str) -> Iterator[Path]:
-    """The folder, made, and tried before the work; gone if nothing comes of it."""
-    from skleiden.io._files import check_place
+def _try_saving(run: Run, stack: Any, texts: list[str] | None) -> None:
+    """Save what is known before the work, which what cannot be saved ends at once."""
+    import numpy as np
 
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{str(folder)!r} is a file. Give a folder as --out.")
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for name in names:
-            check_place(folder / name)
-        yield folder
-    finally:
-        if is_new:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
+    from skleiden.inspection import Communities
+    from skleiden.io import save_communities, save_labels
 
-
-@contextmanager
-def _told_if_interrupted(saved: list[Path]) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        files = ", ".join(str(path) for path in saved if path.exists())
-        raise KeyboardInterrupt(f"Saved until then: {files or 'nothing'}") from None
+    known = Communities(
+        np.full(len(stack), -1),
+        stack.ids,
+        texts=texts,
+        summary={"layers": dict(zip(stack.names, stack.widths, strict=True))},
+    )
+    for name, save in ((LABELS, save_labels), (COMMUNITIES, save_communities)):
+        save(run.folder / name, known)
+        (run.folder / name).unlink()
 
 
-def _try_report(folder: Path, found: Any, saved: list[Path]) -> list[str]:
+def _new_run(options: argparse.Namespace, *names: str) -> Any:
+    from ._run_folder import new_run
+
+    return new_run(
+        options.out,
+        options.command,
+        names,
+        overwrite=options.overwrite,
+        inputs=_inputs(options),
+    )
+
+
+def _inputs(options: argparse.Namespace) -> Iterator[Path]:
+    """All that is read: layers, ids beside them, and what other options name."""
+    from skleiden.io._activations._find import find_files
+
+    for path in find_files(_files(options)).values():
+        yield path
+        yield from path.parent.glob(f"{glob.escape(path.stem)}.ids.*")
+    for name in ("ids", "texts"):
+        if hasattr(options, name):
+            yield getattr(options, name)
+
+
+def _files(options: argparse.Namespace) -> Any:
+    return options.files if len(options.files) > 1 else options.files[0]
+
+
+def _try_report(run: Run, found: Any) -> list[str]:
     from skleiden.report import write_report
 
     try:
-        write_report(folder / REPORT, found, title=found.summary.get(TITLE))
+        write_report(run.folder / REPORT, found, title=found.summary.get(TITLE))
     except ImportError as error:
         return [f"No page: {error}"]
-    saved.append(folder / REPORT)
+    run.add(REPORT)
     return []
 
 
-def _try_figures(folder: Path, found: Any, stack: Any, saved: list[Path]) -> list[str]:
+def _try_figures(run: Run, found: Any, stack: Any) -> list[str]:
     from skleiden import plotting
 
     labels = found.labels
     draw: dict[str, Callable[[], Any]] = {
         "sizes": lambda: plotting.CommunitySizesDisplay.from_predictions(labels),
         "map": lambda: plotting.CommunityMapDisplay(found.map, labels).plot(),
-    }
-    if found.summary["n_communities"] > 0:
-        draw["prototypes"] = lambda: plotting.PrototypeHeatmapDisplay.from_predictions(
+        "prototypes": lambda: plotting.PrototypeHeatmapDisplay.from_predictions(
             stack, labels
-        )
-        draw["layers"] = lambda: plotting.LayerAgreementDisplay(
-            found.layer_agreement
-        ).plot()
-    for name, display in draw.items():
-        try:
-            _save_figure(folder / f"{name}.png", display(), saved)
-        except ImportError as error:
-            return [f"No figures: {error}"]
-    return []
+        ),
+        "layers": lambda: plotting.LayerAgreementDisplay(found.layer_agreement).plot(),
+    }
+    missing = (_try_figure(run, name, display) for name, display in draw.items())
+    # Each of them misses matplotlib, if it is missing.
+    return list(dict.fromkeys(line for lines in missing for line in lines))
 
 
-def _save_figure(path: Path, display: Any, saved: list[Path]) -> None:
-    from skleiden.io._files import write_whole
+def _try_figure(run: Run, name: str, display: Callable[[], Any]) -> list[str]:
+    """Save a figure; if there is nothing to draw, or to draw with, say so."""
     from skleiden.plotting import png
 
-    write_whole(path, png(display))
-    saved.append(path)
+    try:
+        run.write(f"{name}.png", png(display()))
+    except ImportError as error:
+        return [f"No figures: {error}"]
+    except ValueError as error:
+        return [f"No {name}.png: {error}"]
+    return []
 
 
 def _resolutions(text: str) -> Any:

@@ -38,7 +38,7 @@ def add_demo(commands: Any) -> None:
         default=Path("communities.json"),
         metavar="FILE",
         help="where to save the communities; an existing file is replaced. The page "
-        "goes beside it, with the suffix .html",
+        "goes beside it, with the suffix .html, which FILE must not have",
     )
     add_some(parser, "resolution", "n_neighbors", "n_components", "weighting")
     add_seed(parser)
@@ -60,8 +60,12 @@ def _run(options: argparse.Namespace) -> int:
     from skleiden.report import write_report
 
     page = options.output.with_suffix(".html")
-    for path in (options.output, page):
-        check_place(path)  # before the work, not after it
+    # Before the work, not after it.
+    if check_place(options.output) == check_place(page) or _is_page(options.output):
+        raise ValueError(
+            f"{str(options.output)!r} is where the page goes, too, which would replace "
+            "the communities. Give a name that ends in .json."
+        )
     stage = Stages(quiet=options.quiet)
     with stage("Load"):
         data = load_prompt_activations()
@@ -99,6 +103,11 @@ def _run(options: argparse.Namespace) -> int:
         print(missing)
     print(f"Saved: {', '.join(map(str, saved))}")
     return 0
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a name is that of the page, in file systems that know no case."""
+    return path.suffix.casefold() == ".html"
 
 
 def _table(found: Communities) -> str:

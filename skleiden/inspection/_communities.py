@@ -13,7 +13,9 @@ import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
-from skleiden.layers import LayerStack, as_id_array, as_layer_stack
+from skleiden._ids import as_id_array
+from skleiden._text import encodable, refuse_unencodable
+from skleiden.layers import LayerStack, as_layer_stack, read_rows
 from skleiden.sketcher import MultiLayerTfidfSketcher
 
 from ._features import TopFeature, row_batches, top_features
@@ -56,7 +58,8 @@ class Communities:
         Identifiers of the rows; the row numbers if None is given.
 
     texts : list of str of length n_samples, or None
-        The prompts.
+        The prompts, with U+FFFD for each lone half of a surrogate pair, which no file
+        can hold.
 
     confidence : ndarray of shape (n_samples,), or None
         How sure each row is of its community, in [0, 1], from
@@ -94,6 +97,12 @@ class Communities:
 
     fingerprint : str or None
         Hash of the input, which tells whether two results are of the same data.
+
+    Raises
+    ------
+    ValueError
+        If labels are not one-dimensional integers of at least -1, or the lengths
+        differ; if an id or the name of a layer has a lone half of a surrogate pair.
     """
 
     labels: np.ndarray
@@ -119,7 +128,10 @@ class Communities:
         ids = np.arange(self.labels.size) if self.ids is None else self.ids
         settle("ids", as_id_array(ids))
         if self.texts is not None:
-            settle("texts", [str(text) for text in self.texts])
+            settle("texts", [encodable(str(text)) for text in self.texts])
+        check_names(self.ids, _layer_names(self))
+        for name in ("summary", "parameters", "versions", "fingerprint"):
+            settle(name, encodable(getattr(self, name)))
         n = self.labels.size
         for name in ("confidence", "attached", "stability"):
             if getattr(self, name) is not None:
@@ -211,7 +223,8 @@ def describe_communities(
 
     ValueError
         If X, ids, texts or stability do not fit the estimator; if a mapping of texts
-        lacks an id.
+        lacks an id; if an id or the name of a layer has a lone half of a surrogate
+        pair, which no file can hold.
 
     Examples
     --------
@@ -236,6 +249,7 @@ def describe_communities(
     if ids is None:
         ids = np.arange(len(stack)) if stack.ids is None else stack.ids
     ids = as_id_array(ids)
+    check_names(ids, stack.names)
     if len(stack) != labels.size:
         raise ValueError(
             "X must be what the estimator was fitted on; got "
@@ -266,6 +280,22 @@ def describe_communities(
         versions=_versions(),
         fingerprint=_fingerprint(stack),
     )
+
+
+def check_names(ids: np.ndarray, layers: Iterable[Any]) -> None:
+    """Refuse ids of rows and names of layers that no file can hold."""
+    refuse_unencodable(ids.tolist(), "ids")
+    refuse_unencodable(layers, "Names of layers")
+
+
+def _layer_names(found: Communities) -> set[str]:
+    layers = found.summary.get("layers", ())
+    features = (of for each in found.top_features.values() for of in each)
+    return {
+        *found.layer_agreement,
+        *(feature.layer for feature in features),
+        *(layers if isinstance(layers, Mapping) else ()),
+    }
 
 
 def texts_of(
@@ -345,7 +375,7 @@ def _fingerprint(stack: LayerStack) -> str:
                 digest.update(np.ascontiguousarray(whole).data)
         else:
             for rows in row_batches(matrix):
-                digest.update(np.ascontiguousarray(matrix[rows]).data)
+                digest.update(np.ascontiguousarray(read_rows(matrix, rows)).data)
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())
     return digest.hexdigest()

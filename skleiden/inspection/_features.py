@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
 from skleiden._mapped import check_size
-from skleiden.layers import LayerStack, as_layer_stack, rows_at_once
+from skleiden.layers import LayerStack, as_layer_stack, read_rows, rows_at_once
 
 from ._members import check_labels, check_positive_integer
 
@@ -300,7 +300,7 @@ def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
             (np.ones(n_rows), (placed[rows], np.arange(n_rows))),
             shape=(n_clusters + 1, n_rows),
         )
-        block = matrix[rows].astype(np.float64)
+        block = read_rows(matrix, rows).astype(np.float64)
         sums += indicator @ block
         counts += indicator @ (block != 0).astype(np.float64)
         with np.errstate(over="ignore"):  # told below

@@ -11,6 +11,7 @@ from sklearn.utils import Bunch, check_random_state
 
 from skleiden._fitting import fitted_clusterer
 from skleiden._kernels import leiden
+from skleiden._sparse import check_sparse
 
 from ._members import check_labels, check_positive_integer, members
 
@@ -120,8 +121,9 @@ def representatives(clusterer: Any, n: int = 5) -> dict[int, Representatives]:
     rows = np.repeat(np.arange(labels.size), np.diff(affinity.indptr))
     within = labels[rows] == labels[affinity.indices]
     weights = affinity.data.astype(np.float64)
-    total = np.bincount(rows, weights, minlength=labels.size)
-    inside = np.bincount(rows[within], weights[within], minlength=labels.size)
+    # Of no edges at all, bincount counts integers.
+    total = np.bincount(rows, weights, labels.size).astype(np.float64)
+    inside = np.bincount(rows[within], weights[within], labels.size).astype(np.float64)
     share = np.divide(inside, total, out=np.zeros_like(inside), where=total > 0)
 
     def listed(of: np.ndarray, order: np.ndarray) -> list[Representative]:
@@ -296,6 +298,7 @@ def _check_graph(affinity: Any) -> sp.csr_array:
             f"a MutualKNNLeiden; got {type(affinity).__name__} of shape "
             f"{np.shape(affinity)}."
         )
+    check_sparse(affinity, "affinity")
     if affinity.shape[0] == 0:
         raise ValueError("affinity must have at least one row; got none.")
     graph = _without_diagonal(affinity)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skleiden.layers import as_id_array
+from skleiden._ids import as_id_array
 
 
 def summarize(labels: Sequence[int] | np.ndarray) -> Bunch:

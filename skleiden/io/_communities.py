@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skleiden import __version__
+from skleiden._text import encodable
 from skleiden.inspection import (
     Communities,
     CommunityMap,
@@ -20,11 +23,22 @@ from skleiden.inspection import (
     members,
 )
 
+from ._activations._find import check_regular
+from ._activations._text import parse_json, read_text
 from ._files import write_whole
 
 FORMAT = "skleiden-communities"
 # Raised when a reader of the old form would misunderstand the new one.
 SCHEMA_VERSION = 1
+
+_ANY, _SHARE = (-math.inf, math.inf), (0, 1)
+_FEATURE_LIMITS = {
+    "effect_size": _ANY,
+    "mean": _ANY,
+    "baseline_mean": _ANY,
+    "share": _SHARE,
+    "baseline_share": _SHARE,
+}
 
 
 def save_communities(
@@ -54,6 +68,11 @@ def save_communities(
     TypeError
         If `communities` is something else, such as an array of labels.
 
+    ValueError
+        If an id has no form in the file (see Notes), or if the file could not be loaded
+        again: for labels of the number of rows or more, or values out of their range.
+        Nothing is written then.
+
     OSError
         If the file cannot be written: FileNotFoundError if its folder does not exist,
         IsADirectoryError if `path` is a folder, FileExistsError if it is something
@@ -71,6 +90,10 @@ def save_communities(
     - ``format`` ("skleiden-communities"), ``schema_version``, ``versions``,
       ``fingerprint``, ``parameters`` and ``summary``, as in `Communities`; what JSON
       has no form for is kept as its ``repr``;
+    - ids: strings, integers of any size, finite floats and booleans, of Python or
+      NumPy, as JSON has them, and tuples of these as arrays. They come back equal, as
+      Python's types; 1 and "1" stay apart. An id of any other type is refused: turn it
+      into a string before;
     - ``communities``, largest first, each with ``label``, ``size``, ``members`` (their
       ids), and, where known, ``texts``, ``stability``, ``top_features``,
       ``representatives`` and ``layer_agreement``;
@@ -96,6 +119,13 @@ def save_communities(
             "labels: Communities(labels, ids)."
         )
     document = _document(communities, min_size)
+    try:
+        _read(document)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(path)!r} is not written, as it could not be loaded again: {error} "
+            "Correct it before saving."
+        ) from error
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n")
 
@@ -116,8 +146,9 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
     Raises
     ------
     ValueError
-        If the file is no such JSON, of a newer schema, or broken; the message names
-        what is wrong.
+        If the file is not such JSON, of a newer schema, or broken; if its parts
+        contradict one another (members, sizes, labels, ids, rows) or a value is out of
+        its range. The message names the file and what is wrong.
 
     OSError
         If the file cannot be read.
@@ -132,14 +163,17 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
     >>> load_communities(path).labels
     array([ 0,  0, -1])
     """
+    check_regular(Path(path))
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = parse_json(read_text(Path(path)))
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} is not JSON: {error}. Load what save_communities saved."
+        ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(
-            f"{str(path)!r} holds no communities: its format is not {FORMAT!r}. Load "
-            "what save_communities saved."
+            f"{str(path)!r} does not hold communities: its format is not {FORMAT!r}. "
+            "Load what save_communities saved."
         )
     schema = document.get("schema_version")
     if schema != SCHEMA_VERSION:
@@ -152,13 +186,13 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
         return _read(document)
     except Exception as error:  # whatever is not where it should be
         raise ValueError(
-            f"{str(path)!r} is broken: {type(error).__name__}: {error}. Save the "
-            "communities again."
+            f"{str(path)!r} is broken: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. Save the communities again."
         ) from error
 
 
 def _document(found: Communities, min_size: int) -> dict[str, Any]:
-    ids = [_native(i) for i in found.ids]
+    ids = [_id_to_json(i) for i in found.ids]
     texts = None if found.texts is None else np.array(found.texts, dtype=object)
     communities = []
     listed = members(found.labels, min_size=min_size)
@@ -211,85 +245,303 @@ def _document(found: Communities, min_size: int) -> dict[str, Any]:
             "rows": found.map.rows,
             "positions": [[round(float(v), 4) for v in p] for p in found.map.positions],
         }
-    plain: dict[str, Any] = jsonable(document)
+    plain: dict[str, Any] = encodable(jsonable(document))
     return plain
 
 
 def _read(document: dict[str, Any]) -> Communities:
+    """Read a document, whose parts are checked against one another."""
     rows = document["rows"]
-    labels = np.asarray(rows["labels"], dtype=np.int64)
-    of = {label: np.flatnonzero(labels == label) for label in set(labels.tolist())}
-    listed = {one["label"]: one for one in document["communities"]}
-    n_clusters = int(labels.max(initial=-1)) + 1
+    labels = _labels_of(rows["labels"])
+    n = labels.size
+    saved = _list("rows.ids", rows["ids"], n)
+    noise = np.flatnonzero(labels < 0)
+    listed = _listed(document["communities"], labels, saved)
+    for what, expected in (
+        ("n_samples", n),
+        ("n_communities", len(listed)),
+        ("n_noise", noise.size),
+        ("noise", [saved[row] for row in noise]),
+    ):
+        _require(document[what] == expected, what, "be what rows say", document[what])
 
     texts = None
     if "noise_texts" in document:
-        texts = [""] * labels.size
-        lists = {label: one["texts"] for label, one in listed.items()}
-        for label, lines in {**lists, -1: document["noise_texts"]}.items():
-            for row, text in zip(of.get(label, ()), lines, strict=True):
+        texts = [""] * n
+        noisy = {-1: (noise, {"texts": document["noise_texts"]})}
+        for label, (members_, one) in (listed | noisy).items():
+            what = f"texts of community {label}"
+            for row, text in zip(
+                members_, _list(what, one["texts"], members_.size), strict=True
+            ):
+                _require(type(text) is str, what, "be strings", text)
                 texts[row] = text
 
-    def by_label(name: str) -> dict[int, Any]:
-        return {label: one[name] for label, one in listed.items() if name in one}
+    def by_label(name: str, read: Callable[..., Any]) -> dict[int, Any]:
+        return {
+            label: read(f"{name} of community {label}", one[name], members_)
+            for label, (members_, one) in listed.items()
+            if name in one
+        }
 
-    def of_all(values: Mapping[int, Any]) -> np.ndarray:
-        every = np.full(n_clusters, np.nan)
+    def of_all(values: Mapping[int, float]) -> np.ndarray:
+        every = np.full(int(labels.max()) + 1, np.nan)
         for label, value in values.items():
-            every[label] = np.nan if value is None else value
+            every[label] = value
         return every
 
-    stability = by_label("stability")
-    agreement = by_label("layer_agreement")
-    names: dict[str, Any] = next(iter(agreement.values()), {})
-    shown = document.get("map")
+    layers = _mapping("summary", document["summary"]).get("layers")
+    stability = by_label("stability", lambda what, value, _: _number(what, value, 0, 1))
+    agreement = by_label("layer_agreement", _read_agreement)
+    names = [list(one) for one in agreement.values()]
+    for what, known in (("stability", stability), ("layer_agreement", agreement)):
+        _require(
+            len(known) in (0, len(listed)), what, "be told of each community", [*known]
+        )
+    _require(
+        all(one == names[0] for one in names),
+        "layer_agreement",
+        "name the same layers in each community",
+        names,
+    )
+    shown, fingerprint = document.get("map"), document["fingerprint"]
+    _require(
+        isinstance(fingerprint, (str, type(None))),
+        "fingerprint",
+        "be a string or null",
+        fingerprint,
+    )
     return Communities(
         labels=labels,
-        ids=rows["ids"],
+        ids=[_id_from_json(value) for value in saved],
         texts=texts,
-        confidence=rows.get("confidence"),
-        attached=rows.get("attached"),
+        confidence=_numbers("rows.confidence", rows.get("confidence"), n),
+        attached=_flags("rows.attached", rows.get("attached"), n),
         stability=of_all(stability) if stability else None,
-        top_features={
-            label: [TopFeature(**feature) for feature in features]
-            for label, features in by_label("top_features").items()
-        },
-        representatives={
-            label: Representatives(
-                *([Representative(**row) for row in both[kind]] for kind in both)
-            )
-            for label, both in by_label("representatives").items()
-        },
+        top_features=by_label(
+            "top_features", lambda what, value, _: _read_features(what, value, layers)
+        ),
+        representatives=by_label("representatives", _read_representatives),
         layer_agreement={
             name: of_all({label: one[name] for label, one in agreement.items()})
-            for name in names
+            for name in (names[0] if names else ())
         },
-        map=None
-        if shown is None
-        else CommunityMap(
-            np.asarray(shown["rows"], dtype=np.int64),
-            np.asarray(shown["positions"], dtype=np.float32).reshape(-1, 2),
-        ),
+        map=None if shown is None else _read_map(shown, n),
         summary=document["summary"],
-        parameters=document["parameters"],
-        versions=document["versions"],
-        fingerprint=document["fingerprint"],
+        parameters=_mapping("parameters", document["parameters"]),
+        versions=_mapping("versions", document["versions"]),
+        fingerprint=fingerprint,
     )
 
 
-def _native(identifier: Any) -> Any:
-    """An id as JSON can hold it: a native int or str, a str of anything else."""
-    if isinstance(identifier, np.generic):
+def _labels_of(values: Any) -> np.ndarray:
+    _list("rows.labels", values)
+    # A larger label would need memory for all the communities before it.
+    for value in values:
+        _integer("a label", value, -1, len(values) - 1)
+    return np.asarray(values, dtype=np.int64)
+
+
+def _listed(
+    communities: Any, labels: np.ndarray, ids: list[Any]
+) -> dict[int, tuple[np.ndarray, dict[str, Any]]]:
+    """Give the rows of each community listed, and what is told of it."""
+    rows_of = members(labels, min_size=1)
+    listed = {}
+    for one in _list("communities", communities):
+        label = _mapping("a community", one)["label"]
+        what = f"community {label!r}"
+        _require(
+            type(label) is int and label in rows_of and label not in listed,
+            what,
+            "be one of the labels of rows, and listed once",
+            label,
+        )
+        rows = rows_of[label]
+        _require(one["size"] == rows.size, f"size of {what}", f"be {rows.size}", one)
+        _require(
+            one["members"] == [ids[row] for row in rows],
+            f"members of {what}",
+            "be the ids of the rows with that label",
+            one["members"],
+        )
+        listed[label] = (rows, one)
+    return listed
+
+
+def _read_features(what: str, features: Any, layers: Any) -> list[TopFeature]:
+    widths = layers if isinstance(layers, dict) else {}
+    found = []
+    for one in _list(what, features):
+        feature = TopFeature(**_mapping(what, one))
+        _require(type(feature.layer) is str, what, "name a layer", feature.layer)
+        width = widths.get(feature.layer)
+        last = width - 1 if type(width) is int else None
+        _integer(f"neuron in {what}", feature.neuron, 0, last)
+        numbers = [
+            _number(f"{name} in {what}", one[name], *limits)
+            for name, limits in _FEATURE_LIMITS.items()
+        ]
+        found.append(TopFeature(feature.layer, feature.neuron, *numbers))
+    return found
+
+
+def _read_representatives(what: str, both: Any, rows: np.ndarray) -> Representatives:
+    members_ = set(rows.tolist())
+
+    def read(one: Any) -> Representative:
+        row = Representative(**_mapping(what, one))
+        _require(
+            type(row.row) is int and row.row in members_,
+            f"row in {what}",
+            "be one of its rows",
+            row.row,
+        )
+        return Representative(
+            row.row,
+            _number(f"inside in {what}", row.inside, 0, math.inf),
+            _number(f"share in {what}", row.share, 0, 1),
+        )
+
+    kinds = _mapping(what, both)
+    return Representatives(
+        **{kind: [read(one) for one in _list(what, kinds[kind])] for kind in kinds}
+    )
+
+
+def _read_agreement(what: str, values: Any, _: Any) -> dict[str, float]:
+    return {
+        name: _number(what, value, -1, 1)
+        for name, value in _mapping(what, values).items()
+    }
+
+
+def _read_map(shown: Any, n: int) -> CommunityMap:
+    rows = _list("map.rows", _mapping("map", shown)["rows"])
+    for row in rows:
+        _integer("a row of the map", row, 0, n - 1)
+    _require(
+        all(a < b for a, b in pairwise(rows)),
+        "map.rows",
+        "be ascending",
+        rows,
+    )
+    positions = _list("map.positions", shown["positions"], len(rows))
+    most = float(np.finfo(np.float32).max)
+    plain = [
+        [_number("a position", v, -most, most, null=False) for v in _list("", p, 2)]
+        for p in positions
+    ]
+    return CommunityMap(
+        np.asarray(rows, dtype=np.int64),
+        np.asarray(plain, dtype=np.float32).reshape(-1, 2),
+    )
+
+
+def _require(holds: bool, what: str, wanted: str, found: Any) -> None:
+    if not holds:
+        raise ValueError(f"{what} must {wanted}; got {repr(found)[:200]}.")
+
+
+def _mapping(what: str, value: Any) -> dict[str, Any]:
+    _require(isinstance(value, Mapping), what, "be an object of JSON", value)
+    return value
+
+
+def _list(what: str, value: Any, length: int | None = None) -> list[Any]:
+    of = "" if length is None else f" of length {length}"
+    fits = type(value) is list and length in (None, len(value))
+    _require(fits, what, f"be an array of JSON{of}", value)
+    return value
+
+
+def _integer(what: str, value: Any, low: int, high: int | None) -> None:
+    most = "" if high is None else f" and at most {high}"
+    fits = type(value) is int and low <= value and (high is None or value <= high)
+    _require(fits, what, f"be an integer of at least {low}{most}", value)
+
+
+def _number(
+    what: str, value: Any, low: float, high: float, *, null: bool = True
+) -> float:
+    """Give a number, refused if out of a range; nan for the null of JSON."""
+    if value is None and null:
+        return math.nan
+    if value in ("inf", "-inf"):
+        value = float(value)
+    fits = type(value) in (int, float) and low <= value <= high
+    _require(fits, what, f"be a number from {low} to {high}", value)
+    return float(value)
+
+
+def _numbers(what: str, values: Any, n: int) -> np.ndarray | None:
+    if values is None:
+        return None
+    return np.array([_number(what, value, 0, 1) for value in _list(what, values, n)])
+
+
+def _flags(what: str, values: Any, n: int) -> np.ndarray | None:
+    if values is None:
+        return None
+    for value in _list(what, values, n):
+        _require(type(value) is bool, what, "be true or false", value)
+    return np.array(values, dtype=bool)
+
+
+def _id_to_json(identifier: Any) -> Any:
+    """Give an id as JSON holds it, to come back equal; refused if it cannot."""
+    if isinstance(identifier, (np.str_, np.bool_, np.integer, np.floating)):
         identifier = identifier.item()
-    if isinstance(identifier, (int, str)):
-        return identifier
-    return str(identifier)
+    if isinstance(identifier, tuple):
+        return [_id_to_json(part) for part in identifier]
+    try:
+        if isinstance(identifier, str):
+            identifier.encode()
+        elif isinstance(identifier, float):
+            json.dumps(identifier, allow_nan=False)
+        elif isinstance(identifier, int):
+            str(identifier)  # which has a limit of digits
+        else:
+            raise ValueError(  # noqa: TRY004 - caught below, with its remedy
+                f"its type is {type(identifier).__name__}"
+            )
+    except ValueError as error:
+        raise ValueError(
+            "ids must be strings, integers, finite floats, booleans or tuples of these "
+            f"to be saved as JSON; got {_shown(identifier)} ({error}). Turn them into "
+            "strings that can be encoded before saving."
+        ) from error
+    return identifier
+
+
+def _shown(identifier: Any) -> str:
+    try:
+        return repr(identifier)[:200]
+    except ValueError:
+        return "an integer of too many digits"
+
+
+def _id_from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_id_from_json(part) for part in value)
+    _require(
+        type(value) in (str, int, float, bool),
+        "an id",
+        "be a string, a number, a boolean or an array of these",
+        value,
+    )
+    finite = isinstance(value, (str, int)) or math.isfinite(value)
+    _require(finite, "an id", "be finite", value)
+    return value
 
 
 def jsonable(value: Any) -> Any:
     """A value with its containers as JSON can hold them, the rest as its repr."""
     if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {
+            key: jsonable(item)
+            for key, item in zip(_keys(value), value.values(), strict=True)
+        }
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -304,3 +556,12 @@ def jsonable(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return repr(value)
+
+
+def _keys(mapping: Iterable[Any]) -> list[str]:
+    """Give keys as strings, as JSON has no others; repr keeps equal ones apart."""
+    for form in (str, repr):
+        keys = [form(key) for key in mapping]
+        if len(set(keys)) == len(keys):
+            return keys
+    return [f"{i}: {key}" for i, key in enumerate(keys)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Callable
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,13 +18,16 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from skleiden import __version__
+from skleiden._invariants import check_estimator, check_generator
 from skleiden._kernels.countsketch import ColumnStatistics
 from skleiden._kernels.knn import UniqueRows
+from skleiden._sparse import sparse_from_arrays
 from skleiden.clusterer import MutualKNNLeiden
 from skleiden.model_selection import StableLeiden
 from skleiden.neighbors import FaissKNeighborsTransformer
 from skleiden.sketcher import MultiLayerTfidfSketcher, Settings
 
+from ._activations._find import check_regular
 from ._files import writing
 
 FORMAT = "skleiden-estimator"
@@ -61,10 +68,19 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
     ------
     TypeError
         If the estimator is another one, or has a parameter that the file has no form
-        for, such as a ``memory`` that is no path; the message names it.
+        for, such as a NumPy ``Generator``; the message names it.
+
+    ValueError
+        If a parameter is not valid, or the fitted state is not one that ``fit`` makes,
+        so that the file could not be loaded; the message names the attribute.
 
     OSError
         If the file cannot be written, as in `save_communities`.
+
+    Warns
+    -----
+    UserWarning
+        If a pipeline has a ``memory``, which is not saved; see Notes.
 
     See Also
     --------
@@ -77,6 +93,10 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
 
     A fitted `MutualKNNLeiden` holds the rows it was fitted on, which ``predict`` needs;
     so does its file.
+
+    The ``memory`` of a pipeline is a folder of pickles, which ``fit`` runs. A file that
+    comes from elsewhere must not choose that folder: it is left out with a warning, and
+    the loaded pipeline has ``memory=None``. Set it again with ``set_params``.
 
     Examples
     --------
@@ -104,11 +124,20 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
             f"save_estimator takes one of {sorted(_ESTIMATORS)}; got "
             f"{type(estimator).__name__}."
         )
+    tree = _encode(estimator, type(estimator).__name__, keep)
+    try:
+        check_estimator(_decode(tree, arrays.__getitem__))
+    except ValueError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} is not written, as it could not be loaded again: "
+            f"{error} Set valid parameters, fit, and save again."
+        ) from error
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "skleiden_version": __version__,
-        "estimator": _encode(estimator, type(estimator).__name__, keep),
+        "estimator": tree,
+        "digest": _digest(tree, arrays),
     }
     with writing(path) as file:
         np.savez(file, document=np.array(json.dumps(document)), **arrays)  # type: ignore[arg-type]
@@ -129,22 +158,39 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     ValueError
-        If the file is no such file, of a newer schema, or broken.
+        If the file is not one of `save_estimator`, of a newer schema, or broken; if it
+        holds parameters that are not valid, or a fitted state that ``fit`` does not
+        make: arrays of another length, dtype, range or order than the rest of the state
+        implies; if it was changed after it was saved. The message names the file, and
+        the class and the attribute.
 
     OSError
         If the file cannot be read.
+
+    Notes
+    -----
+    All of the fitted state is checked, part against part, so that no file makes
+    compiled code read or write outside of arrays. A digest of the content tells a file
+    that was changed by mistake; it is not a signature, and does not tell who made the
+    file.
     """
+    check_regular(Path(path))
     try:
-        # Opened here: NumPy leaves a file open that turns out to be no archive.
-        with (
-            Path(path).open("rb") as file,
-            np.load(file, allow_pickle=False) as archive,
-        ):
-            document = json.loads(str(archive["document"]))
+        with Path(path).open("rb") as file, _opened(file) as archive:
+            arrays = _Arrays(file, archive)
+            document = json.loads(str(arrays.read("document")))
             if document["format"] != FORMAT:
                 raise KeyError(FORMAT)
             if document["schema_version"] == SCHEMA_VERSION:
-                return _decode(document["estimator"], archive.__getitem__)
+                tree = document["estimator"]
+                estimator = _decode(tree, arrays.take)
+                check_estimator(estimator)
+                # Files of version 0.1.0 have none.
+                if document.get("digest") not in (None, _digest(tree, arrays.taken)):
+                    raise ValueError("it was changed after it was saved")
+                return estimator
+    except MemoryError:
+        raise
     except OSError as error:
         if error.errno is not None:  # of the file system, not of what is in the file
             raise
@@ -159,12 +205,79 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
 
 
 def _broken(path: str | os.PathLike[str], error: Exception) -> ValueError:
-    # NumPy's advice to run what is in the file is not passed on.
-    why = "it is pickled" if "pickle" in str(error) else f"{error}"
     return ValueError(
-        f"{os.fspath(path)!r} holds no estimator, or is broken or truncated "
-        f"({type(error).__name__}: {why}). Load what save_estimator saved."
+        f"{os.fspath(path)!r} does not hold an estimator, or is broken or truncated "
+        f"({type(error).__name__}: {str(error).rstrip('.')}). Load what "
+        "save_estimator saved."
     )
+
+
+def _opened(file: BinaryIO) -> zipfile.ZipFile:
+    if file.read(1) == b"\x80":
+        raise ValueError("it is pickled, and no pickle is loaded")
+    return zipfile.ZipFile(file)
+
+
+_HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+class _Arrays:
+    """Read the arrays of an archive, each of which is taken once.
+
+    None may need more memory than it takes in the file, nor may all together:
+    `numpy.load` would make room for whatever a header claims.
+    """
+
+    def __init__(self, file: BinaryIO, archive: zipfile.ZipFile) -> None:
+        self.taken: dict[str, np.ndarray] = {}
+        self._archive = archive
+        self._left = {info.filename: info for info in archive.infolist()}
+        size = file.seek(0, os.SEEK_END)
+        claimed = sum(info.file_size for info in archive.infolist())
+        if claimed > size or any(info.compress_type for info in archive.infolist()):
+            raise ValueError(
+                f"the archive is compressed, or claims {claimed} bytes in a file of "
+                f"{size}"
+            )
+
+    def take(self, name: str) -> np.ndarray:
+        self.taken[name] = self.read(name)
+        return self.taken[name]
+
+    def read(self, name: str) -> np.ndarray:
+        info = self._left.pop(f"{name}.npy", None)
+        if info is None:
+            raise ValueError(f"the array {name!r} is not there, or is used twice")
+        with self._archive.open(info) as member:
+            read_header = _HEADERS[np.lib.format.read_magic(member)]
+            shape, _, dtype = read_header(member)
+            size = info.file_size - member.tell()
+        if dtype.kind not in "biufU" or dtype.itemsize == 0:
+            raise ValueError(f"the array {name!r} has the dtype {dtype}")
+        if math.prod(shape) * dtype.itemsize != size:
+            raise ValueError(
+                f"the array {name!r} of shape {shape} and dtype {dtype} has {size} "
+                "bytes in the file"
+            )
+        with self._archive.open(info) as member:
+            array: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+        # Of a machine with another order of bytes.
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _digest(tree: Any, arrays: Mapping[str, np.ndarray]) -> str:
+    """Hash what a file says of an estimator, on every machine alike."""
+    digest = hashlib.blake2b(json.dumps(tree).encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.shape} {array.dtype.name} ".encode())
+        flat = np.ascontiguousarray(array).reshape(-1)
+        little = flat.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(little.view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
@@ -182,7 +295,7 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
     if type(value) is float:
         return {"float": value.hex()}
     if _ESTIMATORS.get(name) is type(value):
-        return {"estimator": name, "state": inside(vars(value))}
+        return {"estimator": name, "state": inside(_state(value, where))}
     if _RECORDS.get(name) is type(value):
         return {"record": name, "fields": inside(value._asdict())}
     if type(value) in (list, tuple):
@@ -213,6 +326,21 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
     )
 
 
+def _state(estimator: Any, where: str) -> dict[str, Any]:
+    """Give what is saved of an estimator: all but a pipeline's memory."""
+    state = vars(estimator)
+    if isinstance(estimator, Pipeline) and estimator.memory is not None:
+        warnings.warn(
+            f"{where}.memory is not saved, got {estimator.memory!r}: fit runs what it "
+            "finds there. Set it again on the loaded pipeline: "
+            "set_params(memory=...).",
+            UserWarning,
+            stacklevel=2,
+        )
+        state = {**state, "memory": None}
+    return state
+
+
 def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
     """The value that `_encode` made JSON of."""
     if not isinstance(tree, dict):
@@ -229,6 +357,11 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
             maker: Any = _ESTIMATORS[content]
             estimator = maker.__new__(maker)
             vars(estimator).update(inside(tree["state"]))
+            if maker is Pipeline and estimator.memory is not None:
+                raise ValueError(
+                    "Pipeline.memory must be None in a file, as fit would run what it "
+                    f"finds there; got {estimator.memory!r}"
+                )
             return estimator
         case "record":
             return _RECORDS[content](**inside(tree["fields"]))
@@ -245,18 +378,22 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
         case "strings":
             return np.array(content, dtype=object)
         case "csr":
-            matrix = sp.csr_array(
-                tuple(array(name) for name in content), shape=tuple(tree["shape"])
+            parts = zip(("data", "indices", "indptr"), content, strict=True)
+            given = {name: array(key) for name, key in parts}
+            about = {"format": "csr", "shape": tree["shape"], "_is_array": True}
+            return sparse_from_arrays(
+                given | {name: np.asarray(value) for name, value in about.items()},
+                "the file",
             )
-            matrix.check_format(full_check=True)
-            return matrix
         case "type":
             return np.dtype(content).type
         case "dtype":
             return np.dtype(content)
         case "random_state":
             name, keys, *rest = content
+            drawn = (name, array(keys), *rest)
+            check_generator("a RandomState", drawn)
             generator = np.random.RandomState()
-            generator.set_state((name, array(keys), *rest))
+            generator.set_state(drawn)
             return generator
     raise ValueError(f"{kind!r} is of no known kind")

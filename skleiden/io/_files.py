@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
+
+# Locks of files: POSIX's, or Windows'.
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+msvcrt: Any = import_module("msvcrt") if os.name == "nt" else None
+
+# Files that are being written; nobody else gives such names.
+NEW_FILE = re.compile(r"\.skleiden-[0-9a-f]{32}\.tmp")
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
@@ -39,16 +46,81 @@ def check_place(path: str | os.PathLike[str]) -> Path:
     return place
 
 
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file beside its place, then move it there in one step."""
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
-def _new_file_beside(place: Path) -> Iterator[Path]:
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file beside its place, moved there in the end, if all went well."""
+    place = check_place(path)
+    with _new_file_beside(place) as (new, file):
+        if place.exists():
+            new.chmod(stat.S_IMODE(place.stat().st_mode))
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if fcntl is None:
+            file.close()  # Windows moves no open file
+        new.replace(place)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes were writing in a folder."""
+    with suppress(OSError):  # a folder may be written to, and not listed
+        for path in folder.iterdir():
+            if is_leftover(path):
+                path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file was being written when its process was killed.
+
+    A process that lives holds a lock on the file that it writes.
+    """
+    if fcntl is None or not NEW_FILE.fullmatch(path.name):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # it is gone, or somebody else's
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and lock(descriptor)
+    except OSError:  # there are no locks in this file system
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; whether no other process had.
+
+    A killed process holds no lock.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@contextmanager
+def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """An empty file in the folder of `place`, removed in the end if it is still there.
 
     Errors name the folder rather than the file, whose name nobody knows.
     """
-    new = place.with_name(f".{uuid4().hex}.tmp")
+    new = None
     try:
-        new.touch(exist_ok=False)
-        yield new
+        clear_leftovers(place.parent)
+        new, file = _new_file(place.parent)
+        with file:
+            yield new, file
     except OSError as error:
         raise type(error)(
             f"Cannot write {place.name!r} in the folder {str(place.parent)!r}: "
@@ -56,34 +128,27 @@ def _new_file_beside(place: Path) -> Iterator[Path]:
             "file, or save to another one."
         ) from error
     finally:
-        with suppress(OSError):  # it was moved, or never made
-            new.unlink()
+        if new is not None:
+            with suppress(OSError):  # it was moved
+                new.unlink()
 
 
-def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file beside its place, then move it there in one step."""
-    with writing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new file, open and, where that can be told, locked."""
+    while True:
+        new = folder / f".skleiden-{uuid4().hex}.tmp"
+        new.touch(exist_ok=False)
+        # Before it was locked, another process may have taken it for a leftover.
+        with suppress(FileNotFoundError):
+            file = new.open("r+b")
+            if fcntl is None or _is_ours(file.fileno(), new):
+                return new, file
+            file.close()
 
 
-def as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Columns of one length as the text of a CSV file, below a line of their names."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(zip(*columns.values(), strict=True))
-    return text.getvalue()
-
-
-@contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file beside its place, moved there in the end, if all went well."""
-    place = check_place(path)
-    with _new_file_beside(place) as new:
-        with new.open("wb") as file:
-            if place.exists():
-                new.chmod(stat.S_IMODE(place.stat().st_mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(place)
+def _is_ours(descriptor: int, path: Path) -> bool:
+    try:
+        locked = lock(descriptor)
+    except OSError:  # there are no locks in this file system, and no leftovers
+        return True
+    return locked and os.path.samestat(os.fstat(descriptor), path.stat())

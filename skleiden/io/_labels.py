@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from skleiden.inspection import Communities
 
-from ._files import as_csv, check_place, write_whole
+from ._csv import as_csv
+from ._files import check_place, write_whole
 
 
 def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
@@ -26,7 +28,8 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     Raises
     ------
     ValueError
-        If the name ends in something else.
+        If the name ends in something else; of Parquet, if ids are not all strings, all
+        integers of 64 bits, all floats or all booleans.
 
     ImportError
         If Parquet is asked for, and pandas or pyarrow is not installed.
@@ -37,6 +40,22 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     Notes
     -----
     Columns are ``id``, ``community`` (-1 is noise) and, where known, ``confidence``.
+
+    In CSV, which table programs open, ids that are text and begin as a formula does
+    (``=``, ``+``, ``-`` or ``@``, white space aside, a tab or the end of a line) or
+    with an apostrophe have an apostrophe put before them, so that nothing is run. Ids
+    are read back as the strings that they were by::
+
+        table = pandas.read_csv(path, dtype={"id": str}, keep_default_na=False)
+        table["id"] = table["id"].str.removeprefix("'")
+
+    or, without pandas, by::
+
+        with open(path, newline="", encoding="utf-8") as file:
+            ids = [row["id"].removeprefix("'") for row in csv.DictReader(file)]
+
+    CSV does not tell 1 from "1", and has ids of other types as their ``str``;
+    `save_communities` and Parquet keep types, and change no text.
 
     Examples
     --------
@@ -52,16 +71,17 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     q3,-1
     """
     suffix = Path(path).suffix.lower()
-    columns = {
-        "id": communities.ids.tolist(),
-        "community": communities.labels.tolist(),
-    }
+    ids = communities.ids
+    if ids.dtype.kind in "mM":  # of which tolist may make integers
+        ids = ids.astype(str)
+    columns = {"id": ids.tolist(), "community": communities.labels.tolist()}
     if communities.confidence is not None:
         columns["confidence"] = communities.confidence.tolist()
     if suffix == ".csv":
         write_whole(path, as_csv(columns))
     elif suffix == ".parquet":
         check_place(path)
+        _check_parquet_ids(path, columns["id"])
         try:
             import pandas as pd
 
@@ -74,3 +94,19 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
         write_whole(path, content)
     else:
         raise ValueError(f"path must end in .csv or .parquet; got {str(path)!r}.")
+
+
+def _check_parquet_ids(path: str | os.PathLike[str], ids: list[Any]) -> None:
+    """Refuse ids that one column of Parquet cannot hold as they are."""
+    kinds = {type(identifier) for identifier in ids}
+    fits = len(kinds) == 1 and kinds <= {str, int, float, bool}
+    if fits and kinds == {int}:
+        low, high = min(ids), max(ids)
+        fits = low >= -(2**63) and high < (2**63 if low < 0 else 2**64)
+    if not fits:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ValueError(
+            f"{str(path)!r} cannot hold these ids: a column of Parquet has one type, "
+            f"text, integers of 64 bits, floats or booleans; got {names}. Turn them "
+            "into strings, or save as .csv."
+        )

@@ -9,7 +9,13 @@ import scipy.sparse as sp
 from sklearn.utils import check_array, check_random_state
 
 from skleiden._kernels import shuffle
-from skleiden.layers import LayerStack, as_layer_stack, is_stored
+from skleiden.layers import (
+    LayerStack,
+    as_layer_stack,
+    is_stored,
+    read_rows,
+    refuse_layer_sequence,
+)
 
 
 def permute_columns(
@@ -51,9 +57,12 @@ def permute_columns(
     if isinstance(X, LayerStack):
         shuffled = (
             # A column of a Zarr array or HDF5 dataset takes all of its chunks.
-            shuffle.shuffle_columns(layer[:] if is_stored(layer) else layer, rng)
+            shuffle.shuffle_columns(
+                read_rows(layer, slice(None)) if is_stored(layer) else layer, rng
+            )
             for layer in X.layers
         )
         return LayerStack(list(shuffled), names=X.names, ids=X.ids)
+    refuse_layer_sequence(X)
     X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
     return shuffle.shuffle_columns(X, rng)

@@ -68,19 +68,23 @@ def load_activations(
     mmap : bool, default=True
         Whether to leave matrices in their files, mapped or open, rather than read them,
         and to map tensors while they are read. Values left there are checked when they
-        are used.
+        are used. A file that is left there must not become shorter: the start of each
+        stage of a fit refuses it, but the system ends the process (by the signal
+        SIGBUS, which Python cannot catch) where a stage reads what is gone.
 
     Returns
     -------
     stack : LayerStack
-        With the ids, if there are any. Matrices are as stored (bfloat16 becomes
-        float32); mappings become float32 CSR arrays. Rows are in the order of the first
-        layer.
+        With the ids, if there are any. Matrices are as stored (float types that NumPy
+        lacks, such as bfloat16, become float32); sparse matrices become CSR, and
+        mappings float32 CSR arrays. Rows are in the order of the first layer.
 
     Warns
     -----
     UserWarning
-        If prompts are left out because they are not in every layer.
+        If prompts are left out because they are not in every layer; if chunks of a Zarr
+        array or HDF5 dataset are missing, which read as its fill value; if a layer of
+        an HDF5 file has several names.
 
     Raises
     ------
@@ -90,10 +94,24 @@ def load_activations(
     ImportError
         If torch, safetensors, zarr or h5py is needed and not installed.
 
+    IsADirectoryError
+        If a path is that of a folder, and not one of Zarr.
+
     ValueError
-        If a file is broken, holds other objects than tensors, or none of the forms
-        above; if ids repeat, are missing from some of the layers, or have nothing in
-        common; if values are not finite. The message names the file.
+        If a file is broken, contradicts itself, holds other objects than dense tensors
+        of real numbers, or none of the forms above; if it claims to hold far more than
+        it does; if it is a named pipe, a socket or a device, which are not waited for;
+        if two layers have one name; if ids repeat, are missing from some of the layers,
+        or have nothing in common; if values are not finite. The message names the file,
+        or the layer that was made of it. Refused, too, is what leads to another file
+        (external and virtual datasets of HDF5, links) or is stored by an unknown codec.
+
+    Notes
+    -----
+    Nothing in a file is run, and nothing is believed: the sizes that it states are
+    compared with its own before memory is taken, and the indices of sparse matrices
+    with their shapes before SciPy sees them. Of Zarr arrays and HDF5 datasets, missing
+    files and chunks are found here; a damaged chunk is an error where it is read.
 
     Examples
     --------
@@ -117,6 +135,12 @@ def load_activations(
                 full = own
             else:
                 full = f"{name}.{own}"
+            if full in found:
+                raise ValueError(
+                    f"Layers must have different names; got {full!r} more than once, "
+                    f"the last time in {str(path)!r}. Pass {{layer: path}}, with other "
+                    "names."
+                )
             if layer.ids is None and not isinstance(layer.content, Mapping):
                 layer = layer._replace(ids=ids_beside(path))
             found[full] = layer
@@ -162,8 +186,13 @@ def load_texts(path: str | os.PathLike[str]) -> dict[Any, str]:
 
     Raises
     ------
+    IsADirectoryError
+        If the path is that of a folder.
+
     ValueError
-        If the file holds no texts, or an id twice; the message names the file.
+        If the file holds no texts, or an id twice; if it is broken, is not UTF-8 (with
+        or without a byte-order mark), or is a named pipe, a socket or a device; if a
+        quotation mark in a CSV file is never closed. The message names the file.
 
     ImportError
         If the file is from ``torch.save``, and torch is not installed.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
-import zipfile
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ._archive import members_of
 from ._layer import natural_order
 
 # Files by which a folder is known to be one of Zarr, version 3 or 2.
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def find_files(paths: Any) -> dict[str, Path]:
@@ -41,14 +45,66 @@ def find_files(paths: Any) -> dict[str, Path]:
             )
         files = dict(zip(names, ordered, strict=True))
     for path in files.values():
-        if path.is_dir() and not is_zarr(path):
-            raise IsADirectoryError(
-                f"{str(path)!r} is a folder. Give its files, such as "
-                f"{str(path / 'layer_*')!r}."
-            )
-        if not path.exists():
-            raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        if not is_zarr(path):
+            check_regular(path)
     return files
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is not a regular file, reading which may wait forever.
+
+    Symbolic links are followed. Nothing is opened: opening a named pipe waits for
+    somebody to write into it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    IsADirectoryError
+        If it is a folder.
+
+    ValueError
+        If it is a named pipe, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"There is no file {str(path)!r}.") from error
+    except ValueError as error:  # a NUL in the name
+        raise ValueError(f"{str(path)!r} cannot be the name of a file.") from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(
+            f"{str(path)!r} is a folder. Give a file in it, or several, such as "
+            f"{str(path / '*')!r}."
+        )
+    if not stat.S_ISREG(mode):
+        kind = next(name for is_kind, name in _KINDS if is_kind(mode))
+        raise ValueError(
+            f"{str(path)!r} is {kind}, not a regular file, and is not waited for. "
+            "Write its content to a file and give that."
+        )
+
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (lambda _: True, "something else"),
+)
+
+
+def _has_user_block(path: Path) -> bool:
+    """Whether HDF5 begins after a block of something else, as in files of MATLAB."""
+    place, size = 512, path.stat().st_size
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            if file.read(len(_HDF5)) == _HDF5:
+                return True
+            place *= 2
+    return False
 
 
 def is_zarr(path: Path) -> bool:
@@ -57,28 +113,25 @@ def is_zarr(path: Path) -> bool:
 
 def form_of(path: Path) -> str:
     """Which form a file has, by its content."""
-    if path.is_dir():
-        return "zarr" if is_zarr(path) else "unknown"
+    if is_zarr(path):
+        return "zarr"
+    check_regular(path)
     with path.open("rb") as file:
         start = file.read(9)
     if start.startswith(b"\x93NUMPY"):
         return "npy"
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+    if start.startswith(_HDF5) or _has_user_block(path):
         return "hdf5"
-    if start.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except Exception as error:  # as with torch
-            raise ValueError(
-                f"{str(path)!r} is a broken or truncated archive: {error}."
-            ) from error
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # members, or none
+        names = [member.filename for member in members_of(path)]
         torch_made = any(name.endswith("/data.pkl") for name in names)
         return "torch" if torch_made else "npz"
-    if path.suffix == ".safetensors" or start[8:9] == b"{":
+    # A JSON text may have a bracket there, too, but its letters make a huge length.
+    of_header = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40
+    if path.suffix == ".safetensors" or of_header:
         return "safetensors"
     if start.startswith(b"\x80"):  # a pickle, as of older versions of torch
         return "torch"
-    if start.lstrip().startswith((b"{", b"[")):
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
         return "json"
     return "unknown"

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from skleiden.layers import from_torch, refuse_tensor
+
 from ._find import form_of
 from ._hdf5 import read_hdf5
-from ._layer import Layer, shape_of
+from ._layer import Layer, check_matrix, shape_of
 from ._numpy import read_npy, read_npz
 from ._safetensors import read_safetensors
 from ._text import load_json
-from ._torch import load_torch, to_numpy
+from ._torch import load_torch
 from ._zarr import read_zarr
 
 
@@ -23,10 +25,10 @@ def read_layers(path: Path, key: str, mmap: bool) -> dict[str, Layer]:
         return _MATRICES[form](path, mmap)
     if form not in _CONTENTS:
         raise ValueError(
-            f"{str(path)!r} is no file of activations: it is neither of NumPy, "
+            f"{str(path)!r} is not a file of activations: it is neither of NumPy, "
             "safetensors, torch, Zarr, HDF5 nor JSON."
         )
-    return _layers_of_content(_CONTENTS[form](path, mmap), key, path)
+    return {"": _layer_of_content(_CONTENTS[form](path, mmap), key, path, mmap)}
 
 
 # Readers of files of matrices, which may stay where they are, and of files of
@@ -44,15 +46,16 @@ _CONTENTS: dict[str, Callable[[Path, bool], Any]] = {
 }
 
 
-def _layers_of_content(content: Any, key: str, path: Path) -> dict[str, Layer]:
+def _layer_of_content(content: Any, key: str, path: Path, mmap: bool) -> Layer:
     if hasattr(content, "detach") and content.ndim == 2:
-        return {"": Layer(to_numpy(content))}
+        matrix = from_torch(content, f"The matrix in {str(path)!r}")
+        return Layer(check_matrix(matrix, path, left_there=mmap))
     if not isinstance(content, Mapping) or not content:
         raise ValueError(
             f"{str(path)!r} must hold a mapping of prompt ids to vectors; got "
             f"{shape_of(content)}."
         )
-    return {"": Layer(_vectors_by_id(content, key, path))}
+    return Layer(_vectors_by_id(content, key, path))
 
 
 def _vectors_by_id(content: Mapping[Any, Any], key: str, path: Path) -> dict[Any, Any]:
@@ -66,5 +69,6 @@ def _vectors_by_id(content: Mapping[Any, Any], key: str, path: Path) -> dict[Any
                     f"{list(record)}. Choose one of these with key=."
                 )
             record = record[key]
+        refuse_tensor(record, f"The vector of prompt {i!r} in {str(path)!r}")
         vectors[i] = record
     return vectors

@@ -2,36 +2,201 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._group import layers_of_group
+from ._group import Storage, layers_of_group
 from ._layer import Layer, first_line
 
 
 def read_hdf5(path: Path, mmap: bool) -> dict[str, Layer]:
-    """Its 2-D arrays, each a layer."""
-    return layers_of_group(_open(path), path, mmap)
+    """Read its 2-D datasets, each a layer.
+
+    Nothing outside the file is read: links to other files, datasets that are stored in
+    them, and virtual datasets are refused.
+    """
+    arrays = _open(path)
+
+    def storage_of(name: str) -> Storage:
+        with _named(path):
+            return _storage_of(arrays[name], name, path)
+
+    return layers_of_group(arrays, storage_of, path, mmap)
 
 
 def _open(path: Path) -> dict[str, Any]:
-    """The datasets of an HDF5 file, by their names."""
+    """Open the datasets of an HDF5 file, each by its first name."""
     try:
         import h5py
     except ImportError as error:
         raise ImportError(
             f'{str(path)!r} needs h5py: pip install "skleiden[hdf5]".'
         ) from error
-    arrays: dict[str, Any] = {}
+    with _named(path):
+        # The file stays open as long as its datasets are used.
+        datasets, other_names = _find_datasets(h5py.File(path, "r"), path)
+        unused = _names_of_layers(other_names, datasets)
+    if unused:
+        listed = ", ".join(
+            f"{name!r} for {first or '/'!r}" for name, first in list(unused.items())[:5]
+        )
+        warnings.warn(
+            f"{str(path)!r} has {len(unused)} further names for its layers, or for "
+            f"groups of them: {listed}{', ...' if len(unused) > 5 else ''}. Each layer "
+            "is taken once, under the latter name.",
+            UserWarning,
+            # Past _open, read_hdf5, read_layers and load_activations.
+            stacklevel=5,
+        )
+    return datasets
 
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item
 
+class _RefusedError(ValueError):
+    """What is not broken, but is not read; the message is complete."""
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn whatever the library finds wrong into an error that names the file."""
     try:
-        h5py.File(path, "r").visititems(keep)  # open as long as its datasets are
-    except Exception as error:  # as with torch
-        raise ValueError(
-            f"{str(path)!r} is broken or truncated: {first_line(error)}"
+        yield
+    except MemoryError:
+        raise
+    except _RefusedError as error:
+        raise ValueError(str(error)) from error.__cause__
+    except Exception as error:
+        cause = first_line(error)
+        if "unable to lock" in cause or "already open" in cause:
+            raise ValueError(
+                f"{str(path)!r} is open for writing, here or in another process, or "
+                f"was not closed when it was written: {cause}. Close it there."
+            ) from error
+        raise ValueError(f"{str(path)!r} is broken or truncated: {cause}") from error
+
+
+def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Find the datasets of an open file, and further names with the first of each.
+
+    Links inside the file may give an object more names than one, and may form a circle.
+    Each object is taken once: under its first name by a hard link, in the order of the
+    file. Symbolic ("soft") links lead to one of these, unless they lead nowhere.
+    """
+    import h5py
+
+    datasets: dict[str, Any] = {}
+    first_names: dict[Any, str] = {file["/"]: ""}
+    other_names: dict[str, str] = {}
+    soft = []
+    groups = [("", file["/"])]
+    while groups:
+        prefix, group = groups.pop()
+        inner = []
+        for own in group:
+            name = f"{prefix}{own}"
+            link = group.get(own, getlink=True)
+            if isinstance(link, h5py.SoftLink):
+                soft.append(name)
+                continue
+            if not isinstance(link, h5py.HardLink):
+                raise _RefusedError(
+                    f"Link {name!r} in {str(path)!r} leads to another file, "
+                    f"{getattr(link, 'filename', 'of an unknown kind')!r}, which is "
+                    "not read. Give that file itself, or copy the dataset into this "
+                    "one."
+                )
+            item = group[own]
+            if item in first_names:
+                other_names[name] = first_names[item]
+                continue
+            first_names[item] = name
+            if isinstance(item, h5py.Group):
+                inner.append((f"{name}/", item))
+            elif isinstance(item, h5py.Dataset):
+                datasets[name] = item
+        groups.extend(reversed(inner))
+    for name in soft:
+        try:
+            item = file[name]
+        except (KeyError, RuntimeError) as error:
+            raise _RefusedError(
+                f"Link {name!r} in {str(path)!r} leads to "
+                f"{file.get(name, getlink=True).path!r}, which is not in the file. "
+                "Remove the link, or copy the file with what it leads to."
+            ) from error
+        other_names[name] = first_names[item]
+    if other_names.get("ids") in datasets:
+        datasets["ids"] = datasets[other_names["ids"]]
+    return datasets, other_names
+
+
+def _names_of_layers(names: dict[str, str], datasets: dict[str, Any]) -> dict[str, str]:
+    """Of further names, those of layers, or of groups with layers."""
+    layers = [name for name, item in datasets.items() if len(item.shape or ()) == 2]
+    # A layer is in each group above it, of which the topmost is "".
+    held = {"", *layers}
+    for layer in layers:
+        parts = layer.split("/")
+        held.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    return {name: first for name, first in names.items() if first in held}
+
+
+def _storage_of(dataset: Any, name: str, path: Path) -> Storage:
+    """Tell how much of a dataset is there, or refuse what this file cannot give."""
+    import h5py
+
+    where = f"Dataset {name!r} in {str(path)!r}"
+    if dataset.is_virtual:
+        others = sorted({source.file_name for source in dataset.virtual_sources()})
+        raise _RefusedError(
+            f"{where} is virtual: it is put together from datasets elsewhere, in "
+            f"{others}, and reads as {dataset.fillvalue} where they are missing. Copy "
+            "its values into a dataset of their own."
+        )
+    if dataset.external:
+        others = sorted({entry[0] for entry in dataset.external})
+        raise _RefusedError(
+            f"{where} is stored in other files, {others}, which are not read. Copy its "
+            "values into the file."
+        )
+    try:
+        dtype = dataset.dtype
+    except TypeError as error:
+        raise _RefusedError(
+            f"{where} has a type that NumPy has not: {first_line(error)}. Store it as "
+            "numbers."
         ) from error
-    return arrays
+    if dtype.kind == "O" and h5py.check_string_dtype(dtype) is None:
+        raise _RefusedError(
+            f"{where} holds references or sequences of varying length; got dtype "
+            f"{dtype.metadata}. Store it as numbers, or ids as strings."
+        )
+    creation = dataset.id.get_create_plist()
+    for i in range(creation.get_nfilters()):
+        code, _, _, label = creation.get_filter(i)
+        if not h5py.h5z.filter_avail(code):
+            raise _RefusedError(
+                f"{where} needs the HDF5 filter {code} "
+                f"({label.decode(errors='replace') or 'without a name'}), which is not "
+                "installed. Install it (pip install hdf5plugin) and import it before, "
+                "or store the dataset with another filter."
+            )
+    # What a broken file says of itself may be more than there is.
+    n_bytes = min(dataset.id.get_storage_size(), path.stat().st_size)
+    if 0 in dataset.shape:
+        return Storage(n_bytes, 0, 0, None)
+    if dataset.chunks is None:
+        n_chunks, n_present = 1, int(n_bytes > 0)
+    else:
+        n_chunks = 1
+        for length, chunk in zip(dataset.shape, dataset.chunks, strict=True):
+            n_chunks *= -(-length // chunk)
+        n_present = dataset.id.get_num_chunks() if n_bytes else 0
+    if n_present == 0:
+        raise _RefusedError(
+            f"{where} has the shape {dataset.shape}, and no values: none was written. "
+            "Copy or write it again."
+        )
+    return Storage(n_bytes, n_chunks, n_present, dataset.fillvalue)

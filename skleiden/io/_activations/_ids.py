@@ -2,49 +2,99 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from skleiden.layers import LayerStack, align_layers, as_id_array, read_rows
+from skleiden._ids import as_id_array, check_ids
+from skleiden.layers import LayerStack, align_layers, read_rows
 
-from ._find import form_of
-from ._layer import Layer, first_line, shape_of
-from ._text import load_json
+from ._find import check_regular
+from ._layer import Layer, naming, shape_of
+from ._text import load_json, read_text
 
 # What may stand beside an array to name its rows: layer_17.npy, layer_17.ids.json.
 _SIDE_FILES = (".ids.json", ".ids.txt", ".ids.npy")
 
 
-def ids_beside(path: Path) -> Any:
+class Ids(NamedTuple):
+    """Ids as a file has them, and which file, which errors name."""
+
+    values: Any
+    path: Path
+
+
+def ids_of_file(values: Any, path: Path) -> Ids | None:
+    """Take ids from a file, decoding strings that are stored as bytes; None if None."""
+    if values is None:
+        return None
+    if isinstance(values, np.ndarray) and values.dtype.kind in "SO":
+        try:
+            decoded = [
+                value.decode() if isinstance(value, bytes) else value
+                for value in values.ravel().tolist()
+            ]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"The ids in {str(path)!r} must be UTF-8: {error}. Store them so."
+            ) from error
+        values = as_id_array(decoded).reshape(values.shape)
+    return Ids(values, path)
+
+
+def ids_beside(path: Path) -> Ids | None:
     for suffix in _SIDE_FILES:
-        beside = path.with_name(path.stem + suffix)
-        if beside.exists():
+        beside = path.absolute().with_name(path.stem + suffix)
+        if os.path.lexists(beside):  # a link that leads nowhere is not passed over
             return read_ids(beside)
     return None
 
 
-def read_ids(path: Path) -> Any:
-    """Ids from a JSON list, an array, or a text file with one on each line."""
-    form = form_of(path)
-    if form == "npy":
-        try:
-            return np.load(path, allow_pickle=False)
-        except Exception as error:  # as with torch
-            raise ValueError(
-                f"{str(path)!r} must hold ids, numbers or strings: {first_line(error)}"
-            ) from error
+def read_ids(path: Path) -> Ids | None:
+    """Read ids from a JSON list, an array, or a text file with one on each line."""
+    check_regular(path)
+    with path.open("rb") as file:
+        is_array = file.read(6) == b"\x93NUMPY"
+    if is_array:
+        return ids_of_file(_read_array(path), path)
     if path.suffix == ".json":
-        ids = load_json(path)
-        if not isinstance(ids, list):
+        listed = load_json(path)
+        if not isinstance(listed, list):
             raise ValueError(
-                f"{str(path)!r} must hold a list of ids; got {shape_of(ids)}."
+                f"{str(path)!r} must hold a list of ids; got {shape_of(listed)}."
             )
-        return ids
-    return path.read_text(encoding="utf-8").splitlines()
+        return Ids(listed, path)
+    return Ids(_read_lines(path), path)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    with naming(path, "must hold ids, numbers or strings"):
+        # Mapped first, so that no memory is taken for more than the file holds.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Read ids from a text file, one on each line; only CR and LF end a line."""
+    try:
+        text = read_text(path)
+        if "\0" in text:
+            raise ValueError("it holds NUL characters, as binary files and UTF-16 do")
+        lines = re.split(r"\r\n|\n|\r", text)
+        if lines[-1] == "":  # after the end of the last line
+            lines.pop()
+        if "" in lines:
+            raise ValueError(f"line {lines.index('') + 1} is empty")
+    except ValueError as error:
+        raise ValueError(
+            f"{str(path)!r} must have an id on each line, as UTF-8: {error}. Ids of "
+            "any kind can be saved as a JSON list."
+        ) from error
+    return lines
 
 
 def align(found: dict[str, Layer]) -> LayerStack:
@@ -105,12 +155,17 @@ def _has_ids(layer: Layer) -> bool:
 
 
 def _ids_of(name: str, layer: Layer) -> list[Any]:
+    """Give the ids of a layer, if they fit. Those of every layer pass here."""
+    values, path = layer.ids if isinstance(layer.ids, Ids) else (layer.ids, None)
     if isinstance(layer.content, Mapping):
-        return list(layer.content)
-    ids = as_id_array(layer.ids)
+        values, n_rows = list(layer.content), len(layer.content)
+    else:
+        n_rows = layer.content.shape[0]
     try:
-        LayerStack({name: layer.content}, ids=ids)  # it checks them against the rows
+        ids: list[Any] = check_ids(values, n_rows).tolist()
     except (ValueError, TypeError) as error:
-        raise ValueError(f"The ids of layer {name!r} do not fit: {error}") from error
-    listed: list[Any] = ids.tolist()
-    return listed
+        origin = f" The ids are from {str(path)!r}." if path else ""
+        raise ValueError(
+            f"The ids of layer {name!r} do not fit: {error}{origin}"
+        ) from error
+    return ids

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,26 @@ class Layer(NamedTuple):
     ids: Any = None
 
 
-def natural_order(path: Path) -> list[Any]:
-    """Sort key under which layer_9 comes before layer_10."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [[int(part) if part.isdigit() else part for part in parts], str(path)]
+def natural_order(name: str | Path) -> list[Any]:
+    """Make a sort key under which layer_9 comes before layer_10.
+
+    Of a path, the name without the suffix counts.
+    """
+    text = name.stem if isinstance(name, Path) else name
+    parts: list[Any] = re.split(r"(\d+)", text)
+    # Digits are compared by their number first: int() takes no more than 4300 of them.
+    for place in range(1, len(parts), 2):
+        digits = "".join(str(int(digit)) for digit in parts[place]).lstrip("0")
+        parts[place] = (len(digits), digits)
+    return [parts, str(name)]
 
 
-def check_matrix(matrix: Any, path: Path) -> Any:
+def check_matrix(matrix: Any, path: Path, *, left_there: bool = False) -> Any:
+    """Refuse what is not a matrix of real numbers.
+
+    Values that are `left_there`, in the file, are checked when they are used, as are
+    those of memory maps and stored arrays.
+    """
     if matrix.ndim != 2:
         raise ValueError(
             f"{str(path)!r} must hold a matrix, prompts x neurons; got "
@@ -36,9 +50,9 @@ def check_matrix(matrix: Any, path: Path) -> Any:
         raise ValueError(
             f"{str(path)!r} must hold real numbers; got dtype {matrix.dtype}."
         )
-    mapped = isinstance(matrix, np.memmap) or is_stored(matrix)
+    left_there = left_there or isinstance(matrix, np.memmap) or is_stored(matrix)
     values = matrix.data if sp.issparse(matrix) else matrix
-    if not mapped and not np.isfinite(values).all():
+    if not left_there and not np.isfinite(values).all():
         raise ValueError(
             f"{str(path)!r} holds NaN or infinity. Remove these prompts or repair "
             "their values."
@@ -53,6 +67,20 @@ def shape_of(content: Any) -> str:
     if hasattr(content, "shape"):
         return f"{type(content).__name__} of shape {tuple(content.shape)}"
     return type(content).__name__
+
+
+@contextmanager
+def naming(path: Path, problem: str = "is broken or truncated") -> Iterator[None]:
+    """Turn whatever bytes that make no sense lead to into an error that names the file.
+
+    Too little memory is no fault of the file: what it claims is checked beforehand.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} {problem}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

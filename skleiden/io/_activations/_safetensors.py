@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._layer import Layer, check_matrix, first_line, natural_order
+from ._ids import ids_of_file
+from ._layer import Layer, check_matrix, naming, natural_order, shape_of
+from ._text import parse_json
 
 _SAFETENSORS_DTYPES = {
     "F64": "<f8",
@@ -31,42 +32,47 @@ def read_safetensors(path: Path, mmap: bool) -> dict[str, Layer]:
         raise ImportError(
             f'{str(path)!r} needs safetensors: pip install "skleiden[safetensors]".'
         ) from error
-    try:
+    with naming(path):
         # It checks that header and content fit; what follows relies on that.
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-    except Exception as error:  # as with torch
-        raise ValueError(
-            f"{str(path)!r} is broken or truncated: {first_line(error)}"
-        ) from error
-    with path.open("rb") as raw:
-        length = int.from_bytes(raw.read(8), "little")
-        header = json.loads(raw.read(length))
+        with path.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            header = parse_json(raw.read(length).decode("utf-8"))
     header.pop("__metadata__", None)
     tensors = {
         name: _map_tensor(path, name, entry, 8 + length, mmap)
         for name, entry in header.items()
     }
-    ids = None
-    if "ids" in metadata:
-        try:
-            ids = json.loads(metadata["ids"])
-        except ValueError as error:
-            raise ValueError(
-                f"The ids in the metadata of {str(path)!r} must be a JSON list: "
-                f"{error}."
-            ) from error
+    ids = ids_of_file(_ids_of(metadata, path), path)
+    named = tensors.get("ids")
+    if named is not None and any(tensor.ndim == 2 for tensor in tensors.values()):
+        del tensors["ids"]  # not a layer, whatever its shape
+        ids = ids_of_file(np.array(named), path) if ids is None else ids
     dimensions = {tensor.ndim for tensor in tensors.values()}
     if dimensions == {1}:
         return {"": Layer(tensors)}
     if dimensions == {2}:
-        names = sorted(tensors, key=lambda name: natural_order(Path(name)))
+        names = sorted(tensors, key=natural_order)
         return {name: Layer(check_matrix(tensors[name], path), ids) for name in names}
     shapes = {name: tensor.shape for name, tensor in list(tensors.items())[:5]}
     raise ValueError(
         f"{str(path)!r} must hold 2-D tensors, each a layer, or 1-D tensors, each a "
         f"prompt; got shapes {shapes}."
     )
+
+
+def _ids_of(metadata: dict[str, str], path: Path) -> list[Any] | None:
+    if "ids" not in metadata:
+        return None
+    where = f"The ids in the metadata of {str(path)!r} must be a JSON list"
+    try:
+        ids = parse_json(metadata["ids"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}.") from error
+    if isinstance(ids, list):
+        return ids
+    raise ValueError(f"{where}; got {shape_of(ids)}.")
 
 
 def _map_tensor(
@@ -79,11 +85,12 @@ def _map_tensor(
             f"read: {', '.join(_SAFETENSORS_DTYPES)}."
         )
     shape = tuple(entry["shape"])
-    if 0 in shape:
-        return np.empty(shape, dtype=dtype)
-    tensor: np.ndarray = np.memmap(
-        path, dtype, mode="r", offset=start + entry["data_offsets"][0], shape=shape
-    )
+    with naming(path):
+        if 0 in shape:
+            return np.empty(shape, dtype=dtype)
+        tensor: np.ndarray = np.memmap(
+            path, dtype, mode="r", offset=start + entry["data_offsets"][0], shape=shape
+        )
     if entry["dtype"] == "BF16":  # the upper half of a float32
         return (tensor.astype(np.uint32) << 16).view(np.float32)
     return tensor if mmap else np.array(tensor)

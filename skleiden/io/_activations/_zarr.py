@@ -2,59 +2,153 @@
 
 from __future__ import annotations
 
-import re
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ._group import layers_of_group
-from ._layer import Layer, first_line
+from ._layer import Layer, naming
+from ._text import load_json
+from ._zarr_chunks import Node, check_layout, storage_of
+
+_BROKEN = "is broken or incomplete"
 
 
 def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
-    """Its 2-D arrays, each a layer."""
-    return layers_of_group(_open(path), path, mmap)
+    """Read its 2-D arrays, each a layer.
 
-
-def _open(path: Path) -> dict[str, Any]:
-    """The arrays of a folder of Zarr, by their names, "" if it is an array itself."""
+    Nothing outside the folder is read. Of consolidated metadata, which repeat those of
+    all arrays in one place and may contradict them, only the names of arrays are.
+    """
     try:
         import zarr
     except ImportError as error:
         raise ImportError(
             f'{str(path)!r} needs zarr: pip install "skleiden[zarr]".'
         ) from error
-    try:
-        with warnings.catch_warnings():
-            # That other software may not know the dtype of ids, which is read here.
-            warnings.filterwarnings("ignore", ".*does not have a Zarr V3")
-            opened = zarr.open(str(path), mode="r")
-            arrays = {"": opened}
-            if not hasattr(opened, "shape"):
-                arrays = {
-                    name: member
-                    for name, member in opened.members(max_depth=None)
-                    if hasattr(member, "shape")
-                }
-            codecs = {
-                name: [
-                    # Objects in some versions, and plain values in others.
-                    repr(value)
-                    for key, value in array.metadata.to_dict().items()
-                    if key
-                    in ("codecs", "filters", "compressor", "storage_transformers")
-                ]
-                for name, array in arrays.items()
-            }
-    except Exception as error:  # as with torch
-        raise ValueError(
-            f"{str(path)!r} is broken or incomplete: {first_line(error)}"
-        ) from error
-    for name, described in codecs.items():
-        if re.search(r"\bpickle\b", " ".join(described), re.IGNORECASE):
-            raise ValueError(
-                f"Array {name!r} in {str(path)!r} is stored by pickle, which only code "
-                "inside the folder could read, and that is not run. Store it with "
-                "another codec."
+    nodes = _find_arrays(path)
+    layouts, arrays = {}, {}
+    for name, node in nodes.items():
+        layouts[name] = check_layout(node, f"Array {name!r} in {str(path)!r}")
+        with naming(path, _BROKEN), warnings.catch_warnings():
+            # That other software may not know how ids are stored, which is read here.
+            for told in ("does not have a Zarr V3", "is currently not part in"):
+                warnings.filterwarnings("ignore", f".*{told}")
+            arrays[name] = zarr.open_array(
+                str(path),
+                path=name,
+                mode="r",
+                zarr_format=node.metadata["zarr_format"],
             )
-    return arrays
+    return layers_of_group(
+        arrays,
+        lambda name: storage_of(
+            arrays[name], nodes[name], layouts[name], f"Array {name!r} in {str(path)!r}"
+        ),
+        path,
+        mmap,
+    )
+
+
+def _find_arrays(path: Path) -> dict[str, Node]:
+    """Find the arrays in a folder, by their names, "" if it is an array itself."""
+    nodes = {}
+    folders = [("", path)]
+    while folders:
+        name, folder = folders.pop()
+        entries = _entries(folder, path)
+        metadata = _read_metadata(folder, entries, path)
+        if metadata is None:
+            raise ValueError(
+                f"Folder {name!r} in {str(path)!r} has no metadata (zarr.json, .zarray "
+                "or .zgroup), so that its content cannot be read. Copy it again, or "
+                "move other files out of the folder."
+            )
+        if not name:
+            claimed = _consolidated_names(path, metadata)
+        if metadata.get("node_type", "array") == "array":
+            nodes[name] = Node(folder, metadata, dict(_files(folder, path)))
+        else:
+            folders.extend(
+                (f"{name}/{own}".lstrip("/"), folder / own)
+                for own in sorted(entries, reverse=True)
+                if entries[own].is_dir() and _may_be_node(folder / own)
+            )
+    lost = [name for name in claimed if name not in nodes]
+    if lost:
+        raise ValueError(
+            f"{str(path)!r} {_BROKEN}: its consolidated metadata list "
+            f"{lost}, which {'is' if len(lost) == 1 else 'are'} not there. Copy it "
+            "again, or consolidate its metadata again if they were removed."
+        )
+    return nodes
+
+
+def _consolidated_names(path: Path, metadata: dict[str, Any]) -> list[str]:
+    """List the arrays that consolidated metadata name, if there are such metadata."""
+    file = path / ".zmetadata"
+    with naming(path, "has consolidated metadata that are broken"):
+        if metadata["zarr_format"] == 3:
+            listed = (metadata.get("consolidated_metadata") or {}).get("metadata", {})
+            return [name for name in listed if listed[name]["node_type"] == "array"]
+        listed = load_json(file)["metadata"] if file.exists() else {}
+        suffix = "/.zarray"
+        return [key.removesuffix(suffix) for key in listed if key.endswith(suffix)]
+
+
+def _may_be_node(folder: Path) -> bool:
+    """Tell nodes from folders of other tools, whose names they may not have."""
+    return not folder.name.startswith((".", "__")) and any(folder.iterdir())
+
+
+def _entries(folder: Path, path: Path) -> dict[str, os.DirEntry[str]]:
+    """List a folder, in which nothing may lead out of it or has to be waited for."""
+    with os.scandir(folder) as found:
+        entries = {entry.name: entry for entry in found}
+    for entry in entries.values():
+        if entry.is_symlink():
+            raise ValueError(
+                f"{entry.path!r} is a symbolic link in the Zarr folder {str(path)!r}, "
+                "in which links are not followed. Copy the folder with what its links "
+                "lead to (cp -rL)."
+            )
+        if not (entry.is_file() or entry.is_dir()):
+            raise ValueError(
+                f"{entry.path!r} in the Zarr folder {str(path)!r} is not a regular "
+                "file. Remove it."
+            )
+    return entries
+
+
+def _files(folder: Path, path: Path) -> Iterator[tuple[str, int]]:
+    """List the files below a folder with their sizes."""
+    folders = [("", folder)]
+    while folders:
+        prefix, folder = folders.pop()
+        for own, entry in _entries(folder, path).items():
+            if entry.is_dir():
+                folders.append((f"{prefix}{own}/", folder / own))
+            else:
+                yield f"{prefix}{own}", entry.stat().st_size
+
+
+def _read_metadata(
+    folder: Path, entries: dict[str, Any], path: Path
+) -> dict[str, Any] | None:
+    """Read the metadata of an array or group, which tell its version and kind."""
+    kinds = (
+        ("zarr.json", {"zarr_format": 3}),
+        (".zarray", {"zarr_format": 2, "node_type": "array"}),
+        (".zgroup", {"zarr_format": 2, "node_type": "group"}),
+    )
+    for file, known in kinds:
+        if file not in entries:
+            continue
+        with naming(path, _BROKEN):
+            metadata = load_json(folder / file)
+            if not isinstance(metadata, dict):
+                raise TypeError(f"{str(folder / file)!r} holds no metadata.")
+        return metadata | known
+    return None

@@ -1,0 +1,992 @@
+"""Runs as folders: whole or not at all, whatever ends the command that writes one.
+
+Commands are killed in processes of their own, at every operation on files there is.
+"""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import skleiden
+import skleiden.inspection
+import skleiden.io
+from skleiden.cli import _run_folder, main
+from skleiden.cli._run_folder import read_manifest
+from skleiden.io import load_communities, save_communities, save_estimator, save_labels
+from skleiden.io._files import write_whole
+from skleiden.report import write_report
+
+posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Where files of activations lie, and runs beside them; without figures."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    rng = np.random.default_rng(0)
+    centers = 3 * rng.random((3, 12))
+    rows = np.repeat(centers, 20, axis=0) + rng.random((60, 12))
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "mlp.npy", rows)
+    return tmp_path
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def cluster(place, *options, out="out"):
+    given = [place / "in" / "mlp.npy", "--out", place / out, "-q", "--n-neighbors", 10]
+    return run("cluster", *given, *options)
+
+
+def contents(folder):
+    """Every file below a folder, with its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def is_whole(folder):
+    """Whether a run is there with all of its files, and nothing else."""
+    manifest = read_manifest(folder)
+    names = {*manifest.files, "manifest.json"}
+    return names_in(folder) == names and all(
+        (folder / name).stat().st_size == facts["bytes"]
+        for name, facts in manifest.files.items()
+    )
+
+
+def python(script, *arguments, **options):
+    """A process that runs a script and finds this package."""
+    root = str(Path(skleiden.__file__).parents[1])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+# --- What --out may be ----------------------------------------------------------------
+
+
+def test_a_run_is_a_folder_with_a_manifest(place):
+    assert cluster(place) == 0
+    document = json.loads((place / "out" / "manifest.json").read_text())
+    assert document["format"] == "skleiden-run"
+    assert document["schema_version"] == 1
+    assert document["skleiden_version"] == skleiden.__version__
+    assert document["command"] == "cluster"
+    assert {"labels.csv", "communities.json"} <= document["files"].keys()
+    assert is_whole(place / "out")
+    assert names_in(place) == {"in", "out"}
+
+
+def test_an_empty_folder_is_taken(place):
+    (place / "out").mkdir(mode=0o750)
+    assert cluster(place) == 0
+    assert is_whole(place / "out")
+    if os.name == "posix":
+        assert (place / "out").stat().st_mode & 0o777 == 0o750
+
+
+def test_an_earlier_run_is_replaced_if_asked_for(place, capsys):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    assert cluster(place, "--resolution", 2) == 1
+    assert (
+        "holds an earlier run. Give --overwrite to replace" in capsys.readouterr().err
+    )
+    assert contents(place / "out") == before
+    assert cluster(place, "--resolution", 2, "--overwrite") == 0
+    assert is_whole(place / "out")
+    assert contents(place / "out") != before
+    assert names_in(place) == {"in", "out"}
+
+
+def test_no_file_of_an_earlier_run_stays(place, monkeypatch):
+    assert cluster(place) == 0
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert cluster(place, "--overwrite") == 0
+    assert not (place / "out" / "report.html").exists()
+    assert is_whole(place / "out")
+
+
+def test_a_run_of_another_command_is_not_replaced(place, capsys):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    given = [place / "in" / "mlp.npy", "--out", place / "out", "-q", "--overwrite"]
+    assert run("profile", *given) == 1
+    error = capsys.readouterr().err
+    assert "holds a run of skleiden cluster, which skleiden profile does not" in error
+    assert contents(place / "out") == before
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+@pytest.mark.parametrize("name", ["notes.txt", "labels.csv", "map.png", ".hidden"])
+@pytest.mark.parametrize("form", ["file", "folder", "link"])
+def test_a_folder_of_somebody_elses_is_refused(place, capsys, name, form, options):
+    theirs = place / "out" / name
+    theirs.parent.mkdir()
+    if form == "file":
+        theirs.write_text("mine")
+    elif form == "folder":
+        theirs.mkdir()
+    else:
+        theirs.symlink_to(place / "absent")
+    assert cluster(place, *options) == 1
+    error = capsys.readouterr().err
+    assert f"{str(place / 'out')!r} holds {name!r}, and is not the folder of" in error
+    assert os.path.lexists(theirs)
+    assert len(list((place / "out").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["added", "edited", "folder", "linked", "manifest"])
+def test_what_a_run_did_not_save_is_never_touched(place, capsys, monkeypatch, change):
+    """In the folder of a run that is to be replaced."""
+    assert cluster(place) == 0
+    out = place / "out"
+    if change == "added":
+        (out / "thesis.txt").write_text("mine")
+    elif change == "edited":
+        (out / "labels.csv").write_text("mine")
+    elif change == "manifest":  # of a program that is not this one
+        (out / "manifest.json").write_text('{"files": {}}')
+    else:
+        (out / "report.html").unlink()
+        if change == "folder":
+            (out / "report.html").mkdir()
+        else:
+            (out / "report.html").symlink_to(place / "in" / "mlp.npy")
+    before = contents(place)
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    assert cluster(place, "--overwrite") == 1
+    error = capsys.readouterr().err
+    assert "which the run there did not save" in error or "is not the folder" in error
+    assert contents(place) == before
+
+
+def test_what_comes_while_the_command_works_is_not_touched(place, capsys, monkeypatch):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    describe = skleiden.inspection.describe_communities
+
+    def describe_late(*arguments, **options):
+        (place / "out" / "late.txt").write_text("mine")
+        return describe(*arguments, **options)
+
+    monkeypatch.setattr(skleiden.inspection, "describe_communities", describe_late)
+    assert cluster(place, "--overwrite") == 1
+    error = capsys.readouterr().err
+    assert "'late.txt', which the run there did not save" in error
+    assert str(place / "out.partial" / "labels.csv") in error
+    assert contents(place / "out") == before | {"late.txt": b"mine"}
+
+
+def test_names_in_a_manifest_lead_nowhere_else(place, capsys):
+    assert cluster(place) == 0
+    manifest = place / "out" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["files"]["../in/mlp.npy"] = document["files"]["labels.csv"]
+    manifest.write_text(json.dumps(document))
+    assert cluster(place, "--overwrite") == 1
+    assert "is not the folder of a run" in capsys.readouterr().err
+    assert (place / "in" / "mlp.npy").exists()
+
+
+@pytest.mark.parametrize("suffix", [".partial", ".partial/thesis.txt"])
+def test_a_folder_of_somebody_elses_beside_is_not_touched(place, capsys, suffix):
+    theirs = place / f"out{suffix}"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("mine")
+    assert cluster(place) == 1
+    assert "which no run of skleiden made. Move that away" in capsys.readouterr().err
+    assert theirs.read_text() == "mine"
+
+
+def test_symbolic_links_are_followed(place):
+    (place / "elsewhere").mkdir()
+    (place / "out").symlink_to(place / "elsewhere" / "run")
+    for options in ([], ["--overwrite"]):
+        assert cluster(place, *options) == 0
+        assert (place / "out").is_symlink()
+        assert is_whole(place / "elsewhere" / "run")
+    assert [path.name for path in (place / "elsewhere").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("save", ["communities", "labels", "page", "estimator"])
+def test_symbolic_links_are_followed_by_every_output(tmp_path, save):
+    blobs = np.repeat(np.eye(2), 8, axis=0)
+    found = skleiden.inspection.Communities([0, 0, -1])
+    (tmp_path / "data").mkdir()
+    suffix = {"labels": ".csv", "estimator": ".npz"}.get(save, ".json")
+    link, target = tmp_path / f"link{suffix}", tmp_path / "data" / f"target{suffix}"
+    link.symlink_to(target)
+    for _ in range(2):  # it leads nowhere at first
+        if save == "communities":
+            save_communities(link, found)
+        elif save == "labels":
+            save_labels(link, found)
+        elif save == "page":
+            write_report(link, found)
+        else:
+            save_estimator(link, skleiden.MutualKNNLeiden().fit(blobs))
+        assert link.is_symlink()
+        assert target.is_file()
+
+
+def test_the_current_folder_is_written_into(place, monkeypatch, capsys):
+    """Exchanged, it would be a folder that is gone to whoever is in it."""
+    (place / "out").mkdir()
+    monkeypatch.chdir(place / "out")
+    inode = (place / "out").stat().st_ino
+    assert cluster(place, out="out/.") == 0
+    assert (place / "out").stat().st_ino == inode
+    assert is_whole(place / "out")
+    before = contents(place / "out")
+    assert cluster(place, "--overwrite") == 1
+    assert "cannot be replaced: the current folder is in it" in capsys.readouterr().err
+    assert contents(place / "out") == before
+
+
+@posix
+@pytest.mark.parametrize("reason", ["mount", "parent"])
+def test_a_place_that_cannot_be_exchanged(place, capsys, monkeypatch, reason):
+    (place / "out").mkdir()
+    access = os.access
+    if reason == "mount":
+        monkeypatch.setattr(_run_folder, "_is_mounted", lambda _: True)
+    else:
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: path != place and access(path, mode)
+        )
+    assert cluster(place) == 0
+    assert is_whole(place / "out")
+    assert names_in(place) == {"in", "out"}
+    assert cluster(place, "--overwrite") == 1
+    message = {"mount": "it is a mount point", "parent": "is not writable"}[reason]
+    assert message in capsys.readouterr().err
+    assert is_whole(place / "out")
+
+
+# --- Inputs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["files", "pattern", "ids", "texts", "link", "side"])
+def test_inputs_inside_out_are_refused(place, capsys, monkeypatch, option):
+    assert cluster(place) == 0
+    out, capture = place / "out", place / "in"
+    data = out / "labels.csv"
+    arguments = [capture / "mlp.npy"]
+    if option in ("files", "pattern"):
+        (out / "own.npy").write_bytes((capture / "mlp.npy").read_bytes())
+        data = out / "own.npy"
+        arguments = [data if option == "files" else out / "*.npy"]
+    elif option == "link":
+        (capture / "texts.csv").symlink_to(data)
+        arguments += ["--texts", capture / "texts.csv"]
+    elif option == "side":
+        (capture / "mlp.ids.json").symlink_to(out / "communities.json")
+    else:
+        arguments += [f"--{option}", data]
+    before = contents(place)
+    monkeypatch.setattr(skleiden.io, "load_activations", pytest.fail)
+    assert run("cluster", *arguments, "--out", out, "--overwrite") == 1
+    assert "lies in the folder of --out" in capsys.readouterr().err
+    assert contents(place) == before
+
+
+def test_out_inside_an_input_is_refused(place, capsys):
+    pytest.importorskip("zarr")
+    import zarr
+
+    store = place / "in" / "mlp.zarr"
+    zarr.save_array(store, np.eye(20))
+    assert run("cluster", store, "--out", store / "out") == 1
+    assert "out' lies in the input" in capsys.readouterr().err
+    assert not (store / "out").exists()
+
+
+# --- Ends that are bad ----------------------------------------------------------------
+
+# Kills a command at its n-th operation on files, for each n there is. Each command is a
+# process, forked from one that has imported everything and has no threads.
+_KILL_EVERYWHERE = """
+import json, os, signal, sys, warnings
+from pathlib import Path
+from skleiden.cli import _run_folder
+from skleiden.cli._run_folder import existing_run, new_run
+
+warnings.simplefilter("ignore")
+root, start, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "ctypes.dlsym"}
+n_left = None
+os.fsync = lambda _: None  # nothing here outlives the system
+
+def hook(event, arguments):
+    global n_left
+    if n_left is not None and event in EVENTS:
+        n_left -= 1
+        if n_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+if way == "two steps":
+    _run_folder._exchange = lambda a, b: False
+
+def write(out, text, kill_at=None):
+    global n_left
+    if way == "within":
+        os.chdir(out)
+    n_left = kill_at
+    with new_run(out, "cluster", ["a.txt", "b.txt"], overwrite=True) as run:
+        run.write("a.txt", text)
+        run.write("b.txt", 2 * text)
+
+def in_process(function, *arguments):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            function(*arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def seen(out):
+    names = ["a.txt", "b.txt"]
+    if not out.is_dir() or not any(out.iterdir()):
+        return "nothing"
+    texts = [(out / name).read_text() for name in names if (out / name).exists()]
+    if texts == ["old", "oldold"] or texts == ["new", "newnew"]:
+        entries = sorted(path.name for path in out.iterdir())
+        if entries == [*names, "manifest.json"]:
+            return texts[0]
+    return f"{sorted(path.name for path in out.iterdir())} {texts}"
+
+def look(out):
+    with existing_run(out):
+        pass
+
+def again(out, text):
+    # If the killed run was whole, its folder is one now.
+    write(out, text)
+
+found = []
+for kill_at in range(10_000):
+    folder = root / str(kill_at)
+    folder.mkdir()
+    out = folder / "out"
+    if start == "empty":
+        out.mkdir()
+    elif start == "run":
+        assert in_process(write, out, "old") == 0
+    status = in_process(write, out, "new", kill_at)
+    after = seen(out)
+    read = in_process(look, out)
+    looked = seen(out)
+    retried = in_process(again, out, "new")
+    found.append([status, after, read, looked, retried, seen(out),
+                  sorted(path.name for path in folder.iterdir())])
+    if status == 0:
+        break
+print(json.dumps(found))
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("start", "way"),
+    [
+        ("new", "one step"),
+        ("empty", "one step"),
+        ("run", "one step"),
+        ("run", "two steps"),
+        ("empty", "within"),
+    ],
+)
+def test_a_kill_at_any_operation_loses_nothing(tmp_path, start, way):
+    process = python(_KILL_EVERYWHERE, tmp_path, start, way)
+    printed, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    *killed, (status, *_) = json.loads(printed)
+    assert status == 0
+    assert len(killed) > 20
+    before = "old" if start == "run" else "nothing"
+    for status, after, read, looked, retried, then, left in killed:
+        assert status == -signal.SIGKILL
+        # Between two steps, and while files move, whoever looks next finishes it.
+        if way == "one step":
+            assert after in (before, "new")
+        assert looked in (before, "new") or looked == "['out.partial'] []"
+        assert read == (1 if start == "new" and looked == "nothing" else 0)
+        # The next run is whole, and nothing is left beside it. One that it is in the
+        # midst of it does not replace.
+        refused = way == "within" and looked == "new"
+        assert (retried, then, left) == (int(refused), "new", ["out"])
+    assert killed[0][1] == before
+    assert killed[-1][1] == "new"
+
+
+_KILLED_COMMAND = """
+import os, signal, sys
+import skleiden.inspection
+from skleiden.cli import main
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+skleiden.inspection.describe_communities = kill
+main(sys.argv[1:])
+"""
+
+
+@posix
+def test_a_killed_command_leaves_nothing_that_the_next_does_not_clear(place):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    arguments = ["cluster", place / "in" / "mlp.npy", "--out", place / "out", "-q"]
+    process = python(_KILLED_COMMAND, *arguments, "--overwrite")
+    assert process.wait(60) == -signal.SIGKILL
+    assert contents(place / "out") == before
+    assert (place / "out.partial" / "labels.csv").exists()
+    process.communicate()
+    assert cluster(place, "--overwrite") == 0
+    assert names_in(place) == {"in", "out"}
+
+
+def test_an_error_keeps_what_is_saved_and_the_earlier_run(place, monkeypatch, capsys):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+
+    def fail(*_, **__):
+        raise ValueError("not today")
+
+    monkeypatch.setattr(skleiden.inspection, "describe_communities", fail)
+    assert cluster(place, "--overwrite") == 1
+    labels, out = str(place / "out.partial" / "labels.csv"), str(place / "out")
+    assert capsys.readouterr().err == (
+        f"skleiden: error: not today Saved until then: {labels}; the next run to "
+        f"{out!r} clears them.\n"
+    )
+    assert contents(place / "out") == before
+    assert Path(labels).exists()
+    monkeypatch.undo()
+    assert cluster(place, "--overwrite") == 0
+    assert not (place / "out.partial").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_error_before_the_labels_leaves_nothing(place, monkeypatch, overwrite):
+    def fail(*_, **__):
+        raise ValueError("not today")
+
+    if overwrite:
+        assert cluster(place) == 0
+    before = contents(place)
+    monkeypatch.setattr(skleiden.MutualKNNLeiden, "fit", fail)
+    assert cluster(place, "--overwrite") == 1
+    assert cluster(place, "--overwrite", out="a/b/c") == 1
+    assert contents(place) == before
+
+
+@posix
+def test_a_full_disk_leaves_the_earlier_run(place, capsys):
+    """Of which the labels still fit, and what is found of the communities does not."""
+    import resource
+
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        code = cluster(place, "--overwrite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1
+    error = capsys.readouterr().err
+    assert f"Cannot write 'communities.json' in the folder {str(place)!r}"[:-1] in error
+    assert os.strerror(errno.EFBIG) in error
+    assert f"Saved until then: {place / 'out.partial' / 'labels.csv'};" in error
+    assert contents(place / "out") == before
+
+
+def test_a_run_that_cannot_take_its_place_is_kept(place, monkeypatch, capsys):
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    monkeypatch.setattr(_run_folder, "_exchange", _refuse)
+    assert cluster(place, "--overwrite") == 1
+    assert "Device or resource busy" in capsys.readouterr().err
+    assert contents(place / "out") == before
+    kept = names_in(place / "out.partial")
+    assert {"labels.csv", "communities.json", "report.html"} <= kept
+
+
+def test_two_steps_of_which_the_second_fails(place, monkeypatch, capsys):
+    """As of a system that exchanges no folders."""
+    assert cluster(place) == 0
+    before = contents(place / "out")
+    rename = Path.rename
+
+    def refuse(path, target):
+        if path.name == "out.partial":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_run_folder, "_exchange", lambda *_: False)
+        patched.setattr(Path, "rename", refuse)
+        assert cluster(place, "--overwrite") == 1
+        assert "Permission denied" in capsys.readouterr().err
+    assert contents(place / "out") == before
+    assert cluster(place, "--overwrite") == 0
+    assert names_in(place) == {"in", "out"}
+
+
+_HOLDS = """
+import sys
+from pathlib import Path
+from skleiden.cli._run_folder import new_run
+
+with new_run(Path(sys.argv[1]), "cluster", ["a.txt"]) as run:
+    print("ready", flush=True)
+    sys.stdin.read()
+    run.write("a.txt", "a")
+"""
+
+
+@pytest.mark.parametrize("end", ["normal", "killed"])
+def test_two_commands_at_once(place, capsys, monkeypatch, end):
+    first = python(_HOLDS, place / "out", stdin=subprocess.PIPE)
+    assert first.stdout.readline() == "ready\n"
+    names = names_in(place)
+    with monkeypatch.context() as patched:
+        patched.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+        assert cluster(place, "--overwrite") == 1
+        error = capsys.readouterr().err
+        assert f"Another command is at work in {str(place / 'out')!r}. Wait" in error
+        assert run("report", place / "out") == 1
+        assert "Another command is at work in" in capsys.readouterr().err
+    assert names_in(place) == names
+    # Of another folder it is none of its business.
+    assert cluster(place, out="other") == 0
+    if end == "killed":
+        first.kill()
+    first.communicate()
+    assert cluster(place, "--overwrite") == 0
+    assert names_in(place) == {"in", "other", "out"}
+
+
+def test_a_file_system_without_locks(place, capsys, monkeypatch):
+    """Nothing could be promised there, and nothing is done."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_run_folder, "lock", refuse)
+    assert cluster(place) == 1
+    error = capsys.readouterr().err
+    assert "its file system has no locks (No locks available)" in error
+    assert not (place / "out").exists()
+
+
+# --- Files that were being written ----------------------------------------------------
+
+_KILLED_WRITER = """
+import os, signal, sys
+from skleiden.io._files import writing
+
+with writing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@posix
+def test_files_of_killed_processes_are_cleared(tmp_path):
+    path = tmp_path / "saved.json"
+    killed = python(_KILLED_WRITER, path, "killed")
+    at_work = python(_KILLED_WRITER, path, "at work", stdin=subprocess.PIPE)
+    killed.communicate()
+    assert at_work.stdout.readline() == "ready\n"
+    theirs = [
+        ".0123456789abcdef0123456789abcdef.tmp",
+        ".skleiden-mine.tmp",
+        "notes.tmp",
+        f".skleiden-{'1' * 32}.tmp",
+    ]
+    for name in theirs[:-1]:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / theirs[-1]).mkdir()
+    assert len(list(tmp_path.glob(".skleiden-*"))) in (3, 4)
+    write_whole(path, "whole")
+    (unfinished,) = names_in(tmp_path) - {*theirs, "saved.json"}
+    assert path.read_text() == "whole"
+    assert (tmp_path / unfinished).read_text() == "half"
+    at_work.communicate()
+    assert names_in(tmp_path) == {*theirs, "saved.json"}
+    assert path.read_text() == "half"
+
+
+@posix
+def test_many_writers_do_not_clear_one_another(tmp_path):
+    """Each takes files that are not locked for those of the killed."""
+    script = """
+    import sys
+    from skleiden.io._files import write_whole
+
+    for i in range(150):
+        write_whole(f"{sys.argv[1]}/{sys.argv[2]}-{i % 3}.txt", "whole")
+    """
+    writers = [python(script, tmp_path, number) for number in range(3)]
+    for writer in writers:
+        _, error = writer.communicate(timeout=60)
+        assert (writer.returncode, error) == (0, "")
+    assert sorted(names_in(tmp_path)) == sorted(
+        f"{number}-{i}.txt" for number in range(3) for i in range(3)
+    )
+
+
+# --- Signals --------------------------------------------------------------------------
+
+_COMMAND = "import sys; from skleiden.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def group_of(pid):
+    """Processes of a group that have not ended, by /proc."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:  # it has ended
+                continue
+            if int(fields[2]) == pid and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def wait_until(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("It did not come to that.")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("name", "to_all"), [("SIGTERM", False), ("SIGHUP", False), ("SIGINT", True)]
+)
+def test_a_signal_ends_a_command_with_its_workers(place, name, to_all):
+    """Ctrl-C in a terminal goes to all processes of the command."""
+    number = getattr(signal, name)
+    rows = np.random.default_rng(0).random((3000, 40))
+    np.save(place / "in" / "mlp.npy", rows)
+    arguments = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
+    many = ["--n-runs", 500, "--n-jobs", 2, "--resolutions", 4]
+    process = python(_COMMAND, "profile", *arguments, *many, start_new_session=True)
+    wait_until(lambda: len(group_of(process.pid)) > 2 or process.poll() is not None)
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    wait_until(lambda: not group_of(process.pid))
+    says = "Interrupted." if name == "SIGINT" else f"Ended by {name}."
+    # Of the workers that a signal reached while they began, some say so themselves.
+    lines = error.splitlines() if not to_all else [error.splitlines()[-1]]
+    assert [line.startswith(says) for line in lines] == [True], error
+    assert "Traceback" not in error or to_all
+    left = names_in(place) - {"in"}
+    assert left <= {"out.partial"}
+    if left:
+        assert (place / "out.partial" / "profile.csv").exists()
+
+
+@posix
+def test_a_signal_while_a_run_takes_its_place_waits(place, monkeypatch, capsys):
+    put_in_place = _run_folder._put_in_place
+
+    def and_signal(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        put_in_place(*arguments)
+
+    monkeypatch.setattr(_run_folder, "_put_in_place", and_signal)
+    assert cluster(place) == 128 + signal.SIGTERM
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert error.startswith(f"Ended by SIGTERM. Saved: {place / 'out' / 'labels.csv'}")
+    assert is_whole(place / "out")
+    assert names_in(place) == {"in", "out"}
+
+
+@posix
+def test_handlers_of_signals_are_put_back_and_those_of_others_left(place, monkeypatch):
+    seen = []
+
+    def load(*_, **__):
+        seen.append([signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)])
+        raise ValueError("not today")
+
+    monkeypatch.setattr(skleiden.io, "load_activations", load)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert cluster(place) == 1
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ((term, hup),) = seen
+    assert callable(term)
+    assert hup == signal.SIG_IGN
+
+
+@posix
+@pytest.mark.parametrize("error", [SystemError, RuntimeError, ImportError])
+def test_what_compiled_code_makes_of_an_interruption(place, monkeypatch, capsys, error):
+    """Some turn what a handler raises into another error."""
+
+    def fail(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as interruption:
+            raise error("error return without exception set") from interruption
+
+    monkeypatch.setattr(skleiden.MutualKNNLeiden, "fit", fail)
+    assert cluster(place) == 128 + signal.SIGTERM
+    assert capsys.readouterr() == ("", "Ended by SIGTERM.\n")
+    assert names_in(place) == {"in"}
+
+
+# --- What no file can hold ------------------------------------------------------------
+
+
+def save_ids(place, ids):
+    (place / "in" / "mlp.ids.json").write_text(json.dumps(ids))
+
+
+@pytest.mark.parametrize("half", ["\ud800", "q\udfff1", "x\udcff"])
+def test_ids_that_cannot_be_encoded_are_refused_before_the_work(
+    place, monkeypatch, capsys, half
+):
+    save_ids(place, [*map(str, range(59)), half])
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    assert cluster(place) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert ascii(half)[1:-1] in error
+    assert names_in(place) == {"in"}
+
+
+def test_ids_that_cannot_be_saved_are_refused_before_the_work(
+    place, monkeypatch, capsys
+):
+    ids = np.array([b"q%d" % i for i in range(60)])
+    np.save(place / "in" / "mlp.ids.npy", ids)
+    load = skleiden.io.load_activations
+
+    def load_bytes(*arguments, **options):
+        stack = load(*arguments, **{**options, "ids": None})
+        layers = dict(zip(stack.names, stack.layers, strict=True))
+        return skleiden.LayerStack(layers, ids=[(i, b"x") for i in range(60)])
+
+    monkeypatch.setattr(skleiden.io, "load_activations", load_bytes)
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    assert cluster(place) == 1
+    assert "skleiden: error: " in capsys.readouterr().err
+    assert names_in(place) == {"in"}
+
+
+@posix
+def test_layers_whose_names_cannot_be_encoded_are_refused_before_the_work(
+    place, monkeypatch, capsys
+):
+    path = os.fsencode(place / "in") + b"/mlp_\xff.npy"
+    try:
+        Path(os.fsdecode(path)).write_bytes((place / "in" / "mlp.npy").read_bytes())
+    except OSError:
+        pytest.skip("file systems of macOS have no such names")
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    assert run("cluster", os.fsdecode(path), "--out", place / "out") == 1
+    error = capsys.readouterr().err
+    assert (
+        "Names of layers must be text that UTF-8 can hold; got 'mlp_\\udcff'" in error
+    )
+
+
+def test_texts_and_titles_that_cannot_be_encoded_are_mended(place):
+    save_ids(place, list(map(str, range(60))))
+    texts = {str(i): f"text \ud800 of {i}" for i in range(60)}
+    (place / "in" / "texts.json").write_text(json.dumps(texts))
+    title = "a title of \udcff"
+    given = ["--texts", place / "in" / "texts.json", "--title", title]
+    assert cluster(place, *given) == 0
+    found = load_communities(place / "out" / "communities.json")
+    assert found.texts[7] == "text \N{REPLACEMENT CHARACTER} of 7"
+    assert found.summary["title"] == "a title of \N{REPLACEMENT CHARACTER}"
+    page = (place / "out" / "report.html").read_text(encoding="utf-8")
+    assert "a title of \N{REPLACEMENT CHARACTER}" in page
+
+
+@posix
+def test_an_out_whose_name_cannot_be_encoded(place, capsys):
+    out = os.fsdecode(os.fsencode(place) + b"/\xff")
+    try:
+        Path(out).mkdir()
+    except OSError:
+        pytest.skip("file systems of macOS have no such names")
+    assert cluster(place, out=out) == 0
+    assert cluster(place, "--overwrite", "--json", out=out) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["saved"][0] == str(
+        Path(out) / "labels.csv"
+    )
+
+
+# --- Results with little in them ------------------------------------------------------
+
+LITTLE = {
+    "no edge": np.eye(6),
+    "all zero": np.zeros((20, 4)),
+    "all equal": np.ones((20, 4)),
+    "one column": np.arange(1.0, 21)[:, None],
+    "two rows": np.eye(2),
+    "two equal rows": np.ones((2, 3)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+@pytest.mark.parametrize("runs", [[], ["--n-runs", 2], ["--n-subsamples", 2]])
+@pytest.mark.parametrize("name", LITTLE)
+def test_a_command_ends_whatever_there_is_not(place, capsys, name, runs):
+    np.save(place / "in" / "mlp.npy", LITTLE[name])
+    given = [place / "in" / "mlp.npy", "--out", place / "out", "-q", *runs]
+    assert run("cluster", *given) == 0
+    printed, error = capsys.readouterr()
+    assert error == ""
+    found = load_communities(place / "out" / "communities.json")
+    assert is_whole(place / "out")
+    assert ("the graph has no edges" in printed) == (found.summary["n_edges"] == 0)
+    # JSON has no NaN.
+    assert run("cluster", *given, "--overwrite", "--json") == 0
+    json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+
+
+@pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("no edge", {"prototypes": "There is no community", "layers": "There is no"}),
+        ("all equal", {"prototypes": "No neuron sets any of the communities apart"}),
+        ("two rows", {"prototypes": "There is no community", "layers": "There is no"}),
+    ],
+)
+def test_figures_of_nothing_are_left_out_and_told(
+    place, capsys, monkeypatch, name, missing
+):
+    monkeypatch.undo()  # with matplotlib
+    np.save(place / "in" / "mlp.npy", LITTLE[name])
+    given = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
+    assert run("cluster", *given) == 0
+    printed = capsys.readouterr().out
+    for figure in ("sizes", "map", "prototypes", "layers"):
+        there = (place / "out" / f"{figure}.png").exists()
+        assert there == (figure not in missing)
+        if not there:
+            assert f"No {figure}.png: {missing[figure]}" in printed
+
+
+@pytest.mark.parametrize("name", LITTLE)
+def test_a_profile_ends_whatever_there_is_not(place, name):
+    np.save(place / "in" / "mlp.npy", LITTLE[name])
+    given = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
+    many = ["--n-runs", 2, "--n-permutations", 1, "--resolutions", "0.5,1"]
+    assert run("profile", *given, *many) == 0
+    assert is_whole(place / "out")
+
+
+# --- The page of a run ----------------------------------------------------------------
+
+
+def test_a_page_written_again_is_of_the_run(place):
+    assert cluster(place) == 0
+    assert run("report", place / "out", "--title", "Another") == 0
+    assert "Another" in (place / "out" / "report.html").read_text(encoding="utf-8")
+    assert is_whole(place / "out")
+    assert cluster(place, "--overwrite") == 0  # nothing there is foreign
+
+
+def test_a_page_of_somebody_elses_is_not_replaced(place, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "jinja2", None)
+        assert cluster(place) == 0
+    page = place / "out" / "report.html"
+    page.write_text("mine")
+    assert run("report", place / "out") == 1
+    assert "is not of the run there, and would be replaced" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+    page.unlink()
+    assert run("report", place / "out") == 0
+    assert is_whole(place / "out")
+
+
+def test_a_profile_has_no_page(place, capsys):
+    given = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
+    many = ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "0.5,1"]
+    assert run("profile", *given, *many) == 0
+    assert run("report", place / "out") == 1
+    assert "holds a run of skleiden profile, which finds no" in capsys.readouterr().err
+
+
+def test_a_page_of_a_folder_without_a_manifest(place):
+    """As of older versions."""
+    assert cluster(place) == 0
+    for name in ("manifest.json", "report.html"):
+        (place / "out" / name).unlink()
+    assert run("report", place / "out") == 0
+    assert names_in(place / "out") == {
+        "communities.json",
+        "labels.csv",
+        "report.html",
+    }
+
+
+def test_a_page_of_a_run_that_was_not_finished(place, monkeypatch):
+    """It does not make a whole run of it."""
+    monkeypatch.setattr(_run_folder, "_put_in_place", _refuse)
+    assert cluster(place) == 1
+    monkeypatch.undo()
+    partial = place / "out.partial"
+    manifest = json.loads((partial / "manifest.json").read_text())
+    manifest["files"] = {}  # as while it is written
+    (partial / "manifest.json").write_text(json.dumps(manifest))
+    assert run("report", partial) == 0
+    assert read_manifest(partial).files == {}
+    assert cluster(place) == 0
+    assert names_in(place) == {"in", "out"}
+
+
+def _refuse(*_):
+    raise OSError(errno.EBUSY, "Device or resource busy")
