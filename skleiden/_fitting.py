@@ -14,8 +14,27 @@ from sklearn.pipeline import Pipeline
 _MOST_THREADS = 256
 
 
+# Whether this process was forked, by which joblib's workers are not doubled: a child
+# that asked its parent's for something would wait for ever.
+_is_forked = False
+
+
+def _after_fork() -> None:
+    global _is_forked
+    _is_forked = True
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def processes(n_jobs: int | None) -> int | None:
+    """`n_jobs` for processes: one in a forked child, and no more than can be of use."""
+    return 1 if _is_forked else at_most_useful(n_jobs)
+
+
 def at_most_useful(n_jobs: int | None) -> int | None:
-    """`n_jobs` for threads, without those that could only do harm."""
+    """`n_jobs` without those that could only do harm."""
     most = max(_MOST_THREADS, os.cpu_count() or 1)
     return None if n_jobs is None else min(int(n_jobs), most)
 

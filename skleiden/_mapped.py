@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,17 +26,17 @@ def arrays_of(matrix: Any) -> Iterator[np.ndarray]:
 
 def share_memory(out: np.ndarray, matrix: Any) -> bool:
     """Whether to write `out` may change a matrix, in memory or in a file of both."""
-    place = _place(out)
-    for array in arrays_of(matrix):
-        if np.may_share_memory(out, array):
-            return True
-        other = _place(array)
-        if place and other and _same_file(place[0], other[0]):
-            (_, start, stop), (_, other_start, other_stop) = place, other
-            if start < other_stop and other_start < stop:
-                return True
-    stored = _stored_in(matrix)
-    return bool(place and stored and _is_within(place[0], stored))
+    arrays = list(arrays_of(matrix))
+    if any(np.may_share_memory(out, array) for array in arrays):
+        return True
+    written = [place for place in _places(out) if place.is_shared]
+    read = [place for array in arrays for place in _places(array)]
+    if any(a.overlaps(b) for a in written for b in read):
+        return True
+    root, stored = _root(out), _stored_in(matrix)
+    if root is None or root.filename is None or stored is None:
+        return False
+    return _is_within(str(root.filename), stored)
 
 
 def check_size(matrix: Any, what: str) -> None:
@@ -139,23 +139,71 @@ def _root(array: np.ndarray) -> np.memmap | None:
     return root
 
 
-def _place(array: np.ndarray) -> tuple[str, int, int] | None:
-    """The file that an array writes to or reads from, and its first and last bytes."""
-    root = _root(array)
-    if root is None or root.filename is None or root.mode == "c" or array.size == 0:
-        return None
+class _Place(NamedTuple):
+    """Bytes of a file that are memory, too.
+
+    `file` tells it from others. Of a map that is not shared, what is written stays in
+    this process, but what is in the file may still be read.
+    """
+
+    file: Any
+    start: int
+    stop: int
+    is_shared: bool
+
+    def overlaps(self, other: _Place) -> bool:
+        """Whether some bytes are those of another place."""
+        return (
+            self.file == other.file
+            and self.start < other.stop
+            and other.start < self.stop
+        )
+
+
+def _places(array: np.ndarray) -> list[_Place]:
+    """Where in which files an array's numbers lie, of whatever kind its map is."""
+    if array.size == 0 or (knn.map_of(array) is None and not _MAPS.exists()):
+        return []
     address = array.__array_interface__["data"][0]
     ends = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
-    start = root.offset + address - root.__array_interface__["data"][0]
-    stop = start + sum(end for end in ends if end > 0) + array.itemsize
-    return str(root.filename), start + sum(end for end in ends if end < 0), stop
-
-
-def _same_file(a: str, b: str) -> bool:
+    start = address + sum(end for end in ends if end < 0)
+    stop = address + sum(end for end in ends if end > 0) + array.itemsize
+    if _MAPS.exists():
+        return _mapped_files(start, stop)
+    root = _root(array)
+    if root is None or root.filename is None:
+        return []
+    # No more is known of maps here than what NumPy has kept.
+    shift = root.offset - root.__array_interface__["data"][0]
     try:
-        return Path(a).samefile(b)
-    except OSError:  # one of them was removed or renamed
-        return a == b
+        stat = Path(root.filename).stat()
+        file: Any = stat.st_dev, stat.st_ino
+    except OSError:  # it was removed or renamed
+        file = str(root.filename)
+    return [_Place(file, start + shift, stop + shift, root.mode != "c")]
+
+
+# Linux's account of this process's memory.
+_MAPS = Path("/proc/self/maps")
+
+
+def _mapped_files(start: int, stop: int) -> list[_Place]:
+    """The files in memory between two addresses."""
+    places = []
+    for line in _MAPS.read_text(errors="surrogateescape").splitlines():
+        span, permissions, offset, device, inode = line.split(maxsplit=5)[:5]
+        low, high = (int(end, 16) for end in span.split("-"))
+        if inode != "0" and low < stop and start < high:
+            shift = int(offset, 16) - low
+            places.append(
+                _Place(
+                    (device, inode),
+                    max(start, low) + shift,
+                    min(stop, high) + shift,
+                    permissions[3] == "s",
+                )
+            )
+    return places
 
 
 def _stored_in(matrix: Any) -> str | None:
@@ -169,4 +217,7 @@ def _stored_in(matrix: Any) -> str | None:
 def _is_within(file: str, place: str) -> bool:
     if Path(place).is_dir():
         return Path(place).resolve() in Path(file).resolve().parents
-    return _same_file(file, place)
+    try:
+        return Path(file).samefile(place)
+    except OSError:  # one of them was removed or renamed
+        return file == place

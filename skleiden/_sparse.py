@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 # A file may name more rows or columns than it has entries, as each of them costs memory
 # later: these many in any case, and these many for each entry.
-_ROWS, _COLUMNS, _PER_ENTRY = 2**20, 2**27, 1000
+_ROWS, _COLUMNS, _PER_ENTRY = 2**20, 2**22, 1000
 
 _REMEDY = (
     "Make it anew from its values, for example with "

@@ -280,7 +280,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         "objective": [StrOptions(set(leiden.LEIDENALG_PARTITIONS))],
         "resolution": [Interval(Real, 0, None, closed="neither")],
         "n_iterations": [
-            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, 1, 2**31 - 1, closed="both"),
             Options(Integral, {-1}),
         ],
         "backend": [StrOptions({"auto", "igraph", "leidenalg"})],

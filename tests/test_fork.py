@@ -81,6 +81,25 @@ assert (stable.labels_ == expected).all()
 assert all((labels == fitted.predict(stack)).all() for labels in predicted)
 """
 
+# Workers of joblib's in other processes, which the child must not wait for.
+WORKERS = """
+from skleiden.model_selection import community_stability, resolution_profile
+
+def found():
+    labels = StableLeiden(make(), n_runs=3, n_jobs=2, random_state=0).fit(stack).labels_
+    profile = resolution_profile(
+        make(), stack, resolutions=[0.5, 1.0], n_runs=2, n_permutations=0, n_jobs=2
+    )
+    fitted = make().fit(stack)
+    stability = community_stability(fitted, stack, n_runs=2, n_jobs=2, random_state=0)
+    return [*labels, *profile.table["stability"], *stability]
+
+expected = found()
+assert in_child(lambda: found() == expected) == 0
+with parallel_config("multiprocessing", n_jobs=2):
+    assert found() == expected
+"""
+
 # What is loaded by then is FAISS alone, by somebody else.
 LOADED = """
 import faiss
@@ -109,7 +128,9 @@ def test_child_after_a_fit(n_jobs, algorithm):
 
 
 @pytest.mark.parametrize(
-    "program", [MEANWHILE, JOBLIB, LOADED], ids=["meanwhile", "joblib", "loaded"]
+    "program",
+    [MEANWHILE, JOBLIB, WORKERS, LOADED],
+    ids=["meanwhile", "joblib", "workers", "loaded"],
 )
 def test_other_children(program):
     run(program)

@@ -1,8 +1,10 @@
 """Files under arrays: shared by input and output, cut off, or become shorter."""
 
+import mmap
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -74,6 +76,27 @@ def csr_of(path, name):
     )
 
 
+def raw(path, access):
+    """A map that NumPy did not make."""
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=access)
+    return np.frombuffer(mapped, "f4", count=X.size, offset=128).reshape(X.shape)
+
+
+def renamed(path):
+    first = mapped(path)
+    path.rename(path.with_name("other.npy"))
+    return first, mapped(path.with_name("other.npy"), "r+")
+
+
+def of_torch(path):
+    import torch
+
+    size = 32 + X.size
+    tensor = torch.from_file(str(path), shared=False, size=size, dtype=torch.float32)
+    return tensor.numpy()[32:].reshape(X.shape), over(path)
+
+
 def over(path):
     return np.memmap(path, "f4", mode="r+", offset=128, shape=X.shape)
 
@@ -89,9 +112,18 @@ SHARED = {
     "a symbolic link": lambda p: (mapped(p), mapped(other_name(p, os.symlink), "r+")),
     "values of CSR": lambda p: (csr_of(p, "data"), over(p)),
     "indices of CSR": lambda p: (csr_of(p, "indices"), over(p)),
+    "private copy": lambda p: (mapped(p, "c"), mapped(p, "r+")),
+    "raw and mapped": lambda p: (raw(p, mmap.ACCESS_READ), mapped(p, "r+")),
+    "mapped and raw": lambda p: (mapped(p), raw(p, mmap.ACCESS_WRITE)),
+    "raw and raw": lambda p: (raw(p, mmap.ACCESS_READ), raw(p, mmap.ACCESS_WRITE)),
+    "renamed": renamed,
+    "torch": of_torch,
     "HDF5": in_hdf5,
     "Zarr": in_zarr,
 }
+if not Path("/proc/self/maps").exists():  # where less is known of maps
+    for name in ("raw and mapped", "mapped and raw", "raw and raw", "renamed", "torch"):
+        del SHARED[name]
 # Of the same file, and yet of different places in it, or of a private copy.
 APART = {"half of it"}
 

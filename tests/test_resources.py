@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -296,3 +297,45 @@ def test_interruptions_inside_igraph_damage_no_memory(stage, times):
         timeout=120,
     )
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_handlers_are_put_back_though_one_raises(monkeypatch):
+    """A signal that comes between two of them, whose handler is back already."""
+    called = []
+
+    def first(number, _):
+        called.append(number)
+        raise KeyboardInterrupt
+
+    def second(number, _):
+        called.append(number)
+
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGINT, first), (signal.SIGTERM, second))
+    }
+    try:
+        real, late = signal.signal, [signal.SIGINT]
+
+        def and_a_signal(number, handler):
+            old = real(number, handler)
+            if handler is first and late:
+                signal.raise_signal(late.pop())
+            return old
+
+        def work():
+            with leiden._signals_put_off():
+                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGINT)
+                assert called == []
+
+        monkeypatch.setattr(signal, "signal", and_a_signal)
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGINT) is first
+        assert signal.getsignal(signal.SIGTERM) is second
+        assert called == [signal.SIGINT, signal.SIGTERM, signal.SIGINT]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -39,6 +39,9 @@ _EPOCHS = 200
 _EDGES_AT_ONCE = 2**17
 _ROWS_AT_ONCE = 2**14
 
+# How often a handler is put back that others interrupt.
+_TRIES = 100
+
 _GENERATOR_LOCK = threading.RLock()
 
 
@@ -240,10 +243,30 @@ def _signals_put_off() -> Iterator[None]:
                     signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
-        for changed, handler in before.items():
-            signal.signal(changed, handler)
-        for received in came:
-            signal.raise_signal(received)
+        _put_back(before, came)
+
+
+def _put_back(handlers: dict[int, Any], came: list[int]) -> None:
+    """Put handlers of signals back, and call those of signals that came.
+
+    A handler that is back may raise while the next one is put back; that is raised in
+    the end.
+    """
+    raised: BaseException | None = None
+    for number, handler in handlers.items():
+        for _ in range(_TRIES):
+            try:
+                signal.signal(number, handler)
+                break
+            except BaseException as error:
+                raised = raised or error
+    for number in came:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised
 
 
 def _run_igraph(

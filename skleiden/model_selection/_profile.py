@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from joblib.parallel import get_active_backend
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import clone
 from sklearn.utils import check_random_state
@@ -17,7 +18,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
-from skleiden._fitting import final_step
+from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
 from skleiden.clusterer import KNNGraph, MutualKNNLeiden
@@ -500,7 +501,11 @@ def _run_all(
         )
         for i in order
     )
-    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
+    backend, _ = get_active_backend()
+    # joblib's "multiprocessing" gives everything at the end.
+    as_done = getattr(backend, "supports_return_generator", False)
+    return_as = "generator_unordered" if as_done else "list"
+    yield from Parallel(n_jobs=processes(n_jobs), return_as=return_as)(tasks)
 
 
 def _run_one(

@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
-from skleiden._fitting import final_step
+from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
 from skleiden.clusterer import KNNGraph, MutualKNNLeiden
 
@@ -226,6 +226,7 @@ def repeat_fit(
     for i, run in enumerate(seeds):
         rest = tuple(seed for name, seed in sorted(run.items()) if name != own)
         groups.setdefault(rest if sharing else i, []).append(i)
+    n_jobs = processes(n_jobs)
     parallel = Parallel(n_jobs=n_jobs)
     if not sharing:
         return parallel(
