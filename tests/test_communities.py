@@ -769,3 +769,18 @@ def test_ids_that_parquet_cannot_hold(tmp_path, ids, kinds):
     with pytest.raises(ValueError, match=rf"x\.parquet' cannot hold .* got {kinds}\."):
         save_labels(tmp_path / "x.parquet", found)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        (np.arange(3).reshape(3, 1), r"an? array of shape \(3, 1\)"),
+        (np.arange(3).reshape(1, 3), r"an? array of shape \(1, 3\)"),
+        (np.array(7), r"an? array of shape \(\)"),
+        (np.ma.masked_array([1, 2, 3], [0, 1, 0]), r"a masked array of shape \(3,\)"),
+    ],
+    ids=["column", "row", "number", "masked"],
+)
+def test_ids_that_are_not_a_list(ids, found):
+    with pytest.raises(ValueError, match=rf"ids must be one-dimensional.* got {found}"):
+        Communities([0, 0, -1], ids)

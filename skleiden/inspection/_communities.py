@@ -126,7 +126,15 @@ class Communities:
 
         settle("labels", check_labels(self.labels))
         ids = np.arange(self.labels.size) if self.ids is None else self.ids
-        settle("ids", as_id_array(ids))
+        ids = as_id_array(ids)
+        if ids.ndim != 1 or np.ma.is_masked(ids):
+            kind = "a masked array" if np.ma.is_masked(ids) else "an array"
+            raise ValueError(
+                "ids must be one-dimensional, one for each label, and not masked; got "
+                f"{kind} of shape {ids.shape}. Pass them with .ravel(), and fill "
+                "those that are missing."
+            )
+        settle("ids", ids)
         if self.texts is not None:
             settle("texts", [encodable(str(text)) for text in self.texts])
         check_names(self.ids, _layer_names(self))

@@ -51,6 +51,7 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
 
     or, without pandas, by::
 
+        csv.field_size_limit(2**31 - 1)  # for ids of more than 131,072 characters
         with open(path, newline="", encoding="utf-8") as file:
             ids = [row["id"].removeprefix("'") for row in csv.DictReader(file)]
 
