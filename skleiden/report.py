@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skleiden._palette import css_colors
 from skleiden._text import encodable
 from skleiden.inspection import Communities, summarize
 from skleiden.io._communities import jsonable
@@ -29,7 +30,8 @@ def write_report(
     The page has the map, and a list of communities to search and sort, each with its
     representatives, neurons, layers and prompts; whatever is not known is left out. It
     is one file, works from disk, and loads nothing. Texts are shown as they are, never
-    run as code.
+    run as code. A community has the colour that it has in the figures of
+    `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
 
     Parameters
     ----------
@@ -124,20 +126,20 @@ def _source(name: str) -> str:
 
 
 def _hash(source: str) -> str:
-    """The hash by which a Content-Security-Policy allows a style or a script."""
+    """Compute the hash by which a Content-Security-Policy allows a style or script."""
     digest = hashlib.sha256(source.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _data(found: Communities) -> Any:
-    """What the page's script shows, as plain JSON."""
+    """Gather as plain JSON all that the script of the page shows."""
     shown = found.map
     return jsonable(
         {
             "labels": found.labels,
-            "ids": [
-                str(name) for name in found.ids.tolist()
-            ],  # JavaScript has no int64
+            "colors": css_colors(found.labels),
+            # JavaScript has no int64.
+            "ids": [str(name) for name in found.ids.tolist()],
             "texts": found.texts,
             "confidence": found.confidence,
             "attached": found.attached,
@@ -165,7 +167,7 @@ def _data(found: Communities) -> Any:
 
 
 def _facts(found: Communities) -> list[str]:
-    """The line below the title."""
+    """Tell the facts of the line below the title."""
     counts, texts = summarize(found.labels), found.texts is not None
     scores = {name: found.summary.get(name) for name in ("modularity", "stability")}
     return [

@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.pipeline import make_pipeline
 
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._palette import DARK, LIGHT, colors_of, css_colors
 from skleiden.inspection import (
     CommunityMap,
     community_map,
@@ -141,10 +142,15 @@ def test_says_how_to_install_matplotlib(draw, monkeypatch):
         draw(None)
 
 
-def test_importing_the_module_does_not_import_matplotlib(monkeypatch):
+def test_importing_the_modules_does_not_import_matplotlib(monkeypatch):
     for name in ("matplotlib", "matplotlib.pyplot"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "skleiden.plotting")
+    displays = [
+        of for of in sys.modules if "._plot" in of and of.startswith("skleiden")
+    ]
+    assert len(displays) == 6
+    for name in ("skleiden.plotting", "skleiden._figures", *displays):
+        monkeypatch.delitem(sys.modules, name)
     __import__("skleiden.plotting")
 
 
@@ -215,21 +221,66 @@ def least_distance(points):
     return distances[~np.eye(len(points), dtype=bool)].min()
 
 
-def test_colors_can_be_told_apart_from_each_other_and_from_white():
-    colors = community_colors(500)
+def luminance(colors):
+    return linear(np.asarray(colors)) @ [0.2126, 0.7152, 0.0722]
+
+
+# The dark one is the page's `--surface`, which its `--paper` is darker than.
+BACKGROUNDS = [(LIGHT, "#ffffff"), (DARK, "#1b1f23")]
+
+
+@pytest.mark.parametrize(("scheme", "background"), BACKGROUNDS, ids=["light", "dark"])
+def test_colors_can_be_told_apart_from_each_other_and_from_what_is_behind(
+    scheme, background
+):
+    colors = colors_of(np.arange(500), scheme)
     assert colors.shape == (500, 3)
     assert colors.min() >= 0
     assert colors.max() <= 1
     assert least_distance(oklab(colors[:30])) > 0.06
     assert least_distance(oklab(colors[:60])) > 0.035
-    luminance = linear(colors) @ [0.2126, 0.7152, 0.0722]
-    assert (1.05 / (luminance + 0.05)).min() >= 3
+    behind = luminance(mpl.colors.to_rgb(background)) + 0.05
+    ratios = (luminance(colors) + 0.05) / behind
+    assert np.maximum(ratios, 1 / ratios).min() >= 3
 
 
-def test_colors_can_be_told_from_the_noise():
-    noise = np.array([mpl.colors.to_rgb("#c4c4c4")])
-    both = np.vstack([oklab(community_colors(100)), oklab(noise)])
+@pytest.mark.parametrize(("scheme", "background"), BACKGROUNDS, ids=["light", "dark"])
+def test_colors_can_be_told_from_the_noise_which_recedes(scheme, background):
+    noise = np.array([mpl.colors.to_rgb(scheme.noise)])
+    both = np.vstack([oklab(colors_of(np.arange(100), scheme)), oklab(noise)])
     assert np.linalg.norm(both[:-1] - both[-1], axis=1).min() > 0.15
+    behind = luminance([mpl.colors.to_rgb(background)])
+    nearest = np.abs(np.cbrt(luminance(noise)) - np.cbrt(behind))
+    others = np.abs(np.cbrt(luminance(colors_of(np.arange(100), scheme))) - behind)
+    assert nearest < others.min()
+
+
+def test_figures_have_the_colors_for_white():
+    np.testing.assert_array_equal(community_colors(50), colors_of(np.arange(50), LIGHT))
+
+
+def test_a_color_depends_on_the_label_alone():
+    labels = np.array([7, 3, 7, 41, 0])
+    np.testing.assert_array_equal(colors_of(labels), community_colors(42)[labels])
+
+
+def hue_of(color):
+    _, a, b = oklab(np.array([mpl.colors.to_rgb(color)]))[0]
+    return np.degrees(np.arctan2(b, a)) % 360
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [5, -1, 0, 5, 300], [-1, -1]])
+def test_colors_as_css_are_those_of_figures_and_lighter_ones_of_the_same_hue(labels):
+    pairs = css_colors(np.array(labels))
+    assert pairs.keys() == {-1, *labels}
+    assert pairs.pop(-1) == (LIGHT.noise, DARK.noise)
+    for label, (light, dark) in pairs.items():
+        assert light == mpl.colors.to_hex(community_colors(label + 1)[label])
+        apart = abs(hue_of(light) - hue_of(dark))
+        assert min(apart, 360 - apart) < 3
+        assert luminance([mpl.colors.to_rgb(dark)]) > luminance(
+            [mpl.colors.to_rgb(light)]
+        )
 
 
 def test_a_color_does_not_depend_on_how_many_there_are():
@@ -240,7 +291,8 @@ def test_a_color_does_not_depend_on_how_many_there_are():
 
 @pytest.mark.parametrize("n", [-1, 2.5, "3"])
 def test_refuses_a_number_of_colors_that_is_none(n):
-    with pytest.raises(ValueError, match=f"n must be an integer.*got {n!r}"):
+    expected = f"n must be an integer of at least 0; got {n!r}. Give the number of comm"
+    with pytest.raises(ValueError, match=expected):
         community_colors(n)
 
 
@@ -256,6 +308,22 @@ def test_bars_are_the_sizes_largest_first_and_noise_is_grey():
     assert noise.get_x() > max(bar.get_x() + bar.get_width() for bar in display.bars_)
     assert tick_texts(display.ax_.xaxis) == ["2", "0", "4", "noise"]
     assert sorted(text.get_text() for text in display.ax_.texts) == ["2", "2", "3", "3"]
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 2, 2, 4, 4, -1], np.arange(90) % 80])
+def test_a_bar_has_the_color_of_its_community_on_the_map(labels):
+    labels = np.array(labels)
+    display = CommunitySizesDisplay.from_predictions(labels)
+    everywhere = CommunityMap(np.arange(labels.size), np.zeros((labels.size, 2)))
+    points = CommunityMapDisplay(everywhere, labels).plot().points_
+    of_label = dict(
+        zip(labels[labels >= 0], map(tuple, points.get_facecolors()), strict=True)
+    )
+    sizes = np.bincount(labels[labels >= 0])
+    order = [label for label in np.argsort(-sizes, kind="stable") if sizes[label]]
+    assert [bar.get_facecolor() for bar in display.bars_] == [
+        of_label[label] for label in order
+    ]
 
 
 def test_without_noise_there_is_no_bar_of_it():

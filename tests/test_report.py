@@ -18,6 +18,7 @@ from skleiden.inspection import (
     Representatives,
     TopFeature,
 )
+from skleiden.plotting import CommunityMapDisplay, CommunitySizesDisplay
 from skleiden.report import write_report
 
 SIZES = {0: 230, 1: 40, 2: 10, 3: 7, -1: 5}  # -1 is noise
@@ -132,6 +133,52 @@ def test_data_are_the_communities(page, found):
     np.testing.assert_allclose(
         data["map"]["positions"], found.map.positions, rtol=0, atol=5.1e-5
     )
+
+
+def figure_colours(found):
+    """The colour of each community, and of the noise, in the figures of a run."""
+    ax = pytest.importorskip("matplotlib.figure").Figure().subplots()
+    to_hex = pytest.importorskip("matplotlib.colors").to_hex
+    drawn = CommunityMapDisplay(found.map, found.labels).plot(ax)
+    labels = found.labels[drawn.rows_]
+    colours = drawn.points_.get_facecolors()
+    placed = labels[labels >= 0].tolist()
+    on_map = dict(zip(placed, map(to_hex, colours), strict=True))
+    if (labels < 0).any():
+        on_map[-1] = to_hex(drawn.noise_points_.get_facecolors()[0])
+    bars = CommunitySizesDisplay.from_predictions(found.labels, ax=ax)
+    sizes = np.bincount(found.labels[found.labels >= 0])
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    in_bars = {
+        int(label): to_hex(bar.get_facecolor())
+        for label, bar in zip(order, bars.bars_, strict=True)
+    }
+    if bars.noise_bar_ is not None:
+        in_bars[-1] = to_hex(bars.noise_bar_[0].get_facecolor())
+    assert in_bars == on_map
+    return on_map
+
+
+def scattered(labels):
+    """Communities of these labels, with all rows on a map, apart from each other."""
+    n = len(labels)
+    positions = np.column_stack([np.arange(n), np.arange(n) % 7 / 7]) / n
+    return Communities(labels, map=CommunityMap(np.arange(n), positions))
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, [0, 2, 2, 5, -1], [0, 0], np.arange(70)], ids=len
+)
+def test_data_hold_the_colours_of_the_figures(tmp_path, labels):
+    path = tmp_path / "report.html"
+    found = scattered(labels)
+    write_report(path, found)
+    pairs = {int(label): pair for label, pair in data_in(path)["colors"].items()}
+    for label, colour in figure_colours(found).items():
+        assert pairs[label][0] == colour
+    assert set(pairs) == {-1, *found.labels.tolist()}
+    for scheme in zip(*pairs.values(), strict=True):
+        assert len(set(scheme)) == len(pairs)
 
 
 def test_integer_ids_are_exact(tmp_path):
@@ -485,7 +532,8 @@ def pixel_of(tab, row, found):
     low, high = at.min(axis=0), at.max(axis=0)
     size = np.array([box["width"], box["height"]]) - 2  # the border
     scale = ((size - 32) / (high - low)).min()
-    x, y = (at[row // 2] - (low + high) / 2) * scale * [1, -1] + size / 2 + 1
+    point = at[np.searchsorted(found.map.rows, row)]
+    x, y = (point - (low + high) / 2) * scale * [1, -1] + size / 2 + 1
     return box["x"] + x, box["y"] + y
 
 
@@ -531,6 +579,59 @@ def test_colours_agree_and_differ(tmp_path, visit):
         )
         assert bars == colours
         assert len(set(colours)) == n
+
+
+def as_rgb(colour):
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def colours_at(tab, places):
+    """The colours of the canvas at places of the screen."""
+    pixels = tab.evaluate(
+        """(places) => {
+          const canvas = document.querySelector("canvas");
+          const box = canvas.getBoundingClientRect();
+          const { width, height } = canvas;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+          return places.map(([x, y]) => {
+            const column = Math.floor(x - box.x - canvas.clientLeft);
+            const line = Math.floor(y - box.y - canvas.clientTop);
+            const start = 4 * (width * line + column);
+            return [...data.slice(start, start + 4)];
+          });
+        }""",
+        places,
+    )
+    return [tuple(pixel) for pixel in pixels]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_are_those_of_the_figures(tmp_path, visit, scheme):
+    path = tmp_path / "report.html"
+    # Row 0 is covered by the last one, which is noise.
+    labels = np.array([1, 0, 2, 0, 7, -1, -1])
+    positions = [[0, 0], [1, 0], [2, 0], [0, 1], [1, 1], [2, 1], [0, 0]]
+    shown = CommunityMap(np.arange(7), np.array(positions, dtype=float))
+    found = Communities(labels, map=shown)
+    write_report(path, found)
+    tab = visit(path, color_scheme=scheme)
+    pairs = data_in(path)["colors"]
+    wanted = {int(label): as_rgb(pairs[label][scheme == "dark"]) for label in pairs}
+    if scheme == "light":
+        drawn = figure_colours(found)
+        assert wanted == {label: as_rgb(drawn[label]) for label in wanted}
+    for label, colour in wanted.items():
+        swatch = tab.locator(f"#{'noise' if label < 0 else f'c{label}'} .swatch")
+        painted = swatch.evaluate("e => getComputedStyle(e).backgroundColor")
+        assert painted == f"rgb{colour}"
+    places = [pixel_of(tab, row, found) for row in range(6)]
+    assert colours_at(tab, places) == [(*wanted[labels[row]], 255) for row in range(6)]
+    # Paper is white.
+    tab.emulate_media(media="print", color_scheme=scheme)
+    printed = tab.locator("#c7 .swatch").evaluate(
+        "e => getComputedStyle(e).backgroundColor"
+    )
+    assert printed == f"rgb{as_rgb(pairs['7'][0])}"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -88,18 +88,12 @@ const listed = [...communities.values()];
 const proper = listed.filter((one) => !one.noise);
 const largest = Math.max(...listed.map((one) => one.size));
 
-// Hues turn by the golden angle, so that any number of them lie apart; lightness and
-// chroma take turns, too, because hues alone cannot be told apart beyond ten or so.
-const LIGHTER = [0, 0.8, -0.8, 0.3];
-const DULLER = [1, 1, 0.5];
-
+/** Give an element the colours of a community, or of the noise. */
 function paint(element, one) {
-  if (!one.noise) {
-    element.style.setProperty("--hue", ((30 + 137.508 * one.label) % 360).toFixed(1));
-    element.style.setProperty("--lighter", LIGHTER[one.label % LIGHTER.length]);
-    element.style.setProperty("--duller", DULLER[one.label % DULLER.length]);
-  }
-  element.classList.add(one.noise ? "grey" : "hue");
+  const [light, dark] = data.colors[one.label];
+  element.style.setProperty("--light", light);
+  element.style.setProperty("--dark", dark);
+  element.classList.add("painted");
   return element;
 }
 
@@ -505,6 +499,7 @@ function showMap() {
     }
     shown.get(label).push(point);
   });
+  const ordered = [...shown].sort(([a], [b]) => a - b); // the noise below the rest
 
   const points = counted(rows.length, noun);
   canvas.setAttribute(
@@ -552,9 +547,9 @@ function showMap() {
     const usual = place();
     const stands = outstanding();
     for (const strong of [false, true]) {
-      pen.globalAlpha = strong ? 0.85 : 0.15;
+      pen.globalAlpha = strong ? 1 : 0.15;
       const radius = strong && search.pattern ? 1.5 * usual : usual;
-      for (const [label, its] of shown) {
+      for (const [label, its] of ordered) {
         pen.fillStyle = getComputedStyle(communities.get(label).swatch).backgroundColor;
         pen.beginPath();
         for (const point of its.filter((point) => stands[point] === strong)) {
