@@ -191,23 +191,21 @@ def resident_mb(field: str) -> float:
 
 def run_there(settings: dict[str, Any]) -> dict[str, Any]:
     """Measure the cluster."""
-    from skleiden._dask import _graph, _search, _shards, _tasks
+    from skleiden._blocks.dask import OnWorkers
 
-    rooms: list[Any] = [_graph, _search, _shards, _tasks]
     stages: dict[str, float] = {}
-    persist = _tasks.persist
+    keep = OnWorkers.keep
 
-    def timed(tasks: Any, description: str, verbose: int) -> Any:
+    def timed(runner: OnWorkers, handles: Any, description: str) -> Any:
         start = perf_counter()
-        kept = persist(tasks, description, verbose)
+        kept = keep(runner, handles, description)
         name = description.split(" (")[0]
         stages[name] = stages.get(name, 0.0) + perf_counter() - start
         return kept
 
     status = resident_mb
     with cluster_client(settings) as client:
-        for room in rooms:
-            room.persist = timed
+        setattr(OnWorkers, "keep", timed)  # noqa: B010
         before = client.run(lambda: status("VmRSS"))
         sketcher, clusterer = estimators(settings)
         start = perf_counter()
@@ -217,8 +215,7 @@ def run_there(settings: dict[str, Any]) -> dict[str, Any]:
         clusterer.fit(embedding)
         seconds = {"sketch": sketched - start, "cluster": perf_counter() - sketched}
         peaks = client.run(lambda: status("VmHWM"))
-        for room in rooms:
-            room.persist = persist
+        setattr(OnWorkers, "keep", keep)  # noqa: B010
         report = result(settings, clusterer, seconds)
     report["stages"] = stages
     report["memory_mb"] = [peaks[name] - before.get(name, 0.0) for name in peaks]

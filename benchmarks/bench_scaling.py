@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from bench_pipeline import (
@@ -70,24 +71,32 @@ class Stages:
 def run_skleiden(layers: list[Any], target_recall: float) -> dict[str, Any]:
     """The pipeline, with the clusterer's stages told apart."""
     from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+    from skleiden._stages.partition import Partitioning
+    from skleiden._stages.search import NeighborSearch
 
-    class Timed(MutualKNNLeiden):
-        def _search(self, distinct: Any) -> Any:
-            found = super()._search(distinct)
-            stages.end("neighbors")
-            return found
+    search, partition = NeighborSearch.run, Partitioning.run
 
-        def _partitions(self, found: Any, random_states: Any) -> Any:
-            stages.end("graph")
-            yield from super()._partitions(found, random_states)
+    def timed_search(*arguments: Any) -> Any:
+        found = search(*arguments)
+        stages.end("neighbors")
+        return found
+
+    def timed_partition(*arguments: Any) -> Any:
+        stages.end("graph")
+        yield from partition(*arguments)
 
     stack = LayerStack(layers)
     stages = Stages()
     embedding = MultiLayerTfidfSketcher(random_state=RANDOM_STATE).fit_transform(stack)
     stages.end("sketch")
-    leiden = Timed(
+    leiden = MutualKNNLeiden(
         n_neighbors=N_NEIGHBORS, target_recall=target_recall, random_state=RANDOM_STATE
-    ).fit(embedding)
+    )
+    with (
+        mock.patch.object(NeighborSearch, "run", timed_search),
+        mock.patch.object(Partitioning, "run", timed_partition),
+    ):
+        leiden.fit(embedding)
     stages.end("leiden")
     return stages.finish() | {
         "labels": leiden.labels_,

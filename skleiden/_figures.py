@@ -115,7 +115,7 @@ def heat_map(
 
 
 def thinned(
-    names: Sequence[Any], most: int = MOST_TICKS
+    names: Sequence[Any] | np.ndarray, most: int = MOST_TICKS
 ) -> tuple[np.ndarray, list[str]]:
     """Choose evenly spaced labels that an axis has room for; give places and texts."""
     steps = (step * 10**power for power in range(10) for step in (1, 2, 5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,3 +222,35 @@ def _is_within(file: str, place: str) -> bool:
         return Path(file).samefile(place)
     except OSError:  # one of them was removed or renamed
         return file == place
+
+
+class ZarrPlace(NamedTuple):
+    """Where a Zarr array is on this disk, and what is there.
+
+    Stands for the array in a pickle, and so in joblib's hashes, by which caches know
+    it. The array's own pickle tells neither a store that was rewritten from the one
+    before, nor, once it has been read, itself from what it was.
+    """
+
+    root: str
+    path: str
+    stamp: str
+
+    def open(self) -> Any:
+        """Open the array, as it is now."""
+        import zarr
+
+        return zarr.open_array(self.root, path=self.path, mode="r")
+
+
+def place_of_zarr(array: Any) -> ZarrPlace | None:
+    """Where a Zarr array is; None if it is no such array, or not on this disk."""
+    root = getattr(getattr(array, "store", None), "root", None)
+    if root is None or not Path(root).is_dir():
+        return None
+    folder, digest = Path(root) / array.path, hashlib.blake2b(digest_size=16)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stat = file.stat()
+        facts = (file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
+        digest.update(repr(facts).encode())
+    return ZarrPlace(str(Path(root).resolve()), array.path, digest.hexdigest())

@@ -105,7 +105,7 @@ def colors_of(labels: np.ndarray, scheme: Scheme = LIGHT) -> np.ndarray:
     n_inside = np.zeros(distinct.size, dtype=np.intp)
     for chroma in _CHROMAS:
         rgb = _linear_rgb(lightness, chroma, hue)
-        n_inside += ((rgb >= 0) & (rgb <= 1)).all(axis=-1)[:, 0]
+        n_inside += np.all((rgb >= 0) & (rgb <= 1), axis=(1, 2))
     most = _CHROMAS[n_inside - 1] * _CHROMA_SHARES[distinct % _CHROMA_SHARES.size]
     rgb = np.clip(_linear_rgb(lightness, most[:, None], hue)[:, 0], 0, 1)
     colors = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)

@@ -3,56 +3,30 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._blocks.runner import Local
 from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
+from ._stages.affinity import Joining, directed, join_graph
+from ._stages.distinct import as_shards
+from ._stages.partition import KNNGraph, Partitioning
+from ._stages.search import SEARCH_CONSTRAINTS, last_similarities
+from ._vectors import SearchedRows, nearest_of_queries, refuse_layers, search_rows
 from .layers import check_real, is_dask_array
-from .neighbors import NeighborsSearchMixin
 
 __all__ = ["MutualKNNLeiden"]
 
 
-class KNNGraph(NamedTuple):
-    """The graph of all rows, and what the treatment of small communities needs.
-
-    `affinity` joins all rows; `union` joins the distinct rows, which `distinct` maps to
-    all rows, and is None where small communities are not attached. `there` is the
-    affinity on a worker, for a graph that was made by workers.
-    """
-
-    affinity: sp.csr_array
-    union: Any
-    distinct: knn.UniqueRows
-    there: Any = None
-
-
-class Partition(NamedTuple):
-    """What one run of Leiden found: see the attributes of `MutualKNNLeiden`.
-
-    `membership` is the partition before small communities were treated, of which
-    `quality` and `modularity` tell.
-    """
-
-    membership: np.ndarray
-    labels: np.ndarray
-    attached: np.ndarray
-    quality: float
-    modularity: float
-
-
-class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
+class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     """Find communities by Leiden on the mutual nearest-neighbour graph.
 
     Each row is joined by an edge to the rows that are among its `n_neighbors` nearest
@@ -273,7 +247,7 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict[str, Any] = {
-        **NeighborsSearchMixin._search_constraints,
+        **SEARCH_CONSTRAINTS,
         "metric": [StrOptions({"cosine", "precomputed"})],
         "graph": [StrOptions({"mutual", "union"})],
         "weights": [StrOptions({"similarity", "uniform", "jaccard", "umap"})],
@@ -351,11 +325,15 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             Fitted clusterer.
         """
         with all_or_nothing(self):
+            partitioning = Partitioning.of(self)
+            self.backend_ = partitioning.backend
             found = self._build_graph(X)
             edges = found.affinity.nnz // 2
-            with self._progress(f"Leiden ({self.backend_}, {edges} edges)", 1):
-                (partition,) = self._partitions(found, [self.random_state])
-            self.affinity_matrix_, self._distinct = found.affinity, found.distinct
+            with Local(self.verbose).progress(
+                f"Leiden ({self.backend_}, {edges} edges)", 1
+            ):
+                (partition,) = partitioning.run(found, [self.random_state])
+            self.affinity_matrix_ = found.affinity
             degrees = np.diff(found.affinity.indptr)
             self.n_isolated_ = int(np.count_nonzero(degrees == 0))
             self.n_components_graph_ = int(
@@ -399,18 +377,17 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
             Communities; -1 where no fitted row of a community votes.
         """
         check_is_fitted(self)
-        if is_dask_array(X) and self.metric == "cosine":
-            return self._predict_blocks(X)
-        distinct = self._distinct
-        k = min(self.n_neighbors_ + 1, distinct.first.size)
         if self.metric == "precomputed":
-            found, equal = knn.neighbors_of_queries(
-                self._check_distances(X, reset=False), distinct.inverse, k
-            )
-        else:
-            found, each = self._nearest_fitted(X, k)
-            equal = np.any(each, axis=1)
-        if k == 0:  # all fitted rows were zero
+            return self._vote(*self._read_queries(X))
+        found = nearest_of_queries(self, X)
+        return np.concatenate(
+            [self._vote(near, np.any(equal, axis=1)) for near, equal in found]
+        )
+
+    def _vote(self, found: knn.Neighbors, equal: np.ndarray) -> np.ndarray:
+        """Labels of queries, by their nearest rows and whether one of them is equal."""
+        distinct = self._distinct
+        if found.ids.shape[1] == 0:  # all fitted rows were zero
             return np.full(found.ids.shape[0], -1, dtype=np.int64)
         nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
         reached = found.similarities >= self.kth_similarity_[distinct.first][found.ids]
@@ -422,138 +399,26 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
         ballots.data *= distinct.counts()[ballots.indices]
         return labels.vote(ballots, self.labels_[distinct.first])
 
-    def _choose_backend(self) -> str:
-        """The backend to use; refuses combinations that make no sense."""
-        if self.objective in leiden.WITHOUT_RESOLUTION and self.resolution != 1.0:
-            raise ValueError(
-                f"objective={self.objective!r} has no resolution; got resolution="
-                f"{self.resolution!r}. Leave it at 1.0, or use objective='modularity'."
-            )
-        if self.backend == "auto":
-            known = self.objective in leiden.IGRAPH_OBJECTIVES
-            return "igraph" if known else "leidenalg"
-        if self.backend == "igraph" and self.objective not in leiden.IGRAPH_OBJECTIVES:
-            raise ValueError(
-                f"backend='igraph' does not have objective={self.objective!r}; use "
-                f"backend='leidenalg', or one of {sorted(leiden.IGRAPH_OBJECTIVES)}."
-            )
-        return self.backend
-
     def _build_graph(self, X: Any) -> KNNGraph:
         """Search the neighbours of X and join them; sets what tells of the search."""
-        self.backend_ = self._choose_backend()
-        if is_dask_array(X) and self.metric == "cosine":
-            return self._build_graph_on_workers(X)
-        if self.metric == "precomputed":
-            distances = self._check_distances(X, reset=True)
-            found, distinct = self._read_distances(distances)
-        else:
-            distinct = knn.unique_rows(self._check_vectors(X, reset=True))
-            found = self._search(distinct)
-        self.kth_similarity_ = self._last_similarity(
-            found, found.ids.shape[1], distinct
-        )
-        # Equal rows are one vertex for their neighbours, and joined again for Leiden.
-        directed = graph.directed_graph(found.ids, found.similarities)
+        precomputed = self.metric == "precomputed"
+        found = self._read_distances(X) if precomputed else search_rows(self, X)
+        self.n_neighbors_, self.algorithm_ = found.n_neighbors, found.algorithm
+        self.knn_recall_ = found.recall
+        runner, distinct, tables = found[:3]
         del found
-        umap = self.weights == "umap"
-        ties = graph.local_strengths(directed) if umap else directed
-        affinity = graph.spread_rows(
-            self._joining()(ties, None, directed, None),
-            distinct.first,
-            distinct.inverse,
-            distinct.repeats(),
-        )
+        self._distinct = distinct._replace(vectors=distinct.vectors.to_keep())
+        last = last_similarities(runner, tables, self.n_neighbors_)
+        self.kth_similarity_ = distinct.spread(last, np.inf)
+        lists = directed(runner, tables, distinct.first.size)
+        del tables  # half of the memory that joining takes
+        joining = Joining(self.graph, self.weights, symmetric=not precomputed)
         attaching = self.small_clusters == "attach"
-        union = graph.union_graph(directed) if attaching else None
-        return KNNGraph(affinity, union, distinct)
-
-    def _build_graph_on_workers(self, X: Any) -> KNNGraph:
-        from . import _dask
-
-        distinct = self._distinct_on_workers(X)
-        tables = self._search_on_workers(distinct)
-        last, width = _dask.last_neighbors(tables)
-        self.kth_similarity_ = self._last_similarity(last, width, distinct)
-        there = _dask.affinity(
-            tables, distinct, self._joining(), self.weights, self.verbose
-        )
-        attaching = self.small_clusters == "attach"
-        union = _dask.UnionRows(tables, distinct.vectors.starts) if attaching else None
-        return KNNGraph(_dask.fetch(there), union, distinct, there)
-
-    def _joining(self) -> Callable[..., sp.csr_array]:
-        """What makes the undirected graph that the parameters ask for."""
-        symmetric = self.metric == "cosine"
-        return partial(_join, self.graph, self.weights, symmetric)
-
-    def _predict_blocks(self, X: Any) -> np.ndarray:
-        """Labels of the rows of a Dask array, a block of them at a time here."""
-        from . import _dask
-
-        self._check_dask_array(X, reset=False)
-        blocks = _dask.each_block(X)
-        return np.concatenate([self.predict(block) for block in blocks])
-
-    def _partitions(
-        self, found: KNNGraph, random_states: Iterable[Any]
-    ) -> Iterator[Partition]:
-        """One partition of the graph for each random state; sets nothing."""
-        run = partial(
-            leiden.leiden,
-            objective=self.objective,
-            resolution=self.resolution,
-            n_iterations=self.n_iterations,
-            backend=self._choose_backend(),
-        )
-        seeds = (check_random_state(s).randint(2**31 - 1) for s in random_states)
-        if found.there is None:
-            network = leiden.network(found.affinity)
-            runs = (run(network, seed=seed) for seed in seeds)
-        else:
-            from . import _dask
-
-            runs = (
-                _dask.call(_run_there, run, found.there, seed, description="Leiden")
-                for seed in seeds
-            )
-        for membership, quality in runs:
-            # A row equal to an earlier one hangs on it by one edge, and stays with it
-            # even where the resolution is high enough to cut that.
-            membership = found.distinct.spread(membership[found.distinct.first], -1)
-            # Zero rows have no edges, so that their number does not matter here.
-            modularity = leiden.modularity(found.affinity, np.maximum(membership, 0))
-            treated, attached = self._treat_small(membership, found)
-            yield Partition(membership, treated, attached, quality, modularity)
-
-    def _treat_small(
-        self, membership: np.ndarray, found: KNNGraph
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Labels by size with small communities treated, and the rows attached."""
-        attached = np.zeros(membership.size, dtype=bool)
-        by_size = labels.label_by_size(membership)
-        if self.small_clusters == "keep":
-            return by_size, attached
-        kept = labels.drop_small(by_size, self.min_cluster_size)
-        if found.union is not None and kept.max() >= 0:
-            placed = labels.attach(kept[found.distinct.first], found.union)
-            placed = found.distinct.spread(placed, -1)
-            attached = (kept < 0) & (placed >= 0)
-            kept = placed
-        return labels.label_by_size(kept), attached
-
-    def _last_similarity(
-        self, found: knn.Neighbors, width: int, distinct: knn.UniqueRows
-    ) -> np.ndarray:
-        """Similarity that a query must reach to enter each row's list of a width."""
-        last = np.full(distinct.first.size, -1.0, dtype=np.float32)
-        if width == self.n_neighbors_:
-            last = np.where(found.ids[:, -1] >= 0, found.similarities[:, -1], last)
-        return distinct.spread(last, np.inf)
+        return join_graph(runner, lists, distinct, joining, attaching=attaching)
 
     def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
         """Validate distances between rows, or of queries to the fitted rows."""
-        self._refuse_layers(X)
+        refuse_layers(self, X)
         if is_dask_array(X):
             raise TypeError(
                 "metric='precomputed' takes a graph in memory; got a Dask array. Fit "
@@ -614,60 +479,29 @@ class MutualKNNLeiden(NeighborsSearchMixin, ClusterMixin, BaseEstimator):
                 "zeros of toarray() would be distances."
             )
 
-    def _read_distances(
-        self, distances: np.ndarray | sp.csr_array
-    ) -> tuple[knn.Neighbors, knn.UniqueRows]:
-        n = distances.shape[0]
-        self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
-        self.algorithm_, self.knn_recall_ = "precomputed", float("nan")
-        found, distinct = knn.neighbors_from_distances(distances, self.n_neighbors_)
-        expected = min(self.n_neighbors_, distinct.first.size - 1)
-        if found.ids.shape[1] < expected:
+    def _read_distances(self, X: Any) -> SearchedRows:
+        """The distinct rows of a graph of distances, and their neighbours."""
+        distances = self._check_distances(X, reset=True)
+        k = min(int(self.n_neighbors), distances.shape[0] - 1)
+        found, distinct = knn.neighbors_from_distances(distances, k)
+        if found.ids.shape[1] < min(k, distinct.first.size - 1):
             raise ValueError(
                 f"The precomputed graph has at most {found.ids.shape[1]} neighbours a "
                 f"row, fewer than n_neighbors={self.n_neighbors}. Compute it with more "
                 "neighbours, or lower n_neighbors."
             )
-        return found, distinct
+        distinct = distinct._replace(vectors=as_shards(distinct.vectors))
+        runner = Local(self.verbose)
+        return SearchedRows(runner, distinct, [found], k, "precomputed", float("nan"))
+
+    def _read_queries(self, X: Any) -> tuple[knn.Neighbors, np.ndarray]:
+        """Nearest distinct rows, by distances, and a mask of queries equal to one."""
+        k = min(self.n_neighbors_ + 1, self._distinct.first.size)
+        distances = self._check_distances(X, reset=False)
+        return knn.neighbors_of_queries(distances, self._distinct.inverse, k)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self.metric == "precomputed"
         tags.input_tags.pairwise = self.metric == "precomputed"
         return tags
-
-
-def _join(
-    kind: str,
-    weights: str,
-    symmetric: bool,
-    ties: sp.csr_array,
-    backward: sp.csr_array | None,
-    lists: sp.csr_array,
-    others: sp.csr_array | None,
-) -> sp.csr_array:
-    """Edges among rows, or, with `backward` and `others`, between some and others.
-
-    `ties` are those of the rows to the others, `backward`, of the same shape, the
-    others' to them; `lists` and `others` hold what each of them lists of all rows.
-    """
-    mutual = kind == "mutual"
-    if weights == "umap":
-        return (graph.fuzzy_mutual if mutual else graph.fuzzy_union)(ties, backward)
-    if not mutual:
-        edges = graph.union_graph(ties, backward)
-    elif backward is None:
-        edges = graph.mutual_graph(ties, symmetric=symmetric)
-    else:
-        edges = graph.mutual_block(ties, backward)
-    if weights == "uniform":
-        edges.data[:] = 1
-    elif weights == "jaccard":
-        edges = graph.jaccard_weights(edges, lists, others)
-    return edges
-
-
-def _run_there(
-    run: Callable[..., tuple[np.ndarray, float]], affinity: sp.csr_array, seed: int
-) -> tuple[np.ndarray, float]:
-    return run(leiden.network(affinity), seed=seed)

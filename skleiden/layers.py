@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 
 from ._ids import as_id_array, check_ids
+from ._mapped import ZarrPlace, place_of_zarr
 from ._sparse import as_csr, check_sparse
 from ._stored import read_stored
 
@@ -253,15 +254,7 @@ class LayerStack:
                     "skleiden.io.load_activations; select rows, stack[rows], which are "
                     "then in memory; or use Zarr arrays."
                 )
-        # SciPy caches flags on a matrix when it is used; leaving them out keeps
-        # joblib's hash of a stack the same before and after a fit.
-        parts = [
-            (type(block), (block.data, block.indices, block.indptr), block.shape)
-            if sp.issparse(block)
-            else block
-            for block in self.layers
-        ]
-        return _rebuild, (parts, self.names, self.ids)
+        return _rebuild, (list(map(_packed, self.layers)), self.names, self.ids)
 
     def __repr__(self) -> str:
         layout = ", ".join(
@@ -271,16 +264,27 @@ class LayerStack:
         return f"{type(self).__name__}({len(self)} rows; {layout})"
 
 
+def _packed(block: Any) -> Any:
+    """What a pickle holds of a layer, equal before and after it was used."""
+    if sp.issparse(block):
+        # Without the flags that SciPy sets when a matrix is used.
+        return type(block), (block.data, block.indices, block.indptr), block.shape
+    place = place_of_zarr(block) if is_stored(block) else None
+    return block if place is None else place
+
+
+def _unpacked(part: Any) -> Any:
+    if isinstance(part, ZarrPlace):
+        return part.open()
+    return part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
+
+
 def _rebuild(
     parts: list[Any], names: tuple[str, ...], ids: np.ndarray | None
 ) -> LayerStack:
     # Not checked again: whoever can change a pickle can run code anyway, and workers in
     # other processes would read all indices of a stack of which they use some rows.
-    blocks = (
-        part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
-        for part in parts
-    )
-    return LayerStack._from_valid(blocks, names, ids)
+    return LayerStack._from_valid(map(_unpacked, parts), names, ids)
 
 
 def _is_everything(index: Any) -> bool:

@@ -2,265 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
-from joblib import effective_n_jobs
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm import tqdm
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 
-from ._fitting import all_or_nothing, at_most_useful
-from ._kernels import ivf, knn
-from ._mapped import check_size, check_written
-from .layers import (
-    LayerStack,
-    check_real,
-    check_rows_known,
-    is_dask_array,
-    refuse_layer_sequence,
-)
+from ._fitting import all_or_nothing
+from ._kernels import knn
+from ._stages.search import SEARCH_CONSTRAINTS, gather
+from ._vectors import nearest_of_queries, search_rows
 
 __all__ = ["FaissKNeighborsTransformer"]
-
-# "auto" compares all pairs of up to so many rows, where inverted lists gain little, and
-# of more where the lists would compare more than this share of them anyway
-# (benchmarks/README.md).
-_EXACT_ROWS = 10_000
-_EXACT_SHARE = 0.6
-
-# FAISS takes C's integers.
-_CANDIDATES = Interval(Integral, 1, 2**31 - 1, closed="both")
 
 # Distance between rows that differ, though their similarity rounds to 1.
 _LEAST_DISTANCE = 6e-8
 
 
-class NeighborsSearchMixin:
-    """Search among the rows of a matrix: what the estimators of this package share."""
-
-    n_neighbors: int
-    algorithm: str
-    target_recall: float
-    hnsw_m: int
-    ef_construction: int
-    ef_search: int
-    random_state: int | np.random.RandomState | None
-    n_jobs: int | None
-    verbose: int
-    _distinct: knn.UniqueRows
-
-    _search_constraints: dict[str, Any] = {
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "algorithm": [StrOptions({"auto", "exact", "hnsw", "ivf"})],
-        "target_recall": [Interval(Real, 0, 1, closed="right")],
-        "hnsw_m": [Interval(Integral, 2, 512, closed="both")],
-        "ef_construction": [_CANDIDATES],
-        "ef_search": [_CANDIDATES],
-        "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
-    }
-
-    def _refuse_layers(self, X: Any) -> None:
-        """Raise a TypeError for layered input, which must be embedded first."""
-        # A DOK matrix is a dict: leave it to the check for sparse data.
-        if isinstance(X, (LayerStack, Mapping)) and not sp.issparse(X):
-            raise TypeError(
-                f"{type(self).__name__} takes one matrix; got a {type(X).__name__}. "
-                "Embed it first: make_pipeline(MultiLayerTfidfSketcher(), "
-                f"{type(self).__name__}())."
-            )
-        refuse_layer_sequence(X)
-
-    def _check_vectors(self, X: Any, *, reset: bool) -> np.ndarray:
-        """Validate X and return its rows at unit length, without a copy if they are."""
-        self._refuse_layers(X)
-        check_size(X, "X")
-        check_written(X)
-        # A search among one row has nothing to find. Order and dtype are left to
-        # unit_rows, which does not copy a memory map to memory for their sake.
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype="numeric",
-            ensure_min_samples=2 if reset else 1,
-        )
-        check_real(X, "X")
-        return knn.unit_rows(X)
-
-    def _check_dask_array(self, X: Any, *, reset: bool) -> None:
-        if X.ndim != 2:
-            raise ValueError(
-                f"Expected 2D array, got {X.ndim}D Dask array instead. Reshape it to "
-                "(n_samples, n_features)."
-            )
-        check_real(X, "X")
-        check_rows_known(X, "X")
-        least = 2 if reset else 1
-        if X.shape[0] < least or X.shape[1] < 1:
-            raise ValueError(
-                f"Found a Dask array of shape {X.shape} while a minimum of {least} "
-                "rows and 1 column is required."
-            )
-        validate_data(self, X, reset=reset, skip_check_array=True)
-
-    def _distinct_on_workers(self, X: Any) -> knn.UniqueRows:
-        """The distinct rows of a Dask array, which stay on the workers."""
-        from . import _dask
-
-        self._check_dask_array(X, reset=True)
-        return _dask.distinct_rows(X, self.verbose)
-
-    def _search_on_workers(self, distinct: knn.UniqueRows) -> list[Any]:
-        """As `_search`, of distinct rows on workers, where the lists stay."""
-        from . import _dask
-
-        if self.algorithm == "hnsw":
-            raise ValueError(
-                "algorithm='hnsw' is not available for a Dask array. Use 'auto', 'ivf' "
-                "or 'exact'."
-            )
-        shards = distinct.vectors
-        self.n_neighbors_ = min(int(self.n_neighbors), distinct.inverse.size - 1)
-        k = min(self.n_neighbors_, shards.shape[0] - 1)
-        rng = check_random_state(self.random_state)
-        n_jobs = self._n_threads()
-        rows = _dask.RowsOnWorkers(shards, n_jobs, self.verbose)
-        self.algorithm_, plan, _ = self._choose_algorithm(
-            shards.shape[0],
-            k,
-            lambda: ivf.make_plan_of(
-                rows, k, target_recall=self.target_recall, rng=rng
-            ),
-        )
-        tables = _dask.search(shards, k, plan, n_jobs, self.verbose)
-        self.knn_recall_ = 1.0
-        if plan is not None:
-            self.knn_recall_, _ = _dask.measured(shards, tables, plan)
-        return tables
-
-    def _nearest_fitted(self, X: Any, k: int) -> tuple[knn.Neighbors, np.ndarray]:
-        """The k nearest distinct rows of the fit, and which are equal to the query."""
-        vectors, fitted = self._check_vectors(X, reset=False), self._distinct.vectors
-        if isinstance(fitted, np.ndarray):
-            check_size(fitted, "what the estimator was fitted on")
-            with self._threads():
-                found = knn.exact_neighbors(vectors, fitted, k)
-            return found, knn.equal_rows(vectors, fitted, found)
-        from . import _dask
-
-        return _dask.nearest_fitted(vectors, fitted, k, self._n_threads())
-
-    def _search(self, distinct: knn.UniqueRows) -> knn.Neighbors:
-        """Neighbours among distinct rows; sets what the search tells of itself."""
-        check_size(distinct.vectors, "X")
-        n = distinct.inverse.size
-        self.n_neighbors_ = min(int(self.n_neighbors), n - 1)
-        m = distinct.first.size
-        k = min(self.n_neighbors_, m - 1)
-        rng = check_random_state(self.random_state)
-        with self._threads(), knn.read_at_random(distinct.vectors):
-            self.algorithm_, plan, why = self._choose_algorithm(
-                m,
-                k,
-                lambda: ivf.make_plan(
-                    distinct.vectors,
-                    k,
-                    target_recall=self.target_recall,
-                    rng=rng,
-                    n_threads=knn.n_threads(),
-                ),
-            )
-            description = f"Neighbors ({self.algorithm_}, {m} rows{why})"
-            with self._progress(description, m) as progress:
-                if k < 1:  # no two rows differ
-                    found = knn.Neighbors(
-                        np.empty((m, 0), np.int32), np.empty((m, 0), np.float32)
-                    )
-                elif plan is not None:
-                    found = ivf.search(
-                        distinct.vectors,
-                        k,
-                        plan,
-                        n_threads=knn.n_threads(),
-                        progress=progress,
-                    )
-                elif self.algorithm_ == "exact":
-                    found = knn.exact_neighbors(
-                        distinct.vectors,
-                        distinct.vectors,
-                        k,
-                        own=np.arange(m),
-                        progress=progress,
-                    )
-                else:
-                    found = knn.hnsw_neighbors(
-                        distinct.vectors,
-                        k,
-                        m=int(self.hnsw_m),
-                        ef_construction=int(self.ef_construction),
-                        ef_search=int(self.ef_search),
-                        target_recall=self.target_recall,
-                        rng=rng,
-                        reproducible=self.random_state is not None,
-                        progress=progress,
-                    )
-        self.knn_recall_ = found.recall
-        if found.recall_bound < self.target_recall:
-            warnings.warn(
-                f"algorithm={self.algorithm_!r} reached a recall of {found.recall:.3f} "
-                f"(lower 95% bound {found.recall_bound:.3f}), below target_recall="
-                f"{self.target_recall}. Raise hnsw_m or ef_construction, or use "
-                "algorithm='exact'.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return found
-
-    def _choose_algorithm(
-        self, m: int, k: int, make_plan: Callable[[], ivf.Plan]
-    ) -> tuple[str, ivf.Plan | None, str]:
-        """The algorithm, for "ivf" the plan of its search, and the reason in words."""
-        auto = self.algorithm == "auto"
-        if auto and (k < 1 or m <= _EXACT_ROWS):
-            return "exact", None, ""
-        if k < 1 or self.algorithm in ("exact", "hnsw"):
-            return self.algorithm, None, ""
-        plan = make_plan()
-        why = f", lists compare {plan.share:.1%} of pairs"
-        if auto and plan.share > _EXACT_SHARE:
-            return "exact", None, why
-        return "ivf", plan, why
-
-    def _n_threads(self) -> int | None:
-        n_jobs = at_most_useful(self.n_jobs)
-        return None if n_jobs is None else int(effective_n_jobs(n_jobs))
-
-    def _threads(self) -> AbstractContextManager[None]:
-        return knn.limit_threads(self._n_threads())
-
-    @contextmanager
-    def _progress(self, description: str, total: int) -> Iterator[Any]:
-        with tqdm(desc=description, total=total, disable=not self.verbose) as bar:
-            yield bar.update
-
-
 class FaissKNeighborsTransformer(
-    NeighborsSearchMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     BaseEstimator,
@@ -393,7 +159,7 @@ class FaissKNeighborsTransformer(
     """
 
     _parameter_constraints: dict[str, Any] = {
-        **NeighborsSearchMixin._search_constraints,
+        **SEARCH_CONSTRAINTS,
         "mode": [StrOptions({"distance", "connectivity"})],
         "metric": [StrOptions({"cosine"})],
     }
@@ -463,17 +229,13 @@ class FaissKNeighborsTransformer(
             Row i holds row i itself and its neighbours, nearest first.
         """
         with all_or_nothing(self):
-            if is_dask_array(X):
-                from . import _dask
-
-                distinct = self._distinct_on_workers(X)
-                found = _dask.gather(self._search_on_workers(distinct))
-            else:
-                distinct = knn.unique_rows(self._check_vectors(X, reset=True))
-                found = self._search(distinct)
-            self._distinct = distinct
+            found = search_rows(self, X)
+            distinct = found.distinct
+            self.n_neighbors_, self.algorithm_ = found.n_neighbors, found.algorithm
+            self.knn_recall_ = found.recall
+            self._distinct = distinct._replace(vectors=distinct.vectors.to_keep())
             self.n_samples_fit_ = self._n_features_out = distinct.inverse.size
-            return self._graph_of_fitted(found, distinct)
+            return self._graph_of_fitted(gather(found.runner, found.tables), distinct)
 
     def transform(self, X: Any) -> sp.csr_array:
         """Search the nearest fitted rows of each row of X, exactly.
@@ -491,12 +253,15 @@ class FaissKNeighborsTransformer(
             itself at distance 0.
         """
         check_is_fitted(self)
-        distinct = self._distinct
-        k = min(self.n_neighbors_ + 1, distinct.first.size)
-        found, equal = self._nearest_fitted(X, k)
-        ids = np.where(found.ids >= 0, distinct.first[found.ids], -1)
-        distances = np.where(equal, 0.0, _distances(found.similarities))
-        return self._graph(ids, distances)
+        first = self._distinct.first
+        graphs = [
+            self._graph(
+                np.where(found.ids >= 0, first[found.ids], -1),
+                np.where(equal, 0.0, _distances(found.similarities)),
+            )
+            for found, equal in nearest_of_queries(self, X)
+        ]
+        return graphs[0] if len(graphs) == 1 else sp.vstack(graphs, format="csr")
 
     def _graph_of_fitted(
         self, found: knn.Neighbors, distinct: knn.UniqueRows

@@ -608,7 +608,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     def _on_workers(self, method: str, parts: list[_Part]) -> Any:
         """Statistics of Dask arrays, or lazily their embedding, block by block."""
-        from . import _dask
+        from ._blocks import dask as _dask
 
         there = copy(self)
         there.n_jobs, there.verbose = None, 0
@@ -910,7 +910,7 @@ def _largest(matrix: Any, column: int) -> float:
     """The largest absolute value of a column."""
     if not is_dask_array(matrix):
         return float(np.abs(matrix[:, column : column + 1]).max())
-    from . import _dask
+    from ._blocks import dask as _dask
 
     return _dask.fold_rows(
         lambda _, blocks: _largest(blocks[0], column),

@@ -96,10 +96,10 @@ def test_slow_networks_and_one_process_set_limits(scale_model, capsys):
 
 
 def test_shards_are_counted_as_they_are_made(scale_model):
-    from skleiden._dask import _shards
+    from skleiden._stages import distinct
 
     for rows in (10**4, 10**6, 10**8, 10**9):
-        shards = np.ceil(rows / _shards._shard_rows(rows, 256))
+        shards = np.ceil(rows / distinct.rows_of_blocks(rows, 256))
         assert scale_model.n_shards(rows, 256) == pytest.approx(shards, abs=1)
 
 

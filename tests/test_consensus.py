@@ -14,6 +14,7 @@ from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.model_selection import (
     FullDataSplit,
     StableLeiden,
+    _consensus,
     consensus,
     make_stability_scorer,
     select_stable,
@@ -145,3 +146,26 @@ def test_bad_estimators(embedding):
         StableLeiden(n_runs=1).fit(embedding)
     with pytest.raises(AttributeError, match="has no attribute 'predict'"):
         StableLeiden(DBSCAN()).predict(embedding)
+
+
+def test_a_fit_that_fails_late_changes_nothing(embedding, monkeypatch):
+    stable = StableLeiden(random_state=0).fit(embedding)
+    before = vars(stable).copy()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for name in ("_confidence", "fitted_run"):
+        with monkeypatch.context() as patched:
+            patched.setattr(_consensus, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                stable.fit(embedding[:200])
+        assert vars(stable) == before
+
+
+def test_names_of_an_earlier_fit_are_forgotten(blobs):
+    pd = pytest.importorskip("pandas")
+    stable = StableLeiden(MutualKNNLeiden(10), random_state=0)
+    stable.fit(pd.DataFrame(blobs[0], columns=list("abcde")))
+    assert stable.feature_names_in_.tolist() == list("abcde")
+    assert not hasattr(stable.fit(blobs[0]), "feature_names_in_")

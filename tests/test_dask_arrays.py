@@ -19,12 +19,14 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
-from skleiden._dask import _search, _shards
+from skleiden._stages import distinct
+from skleiden._stages import search as search_stage
 from skleiden.inspection import top_features
 from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import (
     FullDataSplit,
     make_stability_scorer,
+    permute_columns,
     resolution_profile,
 )
 
@@ -50,7 +52,7 @@ FITTED = [
 @pytest.fixture(autouse=True)
 def scheduler(monkeypatch):
     """No cluster, and several shards of the few rows there are."""
-    monkeypatch.setattr(_shards, "_ROWS", 50)
+    monkeypatch.setattr(distinct, "_ROWS", 50)
     with dask.config.set(scheduler="synchronous"):
         yield
 
@@ -262,7 +264,7 @@ def test_lists_reach_their_recall(monkeypatch):
     rng = np.random.RandomState(0)
     centres = rng.standard_normal((40, 24))
     X = centres[rng.randint(0, 40, 4000)] + rng.standard_normal((4000, 24))
-    monkeypatch.setattr(_shards, "_ROWS", 500)
+    monkeypatch.setattr(distinct, "_ROWS", 500)
     exact = FaissKNeighborsTransformer(20, algorithm="exact").fit_transform(X)
     lists = FaissKNeighborsTransformer(20, algorithm="ivf", random_state=0)
     found = lists.fit_transform(lazy(X, 900))
@@ -271,7 +273,7 @@ def test_lists_reach_their_recall(monkeypatch):
     assert 0.95 <= lists.knn_recall_ < 1
     assert recall == pytest.approx(lists.knn_recall_, abs=0.02)
     # Of another number of shards, all but the same.
-    monkeypatch.setattr(_shards, "_ROWS", 4000)
+    monkeypatch.setattr(distinct, "_ROWS", 4000)
     whole = FaissKNeighborsTransformer(20, algorithm="ivf", random_state=0)
     one = whole.fit_transform(lazy(X))
     assert (one.multiply(found) > 0).sum() > 0.99 * (one.data > 0).sum()
@@ -287,8 +289,8 @@ def test_lists_of_tiny_shards(vectors):
 
 @pytest.mark.parametrize(("most", "algorithm"), [(0.0, "exact"), (1.0, "ivf")])
 def test_auto_chooses_as_for_arrays(monkeypatch, vectors, most, algorithm):
-    monkeypatch.setattr("skleiden.neighbors._EXACT_ROWS", 100)
-    monkeypatch.setattr("skleiden.neighbors._EXACT_SHARE", most)
+    monkeypatch.setattr("skleiden._stages.search._EXACT_ROWS", 100)
+    monkeypatch.setattr("skleiden._stages.search._EXACT_SHARE", most)
     there = MutualKNNLeiden(15, random_state=0).fit(lazy(vectors))
     assert there.algorithm_ == algorithm
     assert MutualKNNLeiden(15, random_state=0).fit(vectors).algorithm_ == algorithm
@@ -296,11 +298,11 @@ def test_auto_chooses_as_for_arrays(monkeypatch, vectors, most, algorithm):
 
 def test_shards_grow_with_the_root_of_what_is_beyond_many():
     size = 4 * 256  # bytes a row
-    assert _shards._shard_rows(100, 256) == 50
-    assert _shards._shard_rows(8_000, 256) == 1_000
-    assert _shards._shard_rows(10**7, 256) == 2**27 // size
-    assert _shards._shard_rows(4 * 2**34 // size, 256) == 2 * 2**27 // size
-    assert _shards._shard_rows(10**9, 256) < 10**9 // 512
+    assert distinct.rows_of_blocks(100, 256) == 50
+    assert distinct.rows_of_blocks(8_000, 256) == 1_000
+    assert distinct.rows_of_blocks(10**7, 256) == 2**27 // size
+    assert distinct.rows_of_blocks(4 * 2**34 // size, 256) == 2 * 2**27 // size
+    assert distinct.rows_of_blocks(10**9, 256) < 10**9 // 512
 
 
 @pytest.fixture
@@ -336,6 +338,31 @@ def test_search_and_profile_take_dask_arrays(pipeline, dense):
         resolution_profile, pipeline, resolutions=[0.5, 2.0], n_runs=2, n_permutations=0
     )
     assert_array_equal(sweep(X).partitions(2.0), sweep(dense).partitions(2.0))
+
+
+def test_null_of_dask_arrays_is_made_by_the_workers(pipeline, dense, monkeypatch):
+    X = of_layers(lazy, dense)
+    monkeypatch.setattr("skleiden._blocks.dask._COLUMN_BYTES", 2**16)  # several blocks
+    there, here = (permute_columns(of, random_state=0) for of in (X, dense))
+    for found, expected, given in zip(there.layers, here.layers, X.layers, strict=True):
+        assert found.chunks == given.chunks
+        assert_array_equal(found.compute(), expected)
+    one = permute_columns(X.layers[0], random_state=0)
+    assert_array_equal(one, permute_columns(dense.layers[0], random_state=0))
+    as_sparse = LayerStack([sp.csr_array(layer) for layer in dense.layers])
+    sparse = permute_columns(of_layers(lazy_sparse, as_sparse), random_state=0)
+    expected = permute_columns(as_sparse, random_state=0)
+    for found, layer in zip(sparse.layers, expected.layers, strict=True):
+        assert sp.issparse(found.blocks[0].compute())
+        assert_array_equal(
+            sp.vstack([b.compute() for b in found.blocks]).toarray(), layer.toarray()
+        )
+    sweep = partial(
+        resolution_profile, pipeline, resolutions=[2.0], n_runs=2, n_permutations=1
+    )
+    for name, values in sweep(dense).table.items():
+        if name != "seconds":
+            assert_array_equal(sweep(X).table[name], values)
 
 
 def test_rows_of_a_stack_stay_lazy(dense):
@@ -499,7 +526,7 @@ def test_too_little_memory_is_named(vectors, monkeypatch):
     def fail(*_):
         raise MemoryError("Unable to allocate 7. TiB")
 
-    monkeypatch.setattr(_search, "_within", fail)
+    monkeypatch.setattr(search_stage, "_within", fail)
     message = (
         r"too little memory in stage 'Neighbors .*': Unable to allocate 7. TiB\. Give"
     )

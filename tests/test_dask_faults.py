@@ -17,11 +17,10 @@ from skleiden import (
     LayerStack,
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
-    clusterer,
     sketcher,
 )
-from skleiden._dask import _graph, _plan, _search, _shards
 from skleiden._kernels import knn
+from skleiden._stages import affinity, distinct, partition, plan, search
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def client():
 
 @pytest.fixture(autouse=True)
 def shards(monkeypatch):
-    monkeypatch.setattr(_shards, "_ROWS", 120)
+    monkeypatch.setattr(distinct, "_ROWS", 120)
 
 
 @pytest.fixture
@@ -82,23 +81,23 @@ def deadly(function, marker):
 
 EXACT = {
     "sketch": (sketcher, "_of_blocks"),
-    "vectors": (_shards, "_unit_rows"),
-    "hashes": (knn, "row_hashes"),
-    "search within": (_search, "_within"),
-    "search between": (_search, "_between"),
+    "vectors": (distinct, "_measure"),
+    "search within": (search, "_within"),
+    "search between": (search, "_between"),
     "merge": (knn, "merge"),
-    "join": (_graph, "_join"),
-    "graph": (_graph, "_stacked"),
-    "leiden": (clusterer, "_run_there"),
-    "attach": (_graph, "_touching"),
+    "lists": (affinity, "_directed"),
+    "join": (affinity, "_join"),
+    "graph": (affinity, "_stacked"),
+    "leiden": (partition, "_run_there"),
+    "attach": (affinity, "_touching"),
 }
 LISTS = {
-    "k-means": (_plan, "_k_means"),
-    "assign": (_plan, "_assign"),
-    "true neighbours": (_shards, "_nearest"),
-    "to shards of lists": (_search, "_gathered"),
-    "from shards of lists": (_search, "_table_divided"),
-    "search between": (_search, "_between"),
+    "k-means": (plan, "_k_means"),
+    "assign": (plan, "_assign"),
+    "true neighbours": (distinct, "_nearest"),
+    "to shards of lists": (search, "_gathered"),
+    "from shards of lists": (search, "_table_divided"),
+    "search between": (search, "_between"),
 }
 
 
@@ -146,7 +145,7 @@ def test_a_worker_dies_after_fit(client, pipeline, lazy, stack, expected):
 
 
 def test_workers_that_always_die_are_told_of(client, embedding, monkeypatch):
-    monkeypatch.setattr(_search, "_between", lambda *_: os._exit(1))
+    monkeypatch.setattr(search, "_between", lambda *_: os._exit(1))
     X = da.from_array(np.array(embedding), chunks=(90, -1))
     message = (
         r"Workers died again and again in stage 'Neighbors .*want of memory\. Give"

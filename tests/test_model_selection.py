@@ -1,7 +1,9 @@
 """Splits, scorers and rules of choice, as scikit-learn's searches use them."""
 
 import pickle
+from collections import OrderedDict
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
+from skleiden._stages.search import NeighborSearch
 from skleiden.datasets import load_prompt_activations
 from skleiden.model_selection import (
     FullDataSplit,
@@ -206,10 +209,10 @@ def test_what_does_not_vary_is_held_fixed(stack):
 
 def test_runs_that_share_a_graph_search_once(stack, monkeypatch):
     fits, searches = [], []
-    search, fit = MutualKNNLeiden._search, MultiLayerTfidfSketcher.fit_transform
+    search, fit = NeighborSearch.run, MultiLayerTfidfSketcher.fit_transform
     monkeypatch.setattr(
-        MutualKNNLeiden,
-        "_search",
+        NeighborSearch,
+        "run",
         lambda self, *args: searches.append(1) or search(self, *args),
     )
     monkeypatch.setattr(
@@ -483,10 +486,10 @@ def test_repeated_rows_do_not_make_a_fine_resolution_win(embedding):
 
 def test_graph_is_computed_once_in_a_search(stack, tmp_path, monkeypatch):
     searches = []
-    search = FaissKNeighborsTransformer._search
+    search = NeighborSearch.run
     monkeypatch.setattr(
-        FaissKNeighborsTransformer,
-        "_search",
+        NeighborSearch,
+        "run",
         lambda self, *args: searches.append(1) or search(self, *args),
     )
     pipeline = Pipeline(
@@ -650,6 +653,9 @@ def test_permute_columns_takes_every_form(stack):
         "a",
         "b",
     )
+    for mapping in (MappingProxyType, OrderedDict):
+        layers = mapping(dict(zip("ab", stack.layers, strict=False)))
+        assert permute_columns(layers).names == ("a", "b")
     wide = sp.hstack(stack.layers).tocsc()
     assert permute_columns(wide).shape == wide.shape
     few = sp.csr_array(([1.0], ([0], [0])), shape=(50, 3))

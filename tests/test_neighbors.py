@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsTransformer
 
-import skleiden.neighbors
+import skleiden._kernels.ivf
+import skleiden._stages.search
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
 from skleiden._kernels import ivf
 
@@ -134,7 +135,7 @@ def test_a_row_alone_and_in_a_batch(embedding):
 
 @pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
 def test_threads_and_repetition_change_nothing(embedding, algorithm, monkeypatch):
-    monkeypatch.setattr(skleiden.neighbors.knn, "_ROWS_AT_ONCE", 70)
+    monkeypatch.setattr(skleiden._kernels.knn, "_ROWS_AT_ONCE", 70)
     make = FaissKNeighborsTransformer(20, algorithm=algorithm, random_state=0)
     expected = make.fit_transform(embedding)
     for n_jobs in (1, 2, 4, -1):
@@ -146,10 +147,10 @@ def test_thread_count_is_restored_even_after_an_error(embedding):
     import faiss
 
     before = faiss.omp_get_max_threads()
-    with skleiden.neighbors.knn.limit_threads(before + 3):
+    with skleiden._kernels.knn.limit_threads(before + 3):
         assert faiss.omp_get_max_threads() == before + 3
     assert faiss.omp_get_max_threads() == before
-    with pytest.raises(KeyboardInterrupt), skleiden.neighbors.knn.limit_threads(1):
+    with pytest.raises(KeyboardInterrupt), skleiden._kernels.knn.limit_threads(1):
         raise KeyboardInterrupt
     assert faiss.omp_get_max_threads() == before
 
@@ -211,10 +212,10 @@ def test_warns_where_the_recall_cannot_be_reached():
 def test_auto_takes_what_compares_less(embedding, monkeypatch, capfd):
     assert FaissKNeighborsTransformer().fit(embedding).algorithm_ == "exact"
     # Equal rows do not count: they are searched once.
-    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 400)
+    monkeypatch.setattr(skleiden._stages.search, "_EXACT_ROWS", 400)
     X = np.concatenate([embedding, embedding[:50]])
     assert FaissKNeighborsTransformer().fit(X).algorithm_ == "exact"
-    monkeypatch.setattr(skleiden.neighbors, "_EXACT_ROWS", 1000)
+    monkeypatch.setattr(skleiden._stages.search, "_EXACT_ROWS", 1000)
     # Where nothing is near to anything, lists would compare most pairs.
     cases = ((grouped_vectors(), 0.95, "ivf"), (hard_vectors(), 0.995, "exact"))
     for X, target_recall, algorithm in cases:
@@ -252,8 +253,8 @@ def test_ivf_does_not_depend_on_threads_or_selections(target_recall, monkeypatch
     X = grouped_vectors()
     graphs = []
     for n_jobs, waiting, stripe in ((1, 96, 4096), (2, 1, 300), (4, 1, 50)):
-        monkeypatch.setattr(skleiden.neighbors.ivf, "_WAITING", waiting)
-        monkeypatch.setattr(skleiden.neighbors.ivf, "_STRIPE_ROWS", stripe)
+        monkeypatch.setattr(skleiden._kernels.ivf, "_WAITING", waiting)
+        monkeypatch.setattr(skleiden._kernels.ivf, "_STRIPE_ROWS", stripe)
         transformer = FaissKNeighborsTransformer(
             10,
             algorithm="ivf",
@@ -289,7 +290,7 @@ def test_ivf_of_rows_of_few_columns():
 
 
 def test_a_list_that_is_too_long_is_refused():
-    stripe = skleiden.neighbors.ivf._Stripe
+    stripe = skleiden._kernels.ivf._Stripe
     stripe(0, 2**21, 2**21, 9, np.empty(0))
     with pytest.raises(ValueError, match=r"list of 8388608 rows .* algorithm='hnsw'"):
         stripe(0, 2**23, 2**23, 9, np.empty(0))
@@ -306,7 +307,7 @@ def test_interrupted_ivf_leaves_threads_alone(monkeypatch):
 
     FaissKNeighborsTransformer(5, algorithm="ivf").fit(grouped_vectors())
     before = threads()
-    monkeypatch.setattr(skleiden.neighbors.ivf, "_make_stripes", interrupt)
+    monkeypatch.setattr(skleiden._kernels.ivf, "_make_stripes", interrupt)
     transformer = FaissKNeighborsTransformer(5, algorithm="ivf", n_jobs=1)
     with pytest.raises(KeyboardInterrupt):
         transformer.fit(grouped_vectors())

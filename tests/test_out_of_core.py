@@ -15,7 +15,9 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 
 from skleiden import MutualKNNLeiden
+from skleiden._blocks.runner import Local
 from skleiden._kernels import knn
+from skleiden._stages.distinct import find_distinct
 
 WATCH = """
 import sys, threading, time
@@ -162,6 +164,12 @@ def mapped(tmp_path):
     return np.load(tmp_path / "vectors.npy", mmap_mode="r")
 
 
+def distinct_rows(X):
+    """The distinct rows, as a fit finds them."""
+    found = find_distinct(Local(), [(0, len(X), [X])], X.shape[1])
+    return found._replace(vectors=found.vectors.to_keep())
+
+
 def test_what_is_mapped(mapped):
     assert knn.is_mapped(mapped)
     assert knn.is_mapped(np.asarray(mapped)[3:].T)
@@ -190,7 +198,7 @@ def test_rows_are_scaled_and_made_distinct_in_files(mapped, form):
     in_memory = knn.unit_rows(np.array(X))
     np.testing.assert_array_equal(unit, in_memory)
     assert knn.unit_rows(unit) is unit
-    distinct, expected = knn.unique_rows(unit), knn.unique_rows(in_memory)
+    distinct, expected = distinct_rows(unit), distinct_rows(in_memory)
     assert knn.is_mapped(distinct.vectors)
     for found, other in zip(distinct, expected, strict=True):
         np.testing.assert_array_equal(found, other)
@@ -230,7 +238,7 @@ def test_search_reads_rows_at_random_and_nothing_else_does(mapped, monkeypatch):
 def test_zero_rows_alone(tmp_path):
     np.save(tmp_path / "zeros.npy", np.zeros((30, 4), dtype=np.float32))
     X = np.load(tmp_path / "zeros.npy", mmap_mode="r")
-    assert knn.unique_rows(knn.unit_rows(X)).vectors.shape == (0, 4)
+    assert distinct_rows(X).vectors.shape == (0, 4)
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])

@@ -21,6 +21,8 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
+from skleiden._kernels import leiden
+from skleiden._stages.search import NeighborSearch
 from skleiden.model_selection import (
     ResolutionProfile,
     _profile,
@@ -186,18 +188,21 @@ def test_processes_change_nothing(stack, n_sketches):
     assert profiles[0].levels == profiles[1].levels
 
 
-def test_graph_is_searched_once(stack, monkeypatch):
-    searches = []
-    search = MutualKNNLeiden._search
+def test_graph_is_searched_and_handed_over_once(stack, monkeypatch):
+    searches, networks = [], []
+    search, network = NeighborSearch.run, leiden.network
     monkeypatch.setattr(
-        MutualKNNLeiden,
-        "_search",
+        NeighborSearch,
+        "run",
         lambda self, *args: searches.append(1) or search(self, *args),
     )
+    monkeypatch.setattr(
+        leiden, "network", lambda graph: networks.append(1) or network(graph)
+    )
     resolution_profile(make(), stack, resolutions=4, n_permutations=0)
-    assert len(searches) == 1
+    assert len(searches) == len(networks) == 1
     resolution_profile(make(), stack, resolutions=4, n_sketches=2, n_permutations=2)
-    assert len(searches) == 1 + 2 * 3
+    assert len(searches) == len(networks) == 1 + 2 * 3
 
 
 @pytest.mark.parametrize(
@@ -421,10 +426,10 @@ def test_a_killed_worker_leaves_what_is_done(tmp_path):
 
         class Fatal(MutualKNNLeiden):
             # At the finest resolution, which is swept late.
-            def _partitions(self, *arguments):
-                if self.resolution == 4.0:
+            def __setstate__(self, state):
+                if state["resolution"] == 4.0:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return super()._partitions(*arguments)
+                super().__setstate__(state)
 
         stack, _ = make_layered_activations(600, n_layers=2, random_state=0)
         with warnings.catch_warnings(record=True) as caught:

@@ -84,7 +84,7 @@ def test_fits_leave_their_surroundings_alone(stack, algorithm, n_jobs):
 
 STAGES = {
     "exact": [
-        (knn, "unique_rows"),
+        (knn, "row_hashes"),
         (knn, "exact_neighbors"),
         (knn, "rank"),
         (graph, "mutual_graph"),
@@ -213,7 +213,7 @@ for stage in sys.argv[2:]:
     [
         (
             "exact",
-            "countsketch.sketch knn.unique_rows graph.mutual_graph graph.union_graph "
+            "countsketch.sketch knn.row_hashes graph.mutual_graph graph.union_graph "
             "leiden.network leiden._run_igraph leiden.modularity "
             "clusterer.connected_components",
         ),

@@ -145,25 +145,6 @@ def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> list[slice]:
 # ------------------------------------------------------------------------------- plan
 
 
-def make_plan(
-    vectors: np.ndarray,
-    k: int,
-    *,
-    target_recall: float,
-    rng: np.random.RandomState,
-    n_threads: int,
-) -> Plan:
-    """Make lists of the vectors, and choose the slack.
-
-    It is the smallest that reaches `target_recall` on sampled rows, with a margin, and
-    whose lower 95% bound reaches it on others. Where no sample confirms it, because the
-    rows are too few or the target is too near to 1, all pairs are to be compared.
-    """
-    return make_plan_of(
-        _Here(vectors, n_threads), k, target_recall=target_recall, rng=rng
-    )
-
-
 class Rows(Protocol):
     """Vectors that a plan is made of, wherever they are."""
 
@@ -184,37 +165,15 @@ class Rows(Protocol):
         """The true neighbours of some vectors among all."""
 
 
-class _Here(NamedTuple):
-    """Vectors of this process."""
-
-    vectors: np.ndarray
-    n_threads: int
-
-    @property
-    def n(self) -> int:
-        return len(self.vectors)
-
-    def take(self, numbers: np.ndarray) -> np.ndarray:
-        return self.vectors[numbers]
-
-    def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
-        rows = project(self.vectors, numbers, axes, n_threads=self.n_threads)
-        return k_means(rows, n_lists, n_threads=self.n_threads)
-
-    def assign(self, axes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-        return assign(self.vectors, axes, centroids, n_threads=self.n_threads)
-
-    def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
-        queries = self.vectors[numbers]
-        return true_neighbors(
-            queries, self.vectors, k, own=numbers, n_threads=self.n_threads
-        )
-
-
-def make_plan_of(
+def make_plan(
     rows: Rows, k: int, *, target_recall: float, rng: np.random.RandomState
 ) -> Plan:
-    """As `make_plan`, of vectors that need not be in this process."""
+    """Make lists of vectors, wherever they are, and choose the slack.
+
+    It is the smallest that reaches `target_recall` on sampled rows, with a margin, and
+    whose lower 95% bound reaches it on others. Where no sample confirms it, because the
+    rows are too few or the target is too near to 1, all pairs are to be compared.
+    """
     tuning, slack = np.empty((0, k), dtype=np.float32), -np.inf
     with threadpool_limits(1, user_api="blas"):
         lists = _make_lists(rows, rng)
@@ -462,17 +421,13 @@ def search(
     n_threads: int,
     progress: Callable[[int], object] | None = None,
 ) -> knn.Neighbors:
-    """Approximate neighbours of all vectors, at least at the recall planned for.
-
-    Recall is measured on the sample of the plan.
-    """
+    """Approximate neighbours of all vectors, at least at the recall planned for."""
     lists = plan.lists
 
     def probed(rows: np.ndarray) -> np.ndarray:
         return lists.probed(vectors[rows], lists.own[rows], plan.slack)
 
-    found = _search(vectors, k, lists, probed, None, n_threads, progress)
-    return knn.Neighbors(*found, *measured(plan, *(a[plan.sample] for a in found)))
+    return knn.Neighbors(*_search(vectors, k, lists, probed, None, n_threads, progress))
 
 
 def measured(

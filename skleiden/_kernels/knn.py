@@ -214,7 +214,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     # One conversion on purpose: FAISS silently copies anything else at each call.
     ready = X.dtype == np.float32 and X.flags.c_contiguous
     if ready and not any(
-        _off_unit(X[start : start + _ROWS_CONVERTED]).any() for start in starts
+        off_unit(X[start : start + _ROWS_CONVERTED]).any() for start in starts
     ):
         return X
     dtype = np.result_type(X, np.float32)
@@ -222,7 +222,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     def scaled(start: int) -> np.ndarray:
         # In one order, whatever that of X, so that sums have the same last bits.
         block = np.ascontiguousarray(X[start : start + _ROWS_CONVERTED], dtype=dtype)
-        off = _off_unit(block)
+        off = off_unit(block)
         if not off.any():
             return block
         # Divided by the largest entry first: squares may overflow or vanish.
@@ -234,24 +234,19 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     return _joined(map(scaled, starts), X.shape, X)
 
 
-def _off_unit(block: np.ndarray) -> np.ndarray:
+def off_unit(block: np.ndarray) -> np.ndarray:
     """Mask of the rows that are neither zero nor of unit length."""
     with np.errstate(over="ignore"):
         squares = np.einsum("ij,ij->i", block, block)
     return (np.abs(squares - 1) > _UNIT_TOLERANCE) & block.any(axis=1)
 
 
-def unique_rows(vectors: np.ndarray) -> UniqueRows:
-    """Find the distinct rows of unit or zero vectors; no copy if all are distinct.
-
-    Rows are compared by a 128-bit hash of their rounded entries: among a thousand
-    million rows, two different ones share it with a probability below 1e-20.
-    """
-    return number_groups(vectors, first_equal(*row_hashes(vectors)))
-
-
 def row_hashes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash of each row, int64 of shape (n, 2), and the mask of the zero rows."""
+    """Hash of each row, int64 of shape (n, 2), and the mask of the zero rows.
+
+    It is of 128 bits, of the rounded entries of unit or zero vectors: among a thousand
+    million rows, two that differ share it with a probability below 1e-20.
+    """
     n, d = vectors.shape
     # Products and sums of 32-bit integers wrap around, which is what a hash may do.
     multipliers = np.random.RandomState(0).randint(
@@ -290,13 +285,17 @@ def number_groups(vectors: np.ndarray, representative: np.ndarray) -> UniqueRows
     first = np.flatnonzero(representative == np.arange(n))
     inverse = np.where(representative >= 0, np.searchsorted(first, representative), -1)
     if first.size < n:
-        starts = range(0, first.size, _ROWS_CONVERTED)
-        blocks = (vectors[first[start : start + _ROWS_CONVERTED]] for start in starts)
-        shape = (first.size, vectors.shape[1])
-        vectors = (
-            _joined(blocks, shape, vectors) if is_mapped(vectors) else vectors[first]
-        )
+        vectors = take_rows(vectors, first)
     return UniqueRows(vectors, first, inverse)
+
+
+def take_rows(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Copy some rows: to memory, or, of memory-mapped vectors, to a temporary file."""
+    if not is_mapped(vectors):
+        return vectors[rows]
+    starts = range(0, rows.size, _ROWS_CONVERTED)
+    blocks = (vectors[rows[start : start + _ROWS_CONVERTED]] for start in starts)
+    return _joined(blocks, (rows.size, vectors.shape[1]), vectors)
 
 
 def equal_rows(

@@ -22,6 +22,7 @@ from skleiden._invariants import check_estimator, check_generator
 from skleiden._kernels.countsketch import ColumnStatistics
 from skleiden._kernels.knn import UniqueRows
 from skleiden._sparse import sparse_from_arrays
+from skleiden._stages.distinct import Shards
 from skleiden.clusterer import MutualKNNLeiden
 from skleiden.model_selection import StableLeiden
 from skleiden.neighbors import FaissKNeighborsTransformer
@@ -318,7 +319,7 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
     if type(value) is np.random.RandomState:
         kind, keys, *rest = value.get_state(legacy=True)
         return {"random_state": [kind, keep(np.asarray(keys)), *rest]}
-    if type(value).__module__.startswith("skleiden._dask"):
+    if isinstance(value, Shards):
         return _encode(value.gather(), where, keep)  # a file holds them as of an array
     raise TypeError(
         f"{where} is a {name}, for which the file has no form. Set it to something "

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skleiden._fitting import final_step
+from skleiden._fitting import all_or_nothing, final_step
 from skleiden._kernels import partitions
 from skleiden.clusterer import MutualKNNLeiden
 
@@ -222,27 +222,29 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
             Fitted clusterer.
         """
         self._validate_params()
-        estimator = self._inner()
-        names = varied_names(
-            estimator, self.vary, None, "Give it an estimator with a random_state."
-        )
-        rng = check_random_state(self.random_state)
-        seeds = draw_seeds(estimator, names, self.n_runs, rng)
-        runs = repeat_fit(estimator, X, y, seeds, n_jobs=self.n_jobs)
-        found = consensus([run.labels for run in runs])
-        typical = clone(estimator).set_params(**seeds[found.medoid])
-        self.estimator_ = fit(typical, X, y)
-        self.labels_ = final_step(self.estimator_)[1].labels_
-        own = fitted_run(self.estimator_)
-        # Of what is kept, should an approximate search have found other neighbours.
-        self.confidence_ = _confidence(
-            [run.labels for run in runs], own.labels, found.medoid
-        )
-        self.stability_ = found.stability
-        self.n_clusters_ = own.n_clusters
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self.estimator_, name):
-                setattr(self, name, getattr(self.estimator_, name))
+        with all_or_nothing(self):
+            estimator = self._inner()
+            names = varied_names(
+                estimator, self.vary, None, "Give it an estimator with a random_state."
+            )
+            rng = check_random_state(self.random_state)
+            seeds = draw_seeds(estimator, names, self.n_runs, rng)
+            runs = repeat_fit(estimator, X, y, seeds, n_jobs=self.n_jobs)
+            found = consensus([run.labels for run in runs])
+            typical = clone(estimator).set_params(**seeds[found.medoid])
+            self.estimator_ = fit(typical, X, y)
+            self.labels_ = final_step(self.estimator_)[1].labels_
+            own = fitted_run(self.estimator_)
+            # Of what is kept, should an approximate search have found other neighbours.
+            self.confidence_ = _confidence(
+                [run.labels for run in runs], own.labels, found.medoid
+            )
+            self.stability_ = found.stability
+            self.n_clusters_ = own.n_clusters
+            for name in ("n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(name, None)  # of an earlier fit on other data
+                if hasattr(self.estimator_, name):
+                    setattr(self, name, getattr(self.estimator_, name))
         return self
 
     @available_if(_has_predict)

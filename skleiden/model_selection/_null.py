@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array, check_random_state
 
+from skleiden._blocks.sources import map_columns
 from skleiden._kernels import shuffle
-from skleiden.layers import (
-    LayerStack,
-    as_layer_stack,
-    is_stored,
-    read_rows,
-    refuse_layer_sequence,
-)
+from skleiden.layers import LayerStack, is_dask_array, refuse_layer_sequence
 
 
 def permute_columns(
@@ -39,8 +36,9 @@ def permute_columns(
     Returns
     -------
     X_permuted : LayerStack, ndarray or CSR array of the same shape and dtype
-        A copy, in memory. A LayerStack keeps names and ids, though a row is no longer
-        the sample of its id.
+        A copy, in memory; of Dask arrays, lazy ones, for which the workers bring all
+        rows of some columns together. A LayerStack keeps names and ids, though a row is
+        no longer the sample of its id.
 
     Examples
     --------
@@ -51,18 +49,18 @@ def permute_columns(
            [3, 6],
            [2, 7]])
     """
-    rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-    if isinstance(X, dict) and not sp.issparse(X):
-        X = as_layer_stack(X)
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    if isinstance(X, Mapping) and not sp.issparse(X):
+        X = LayerStack(X)
     if isinstance(X, LayerStack):
-        shuffled = (
-            # A column of a Zarr array or HDF5 dataset takes all of its chunks.
-            shuffle.shuffle_columns(
-                read_rows(layer, slice(None)) if is_stored(layer) else layer, rng
-            )
-            for layer in X.layers
-        )
-        return LayerStack(list(shuffled), names=X.names, ids=X.ids)
+        shuffled = [_shuffled(layer, (seed, i)) for i, layer in enumerate(X.layers)]
+        return LayerStack(shuffled, names=X.names, ids=X.ids)
     refuse_layer_sequence(X)
-    X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
-    return shuffle.shuffle_columns(X, rng)
+    if not is_dask_array(X):
+        X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+    return _shuffled(X, (seed, 0))
+
+
+def _shuffled(matrix: Any, seed: tuple[int, ...]) -> Any:
+    function = partial(shuffle.shuffle_columns, seed=seed)
+    return map_columns(function, matrix, shuffle.COLUMNS)

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
-from skleiden.clusterer import KNNGraph, MutualKNNLeiden
+from skleiden._stages.partition import KNNGraph
+from skleiden.clusterer import MutualKNNLeiden
 
 from ._null import permute_columns
 from ._runs import (
@@ -40,7 +41,7 @@ from ._search import SelectFinestStable, SelectInformative, SelectStable
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skleiden.plotting import ResolutionProfileDisplay
+    from ._plot import ResolutionProfileDisplay
 
 # The range of resolutions is searched in these steps, then narrowed by halving them.
 _STEP = 4.0
@@ -427,7 +428,7 @@ class ResolutionProfile:
         ImportError
             If matplotlib is not installed.
         """
-        from skleiden.plotting import ResolutionProfileDisplay
+        from ._plot import ResolutionProfileDisplay
 
         return ResolutionProfileDisplay.from_profile(self, axes=axes)
 

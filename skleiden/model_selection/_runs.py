@@ -18,7 +18,8 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
-from skleiden.clusterer import KNNGraph, MutualKNNLeiden
+from skleiden._stages.partition import KNNGraph, Partitioning
+from skleiden.clusterer import MutualKNNLeiden
 
 GUARD_CONSTRAINTS: dict[str, Any] = {
     "noise": [StrOptions({"singletons", "cluster", "drop"})],
@@ -185,8 +186,10 @@ def embed(estimator: Any, X: Any, y: Any = None) -> tuple[Any, Any]:
 def build_graph(clusterer: MutualKNNLeiden, X: Any) -> KNNGraph:
     """What `fit` computes before Leiden."""
     clusterer._validate_params()
-    # Runs are handed over to processes that may have no part in a cluster.
-    return clusterer._build_graph(X)._replace(there=None)
+    Partitioning.of(clusterer)  # which refuses, before the search, what makes no sense
+    graph = clusterer._build_graph(X)
+    graph.there = None  # runs go to processes that may have no part in a cluster
+    return graph
 
 
 def leiden_runs(
@@ -200,7 +203,7 @@ def leiden_runs(
     states = (own if state is None else state for state in random_states)
     return [
         summarize_run(found.labels, found.attached, found.modularity)
-        for found in clusterer._partitions(graph, states)
+        for found in Partitioning.of(clusterer).run(graph, states)
     ]
 
 

@@ -159,8 +159,14 @@ class LayerAgreementDisplay:
         pyplot()  # told before the work
         if check_labels(labels).max() < 0:
             raise ValueError(no_community("its layers"))
-        numbers = {"n_neighbors": n_neighbors, "random_state": random_state}
-        return cls(layer_agreement(embedding, labels, layers, **numbers)).plot(ax)
+        found = layer_agreement(
+            embedding,
+            labels,
+            layers,
+            n_neighbors=n_neighbors,
+            random_state=random_state,
+        )
+        return cls(found).plot(ax)
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis") -> Self:
         """Draw the heat map.

@@ -1,59 +1,76 @@
-"""The plan of a search of lists, made of vectors in shards."""
+"""The plan of a search of lists, made of vectors in blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from dask.delayed import delayed
 
 from skleiden._kernels import ivf, knn
 
-from ._shards import Shards, nearest_of_all, take_rows
-from ._tasks import compute
+from .distinct import Shards, nearest_of_all
 
 
-class RowsOnWorkers:
-    """What `ivf.make_plan_of` asks of vectors, of those in shards."""
+class RowsOfShards(NamedTuple):
+    """What `ivf.make_plan` asks of vectors, of those in blocks."""
 
-    def __init__(self, shards: Shards, n_jobs: int | None, verbose: int) -> None:
-        self.shards, self.n_jobs, self.verbose = shards, n_jobs, verbose
+    shards: Shards
+    n_jobs: int | None
 
     @property
     def n(self) -> int:
+        """How many there are."""
         return self.shards.shape[0]
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Give the vectors of these numbers."""
         rows, places = self.shards.divide(numbers)
-        return _put_together(
-            compute(list(map(delayed(take_rows), self.shards.blocks, rows))), places
-        )
+        call = self.shards.runner.call
+        parts = [
+            call(_take, block, of_block)
+            for block, of_block in zip(self.shards.blocks, rows, strict=True)
+        ]
+        return _put_together(self.shards.runner.fetch(parts), places)
 
     def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
+        """Give centroids of lists of some vectors, projected to axes."""
         rows, places = self.shards.divide(numbers)
+        call = self.shards.runner.call
         parts = [
-            delayed(_project)(*block_and_rows, axes, self.n_jobs)
-            for block_and_rows in zip(self.shards.blocks, rows, strict=True)
+            call(_project, block, of_block, axes, self.n_jobs)
+            for block, of_block in zip(self.shards.blocks, rows, strict=True)
         ]
-        task = delayed(_k_means)(parts, places, n_lists, self.n_jobs)
-        return compute([task], "Lists", self.verbose)[0]
+        trained = call(_k_means, parts, places, n_lists, self.n_jobs)
+        (centroids,) = self.shards.runner.fetch([trained], "Lists")
+        return centroids
 
     def assign(self, axes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-        lists = delayed((axes, centroids), traverse=False)
-        tasks = [
-            delayed(_assign)(block, lists, self.n_jobs) for block in self.shards.blocks
+        """Give the number of each vector's nearest centroid."""
+        runner = self.shards.runner
+        lists = runner.put((axes, centroids))
+        found = [
+            runner.call(_assign, block, lists, self.n_jobs)
+            for block in self.shards.blocks
         ]
-        return np.concatenate(compute(tasks, "Assign", self.verbose))
+        return np.concatenate(runner.fetch(found, "Assign"))
 
     def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
-        queries = delayed(self.take(numbers))
+        """Give the true neighbours of some vectors among all."""
+        queries = self.shards.runner.put(self.take(numbers))
         return nearest_of_all(queries, self.shards, k, numbers, self.n_jobs)
+
+
+def _take(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return vectors[rows]
 
 
 def _put_together(
     parts: Sequence[np.ndarray], places: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Rows of all parts, each at its place."""
+    """Rows of all blocks, each at its place."""
+    if len(parts) == 1:
+        return parts[0]
     rows = np.empty((sum(map(len, parts)), parts[0].shape[1]), dtype=np.float32)
     for part, own in zip(parts, places, strict=True):
         rows[own] = part

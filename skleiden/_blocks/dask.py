@@ -1,0 +1,364 @@
+"""Running functions of blocks on the workers of a cluster: here Dask comes in.
+
+Handles are tasks, run by whatever scheduler is the default: a cluster's, where a
+:class:`distributed.Client` is open. What is kept is persisted on the workers, which
+make it again if one of them is lost.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from itertools import pairwise
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import dask
+import dask.array as da
+import numpy as np
+import scipy.sparse as sp
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
+from tqdm import tqdm
+
+# The stages whose tasks come from the caller's arrays.
+_READING = {"Count", "Largest value", "Vectors"}
+# Results merged by one task of a tree.
+_FAN_IN = 8
+
+
+class _Call(NamedTuple):
+    """A call that has not been run: good until the next results are kept or fetched."""
+
+    key: str
+
+
+class OnWorkers:
+    """Runs functions as tasks of Dask.
+
+    Tasks are in one dictionary, for as many as the square of the number of blocks:
+    delayed calls would each copy the names of all that come before them.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        self.verbose = verbose
+        self._start()
+
+    def _start(self) -> None:
+        self._name = f"skleiden-{uuid4().hex}"
+        self._tasks: dict[str, Any] = {}
+        self._inputs: dict[Any, Delayed] = {}
+
+    def put(self, value: Any) -> Any:
+        """Give a task that is the value, sent with the graph once."""
+        return delayed(value, traverse=False)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Give a handle of a call, to be run when its result is asked for."""
+        key = f"{self._name}-{len(self._tasks)}"
+        self._tasks[key] = (function, *map(self._taken, arguments))
+        return _Call(key)
+
+    def _taken(self, argument: Any) -> Any:
+        """The argument with keys in place of tasks."""
+        if isinstance(argument, _Call):
+            return argument.key
+        if isinstance(argument, Delayed):
+            if argument.key not in self._inputs:
+                # Chunks of persisted arrays have tuples for keys, which stand for
+                # nothing where they are not in the graph: a call of their own takes in
+                # what they are.
+                is_name = isinstance(argument.key, str)
+                task = argument if is_name else delayed(_same, pure=False)(argument)
+                self._inputs[argument.key] = task
+            return self._inputs[argument.key].key
+        if type(argument) is list:
+            return [self._taken(item) for item in argument]
+        return argument
+
+    def keep(self, handles: Sequence[Any], description: str) -> list[Any]:
+        """Run tasks and keep their results where they were made."""
+        tasks = self.delayed(handles)
+        with (
+            _named_failure(description),
+            _out_of_the_way(),
+            tqdm(desc=description, total=len(tasks), disable=not self.verbose) as bar,
+        ):
+            with warnings.catch_warnings():
+                if description not in _READING:  # what is sent is not the caller's
+                    warnings.filterwarnings("ignore", "Sending large graph")
+                kept = dask.persist(*tasks)
+            futures = futures_of(kept)
+            if futures:
+                from distributed import as_completed
+
+                for future in as_completed(futures):
+                    if future.status != "finished":  # which raises what happened to it
+                        future.result()
+                    bar.update()
+            else:
+                bar.update(len(tasks))
+        return list(kept)
+
+    def delayed(self, handles: Sequence[Any]) -> list[Delayed]:
+        """Handles as delayed tasks; the next calls begin another graph."""
+        graph = HighLevelGraph.from_collections(
+            self._name, self._tasks, dependencies=list(self._inputs.values())
+        )
+        layer = self._name
+        self._start()
+        return [
+            Delayed(handle.key, graph, layer=layer)
+            if isinstance(handle, _Call)
+            else handle
+            for handle in handles
+        ]
+
+    def fetch(self, handles: Sequence[Any], description: str = "Gather") -> list[Any]:
+        """Give results of tasks, in this process."""
+        kept = self.keep(handles, description)
+        with _named_failure(description), _out_of_the_way():
+            return list(dask.compute(*kept))
+
+    def why_lost(self, handles: Sequence[Any]) -> str | None:
+        """Say whether the client of kept results is the current one, and open."""
+        futures = futures_of(handles)
+        if any(f.cancelled() or f.client.status != "running" for f in futures):
+            return "the client that they were made by is closed or was restarted"
+        if any(_is_elsewhere(future) for future in futures):
+            return "the current client is that of another cluster"
+        return None
+
+    def portable(self, handles: Sequence[Any]) -> list[Any]:
+        """Leave out what lies on a cluster."""
+        return [] if futures_of(handles) else list(handles)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnWorkers, (self.verbose,)
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[None]:
+        """Leave it to the tasks that are kept."""
+        yield None
+
+
+def futures_of(kept: Sequence[Delayed]) -> list[Any]:
+    """Those of a cluster; none of a scheduler that has done the work by now."""
+    values = [value for task in kept for value in dict(task.dask).values()]
+    return [value for value in values if type(value).__name__ == "Future"]
+
+
+def _is_elsewhere(future: Any) -> bool:
+    """Whether a result lies with other workers than those of the current client."""
+    from distributed import get_client
+
+    try:
+        current = get_client()
+    except ValueError:  # there is none, and the future's own is asked
+        return False
+    here, there = current.scheduler.address, future.client.scheduler.address
+    return bool(here != there)
+
+
+@contextmanager
+def _out_of_the_way() -> Iterator[None]:
+    """Free the worker's thread that waits here, if it is one, for what it waits for.
+
+    So it is where a search of parameters runs on the workers as well.
+    """
+    if "distributed" not in sys.modules:
+        yield
+        return
+    from distributed import get_worker, worker_client
+
+    try:
+        get_worker()
+    except ValueError:
+        yield
+        return
+    with worker_client():
+        yield
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether Dask says that what a task stands on is gone."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    # Without any client it looks in the graph, in which persisted results are not.
+    return "CancelledError" in kinds or str(error).startswith("Missing dependency")
+
+
+@contextmanager
+def _named_failure(description: str) -> Iterator[None]:
+    """Say what failed: a worker's memory, or a client that is no longer the one."""
+    remedy = (
+        "Give the workers more memory, or X in smaller chunks of rows (of the layers), "
+        "or run fewer threads in each worker."
+    )
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(
+            f"A worker had too little memory in stage {description!r}: {error}. "
+            f"{remedy}"
+        ) from error
+    except Exception as error:
+        if _is_lost(error):
+            raise RuntimeError(
+                f"Stage {description!r} needs results that lie on the workers of a "
+                "Dask cluster, such as chunks of a persisted X, and the current client "
+                "does not have them: they were made by a client that is closed now, or "
+                "that is of another cluster. Fit while their client is open and the "
+                f"current one, or persist X anew. Dask says: {error}"
+            ) from error
+        if type(error).__name__ != "KilledWorker":
+            raise
+        raise MemoryError(
+            f"Workers died again and again in stage {description!r}, most likely for "
+            f"want of memory. {remedy} Dask says: {error}"
+        ) from error
+
+
+def row_blocks(arrays: Sequence[Any]) -> Iterator[tuple[int, int, list[list[Delayed]]]]:
+    """Start, number of rows, and chunks, of each block of rows of some arrays.
+
+    They are cut into rows as the first of them is; blocks without rows are left out.
+    """
+    rows = arrays[0].chunks[0]
+    aligned = [a if a.chunks[0] == rows else a.rechunk({0: rows}) for a in arrays]
+    chunks = [array.to_delayed() for array in aligned]
+    starts = np.cumsum([0, *rows]).tolist()
+    for i, (start, stop) in enumerate(pairwise(starts)):
+        if stop > start:
+            yield start, stop - start, [list(of_array[i]) for of_array in chunks]
+
+
+def side_by_side(chunks: Sequence[Any]) -> Any:
+    """Chunks of the same rows as one matrix."""
+    if len(chunks) == 1:
+        return chunks[0]
+    if any(sp.issparse(chunk) for chunk in chunks):
+        return sp.hstack(chunks, format="csr")
+    return np.hstack(chunks)
+
+
+def blocks_of(X: Any, rows_at_once: int) -> list[tuple[int, int, list[Delayed]]]:
+    """Start, number of rows and chunks of blocks of so many rows of an array."""
+    return [
+        (start, n_rows, chunks)
+        for start, n_rows, (chunks,) in row_blocks([X.rechunk((rows_at_once, -1))])
+    ]
+
+
+def fold_rows(
+    function: Callable[[int, list[Any]], Any],
+    merge: Callable[[Any, Any], Any],
+    arrays: Sequence[Any],
+    *,
+    description: str,
+    verbose: int,
+) -> Any:
+    """What a function gives of each block of rows, merged in a tree."""
+    runner = OnWorkers(verbose)
+    call = runner.put(function)
+    tasks = [
+        runner.call(_call, call, start, chunks)
+        for start, _, chunks in row_blocks(arrays)
+    ]
+    while len(tasks) > 1:
+        tasks = [
+            runner.call(_reduced, merge, tasks[i : i + _FAN_IN])
+            for i in range(0, len(tasks), _FAN_IN)
+        ]
+    (result,) = runner.fetch(tasks, description)
+    return result
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _reduced(merge: Callable[[Any, Any], Any], values: list[Any]) -> Any:
+    return reduce(merge, values)
+
+
+def map_rows(
+    function: Callable[[int, list[Any]], np.ndarray],
+    arrays: Sequence[Any],
+    n_columns: int,
+    dtype: np.dtype,
+) -> Any:
+    """A lazy array of what a function gives of each block of rows."""
+    call = delayed(function, pure=False)
+    return da.concatenate(
+        [
+            da.from_delayed(
+                delayed(_call)(call, start, chunks), (n_rows, n_columns), dtype
+            )
+            for start, n_rows, chunks in row_blocks(arrays)
+        ]
+    )
+
+
+# Columns are brought together in blocks of about this many bytes.
+_COLUMN_BYTES = 2**27
+
+
+def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> Any:
+    """Apply a function to blocks of whole columns, lazily; chunks are those of X."""
+    n, width = X.shape
+    if sp.issparse(X._meta):  # of which Dask cannot join or cut chunks
+        runner = OnWorkers()
+        blocks = [chunks for _, _, (chunks,) in row_blocks([X])]
+        rows = [runner.call(side_by_side, chunks) for chunks in blocks]
+        whole = runner.call(_of_rows, function, rows)
+        bounds = np.cumsum([0, *(size for size in X.chunks[0] if size)]).tolist()
+        parts = [runner.call(_rows, whole, a, b) for a, b in pairwise(bounds)]
+        return da.concatenate(
+            [
+                da.from_delayed(part, (b - a, width), meta=X._meta)
+                for part, (a, b) in zip(
+                    runner.delayed(parts), pairwise(bounds), strict=True
+                )
+            ]
+        )
+    wide = max(1, _COLUMN_BYTES // max(1, multiple * n * X.dtype.itemsize)) * multiple
+    columns = X.rechunk((n, min(wide, width) or 1))
+    starts = np.cumsum([0, *columns.chunks[1]]).tolist()
+    found = columns.map_blocks(
+        _of_columns, function, starts, dtype=X.dtype, meta=np.empty((0, 0), X.dtype)
+    )
+    return found.rechunk(X.chunks)
+
+
+def _of_columns(
+    block: Any,
+    function: Callable[[int, Any], Any],
+    starts: list[int],
+    block_info: Any = None,
+) -> Any:
+    place = block_info[0]["chunk-location"][1]
+    return function(starts[place], block)
+
+
+def _of_rows(function: Callable[[int, Any], Any], rows: list[Any]) -> Any:
+    return function(0, sp.csr_array(sp.vstack(rows, format="csr")))
+
+
+def _rows(matrix: Any, start: int, stop: int) -> Any:
+    return matrix[start:stop]
+
+
+def each_block(array: Any) -> Iterator[np.ndarray]:
+    """Blocks of the rows of an array, one after the other, in this process."""
+    runner = OnWorkers()
+    for _, _, (chunks,) in row_blocks([array]):
+        yield from runner.fetch([runner.call(side_by_side, chunks)])
+
+
+def _call(
+    function: Callable[[int, list[Any]], Any], start: int, chunks: list[list[Any]]
+) -> Any:
+    return function(start, [side_by_side(of_array) for of_array in chunks])

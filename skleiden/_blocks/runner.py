@@ -1,0 +1,84 @@
+"""Where functions of blocks run: in this process, or on the workers of a cluster.
+
+Stages are written once, for blocks of rows and a runner. What a function gives is held
+by a *handle*; in this process a handle is the value itself, so that a debugger steps
+through a stage as through any other function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+
+class Runner(Protocol):
+    """Runs functions of blocks and of one another's results."""
+
+    def put(self, value: Any) -> Any:
+        """Give a handle of a value, which is sent once, however often it is used."""
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Give a handle of what a function returns.
+
+        Arguments may be handles, or lists of handles, for which their values stand.
+        """
+
+    def keep(self, handles: Sequence[Any], description: str) -> list[Any]:
+        """Have results made and kept where they are; gives handles of them."""
+
+    def fetch(self, handles: Sequence[Any], description: str = "Gather") -> list[Any]:
+        """Give the values of handles, in this process."""
+
+    def why_lost(self, handles: Sequence[Any]) -> str | None:
+        """Say why kept results cannot be had any more; None if they can."""
+
+    def portable(self, handles: Sequence[Any]) -> list[Any]:
+        """Give those kept results that a pickle can hold."""
+
+    def progress(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[[int], object] | None]:
+        """Show the progress of a stage, by what is called with numbers of rows done.
+
+        None where each handle that is done counts instead.
+        """
+
+
+class Local:
+    """Runs everything at once, in this process."""
+
+    def __init__(self, verbose: int = 0) -> None:
+        self.verbose = verbose
+
+    def put(self, value: Any) -> Any:
+        """Give the value itself."""
+        return value
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Give what the function returns."""
+        return function(*arguments)
+
+    def keep(self, handles: Sequence[Any], description: str) -> list[Any]:
+        """Give the values, which have been made by now."""
+        return list(handles)
+
+    def fetch(self, handles: Sequence[Any], description: str = "Gather") -> list[Any]:
+        """Give the values, which are here."""
+        return list(handles)
+
+    def why_lost(self, handles: Sequence[Any]) -> str | None:
+        """Nothing is lost here."""
+        return None
+
+    def portable(self, handles: Sequence[Any]) -> list[Any]:
+        """Give all of them."""
+        return list(handles)
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[[int], Any]]:
+        """Show a bar of the rows that are done."""
+        with tqdm(desc=description, total=total, disable=not self.verbose) as bar:
+            yield bar.update

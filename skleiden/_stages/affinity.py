@@ -1,0 +1,212 @@
+"""The graph, joined from what the vectors of each two blocks list of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from skleiden._blocks.runner import Local, Runner
+from skleiden._kernels import graph, knn
+
+from .partition import KNNGraph
+
+
+class Joining(NamedTuple):
+    """How neighbour lists become edges; see the parameters of `MutualKNNLeiden`.
+
+    `symmetric` says that both ends of an edge are known to state one similarity.
+    """
+
+    kind: str
+    weights: str
+    symmetric: bool
+
+    def ties(self, lists: sp.csr_array) -> sp.csr_array:
+        """What rows list, as strong as `weights` has it."""
+        return graph.local_strengths(lists) if self.weights == "umap" else lists
+
+    def join(
+        self,
+        ties: sp.csr_array,
+        backward: sp.csr_array | None,
+        lists: sp.csr_array | None,
+        others: sp.csr_array | None,
+    ) -> sp.csr_array:
+        """Make edges among rows, or, with `backward`, between some and others.
+
+        `ties` are those of the rows to the others, `backward`, of the same shape, the
+        others' to them; `lists` and `others` hold what each of them lists of all rows,
+        for the weights "jaccard".
+        """
+        mutual = self.kind == "mutual"
+        if self.weights == "umap":
+            return (graph.fuzzy_mutual if mutual else graph.fuzzy_union)(ties, backward)
+        if not mutual:
+            edges = graph.union_graph(ties, backward)
+        elif backward is None:
+            edges = graph.mutual_graph(ties, symmetric=self.symmetric)
+        else:
+            edges = graph.mutual_block(ties, backward)
+        if self.weights == "uniform":
+            edges.data[:] = 1
+        elif self.weights == "jaccard":
+            edges = graph.jaccard_weights(edges, lists, others)
+        return edges
+
+
+def directed(runner: Runner, tables: Sequence[Any], n: int) -> list[Any]:
+    """Give the lists of each block's vectors, of n, as directed graphs."""
+    lists = [runner.call(_directed, table, n) for table in tables]
+    return runner.keep(lists, "Lists of neighbours")
+
+
+def _directed(table: knn.Neighbors, n: int) -> sp.csr_array:
+    return graph.directed_graph(table.ids, table.similarities, n_columns=n)
+
+
+def join_graph(
+    runner: Runner,
+    lists: Sequence[Any],
+    distinct: knn.UniqueRows,
+    joining: Joining,
+    *,
+    attaching: bool,
+) -> KNNGraph:
+    """Join the graph of all rows; `attaching` keeps what small communities need."""
+    there = _affinity(runner, lists, distinct, joining)
+    (whole,) = runner.fetch([there])
+    starts = distinct.vectors.starts
+    union = UnionRows(runner, lists, starts) if attaching else None
+    elsewhere = None if isinstance(runner, Local) else (runner, there)
+    return KNNGraph(whole, union, distinct, elsewhere)
+
+
+def _affinity(
+    runner: Runner,
+    lists: Sequence[Any],
+    distinct: knn.UniqueRows,
+    joining: Joining,
+) -> Any:
+    """Join the graph in one piece; gives a handle of it.
+
+    Each two blocks are joined by what each lists of the other, and the rows that are
+    equal to others, or zero, come in at the end.
+    """
+    repeats, starts = None, distinct.vectors.starts
+    if distinct.first.size < distinct.inverse.size:
+        repeats = distinct.first, distinct.inverse, distinct.repeats()
+    how, repeated = runner.put(joining), runner.put(repeats)
+    pieces = [runner.call(_cut, how, of_block, starts) for of_block in lists]
+    travel = lists if joining.weights == "jaccard" else [None] * len(lists)
+    p = len(lists)
+    rows: list[list[Any]] = [[None] * p for _ in range(p)]
+    for i in range(p):
+        for j in range(i, p):
+            forward = runner.call(itemgetter(j), pieces[i])
+            backward = None if i == j else runner.call(itemgetter(i), pieces[j])
+            others = None if i == j else travel[j]
+            rows[i][j] = runner.call(_join, how, forward, backward, travel[i], others)
+            if i < j:
+                rows[j][i] = runner.call(_transposed, rows[i][j])
+    parts = [runner.call(_row_of_blocks, blocks) for blocks in rows]
+    del pieces, rows
+    stacked = runner.call(_stacked, parts, repeated)
+    del parts
+    (kept,) = runner.keep([stacked], "Graph")
+    return kept
+
+
+def _cut(
+    joining: Joining, lists: sp.csr_array, starts: np.ndarray
+) -> list[sp.csr_array]:
+    """What the rows of a block list of each block."""
+    ties = joining.ties(lists)
+    if starts.size == 2:
+        return [ties]
+    by_column = ties.tocsc()
+    return [by_column[:, a:b].tocsr() for a, b in pairwise(starts.tolist())]
+
+
+def _join(
+    joining: Joining,
+    forward: sp.csr_array,
+    backward: sp.csr_array | None,
+    lists: sp.csr_array | None,
+    others: sp.csr_array | None,
+) -> sp.csr_array:
+    if backward is not None:
+        backward = backward.T.tocsr()
+    return joining.join(forward, backward, lists, others)
+
+
+def _transposed(block: sp.csr_array) -> sp.csr_array:
+    return block.T.tocsr()
+
+
+def _row_of_blocks(blocks: Sequence[sp.csr_array]) -> sp.csr_array:
+    if len(blocks) == 1:
+        return blocks[0]
+    return sp.csr_array(sp.hstack(blocks, format="csr"))
+
+
+def _stacked(
+    parts: Sequence[sp.csr_array],
+    repeats: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+) -> sp.csr_array:
+    joined = parts[0]
+    if len(parts) > 1:
+        joined = sp.csr_array(sp.vstack(parts, format="csr"))
+        joined.sort_indices()
+    return joined if repeats is None else graph.spread_rows(joined, *repeats)
+
+
+class UnionRows:
+    """Rows of the union graph of distinct vectors, made when they are asked for.
+
+    `lists` are handles of the blocks' lists; a pickle holds them in one piece.
+    """
+
+    def __init__(self, runner: Runner, lists: Sequence[Any], starts: np.ndarray):
+        self.runner, self.lists, self.starts = runner, list(lists), starts
+
+    def __getitem__(self, rows: np.ndarray) -> sp.csr_array:
+        wanted = self.runner.put(rows)
+        parts = self.runner.fetch(
+            [
+                self.runner.call(_touching, of_block, int(start), wanted)
+                for of_block, start in zip(self.lists, self.starts, strict=False)
+            ]
+        )
+        forward = sp.csr_array(sp.vstack([part[0] for part in parts], format="csr"))
+        backward = sp.csr_array(sp.hstack([part[1] for part in parts], format="csr"))
+        return graph.union_graph(forward, backward)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = self.runner.fetch(self.lists)
+        whole = parts[0]
+        if len(parts) > 1:
+            whole = sp.csr_array(sp.vstack(parts, format="csr"))
+        return UnionRows, (Local(), [whole], self.starts[[0, -1]])
+
+
+def _touching(
+    lists: sp.csr_array, start: int, wanted: np.ndarray
+) -> tuple[sp.csr_array, sp.csr_array]:
+    """What the wanted rows of a block list, and how its rows list the wanted ones."""
+    n_rows, n = lists.shape
+    own = (wanted >= start) & (wanted < start + n_rows)
+    place = np.full(n, -1, dtype=np.int32)
+    place[wanted] = np.arange(wanted.size, dtype=np.int32)
+    listed = place[lists.indices]
+    kept = np.flatnonzero(listed >= 0)
+    rows = np.searchsorted(lists.indptr, kept, side="right") - 1
+    backward = sp.csr_array(
+        (lists.data[kept], (listed[kept], rows.astype(np.int32))),
+        shape=(wanted.size, n_rows),
+    )
+    return lists[wanted[own] - start], backward

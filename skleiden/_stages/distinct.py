@@ -1,0 +1,232 @@
+"""Vectors in blocks: their distinct rows, and queries that go to all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from skleiden._blocks.runner import Local, Runner
+from skleiden._kernels import ivf, knn
+from skleiden.layers import check_finite
+
+# Vectors on workers are divided into at least so many blocks of at least so many rows.
+# They are of at most so many bytes, but grow with the root of an embedding that is
+# larger than so many, since the number of pairs of blocks grows with the square of
+# theirs.
+_BLOCKS = 8
+_ROWS = 256
+_BYTES = 2**27
+_MANY_BYTES = 2**34
+
+_ROWS_MEASURED = 1024
+
+
+class Shards:
+    """Unit vectors in blocks, wherever they are.
+
+    `blocks` are handles of `runner`; block i holds the vectors numbered from
+    ``starts[i]`` up to ``starts[i + 1]``.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        blocks: Sequence[Any],
+        sizes: Sequence[int],
+        shape: tuple[int, int],
+    ) -> None:
+        self.runner = runner
+        self.blocks = list(blocks)
+        self.starts = np.cumsum([0, *sizes])
+        self.shape = shape
+
+    def divide(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The rows of each block that are meant, and their places among `numbers`."""
+        home = np.searchsorted(self.starts, numbers, side="right") - 1
+        places = [np.flatnonzero(home == i) for i in range(len(self.blocks))]
+        starts = self.starts[:-1]
+        rows = [numbers[of] - start for of, start in zip(places, starts, strict=True)]
+        return rows, places
+
+    def check(self) -> None:
+        """Refuse to go on without blocks."""
+        found = self.runner.why_lost(self.blocks)
+        if not self.blocks and self.shape[0]:
+            found = "a pickle or copy of it is without them"
+        if found is not None:
+            raise RuntimeError(
+                "The vectors that this estimator was fitted on lie on the workers of a "
+                f"Dask cluster, and {found}. Use it while their client is open and the "
+                "current one, keep it by skleiden.io.save_estimator, which brings the "
+                "vectors here, or fit on an array."
+            )
+
+    def gather(self) -> np.ndarray:
+        """All vectors, in this process."""
+        self.check()
+        return np.concatenate(self.runner.fetch(self.blocks))
+
+    def to_keep(self) -> Any:
+        """What an estimator holds of them: in this process, the vectors themselves."""
+        return self.blocks[0] if isinstance(self.runner, Local) else self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sizes = np.diff(self.starts).tolist()
+        blocks = self.runner.portable(self.blocks)
+        return Shards, (self.runner, blocks, sizes, self.shape)
+
+
+def as_shards(vectors: np.ndarray | Shards) -> Shards:
+    """The vectors that an estimator holds."""
+    if isinstance(vectors, Shards):
+        return vectors
+    return Shards(Local(), [vectors], [len(vectors)], vectors.shape)
+
+
+def rows_of_blocks(n: int, d: int) -> int:
+    """Rows of each block of n vectors of d columns on workers."""
+    growth = max(1.0, math.sqrt(4 * n * d / _MANY_BYTES))
+    largest = max(1, int(_BYTES * growth / (4 * d)))
+    return min(max(math.ceil(n / _BLOCKS), _ROWS), largest)
+
+
+def find_distinct(
+    runner: Runner, blocks: Sequence[tuple[int, int, list[Any]]], n_columns: int
+) -> knn.UniqueRows:
+    """Find the distinct rows of vectors, at unit length, as `Shards`.
+
+    `blocks` have the number of their first row, that of their rows, and handles of the
+    matrices that are side by side in them.
+    """
+    measured = [runner.call(_measure, start, chunks) for start, _, chunks in blocks]
+    vectors = [runner.call(itemgetter(0), found) for found in measured]
+    hashes = [runner.call(itemgetter(1), found) for found in measured]
+    del measured
+    kept = runner.keep([*vectors, *hashes], "Vectors")
+    vectors, hashes = kept[: len(blocks)], runner.fetch(kept[len(blocks) :], "Hash")
+    first = knn.first_equal(*map(np.concatenate, zip(*hashes, strict=True)))
+    n = first.size
+    distinct = knn.number_groups(np.empty((n, 0), dtype=np.float32), first)
+    shards, sizes = [], []
+    for block, (start, size, _) in zip(vectors, blocks, strict=True):
+        own = slice(*np.searchsorted(distinct.first, [start, start + size]))
+        rows = distinct.first[own] - start
+        if rows.size or (start == 0 and distinct.first.size == 0):
+            whole = rows.size == size
+            shards.append(block if whole else runner.call(knn.take_rows, block, rows))
+            sizes.append(rows.size)
+    del vectors, kept
+    shape = distinct.first.size, n_columns
+    kept = runner.keep(shards, "Distinct")
+    return distinct._replace(vectors=Shards(runner, kept, sizes, shape))
+
+
+def _measure(
+    start: int, chunks: Sequence[Any]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Rows at unit length, checked, with hashes and the mask of the zero rows."""
+    X = _side_by_side(chunks)
+    hashes = np.empty((len(X), 2), dtype=np.int64)
+    zero = np.empty(len(X), dtype=bool)
+    ready = X.dtype == np.float32 and X.flags.c_contiguous
+    # One pass where the rows are at unit length already.
+    for first in range(0, len(X), _ROWS_MEASURED):
+        rows = slice(first, first + _ROWS_MEASURED)
+        block = X[rows]
+        check_finite(block, "", start + first, start + first + len(block))
+        ready = ready and not knn.off_unit(block).any()
+        if ready:
+            hashes[rows], zero[rows] = knn.row_hashes(block)
+    if not ready:
+        X = knn.unit_rows(X)
+        hashes, zero = knn.row_hashes(X)
+    return X, (hashes, zero)
+
+
+def _side_by_side(chunks: Sequence[Any]) -> np.ndarray:
+    if any(sp.issparse(chunk) for chunk in chunks):
+        raise TypeError(
+            "Sparse blocks of X were passed, but dense data are required. Convert "
+            "them, for example with X.map_blocks(lambda block: block.toarray())."
+        )
+    return np.asarray(chunks[0]) if len(chunks) == 1 else np.hstack(chunks)
+
+
+def nearest_of_all(
+    queries: Any, shards: Shards, k: int, numbers: np.ndarray, n_jobs: int | None
+) -> knn.Neighbors:
+    """True neighbours of some of the vectors, those of these `numbers`."""
+    runner = shards.runner
+    tables = []
+    for block, start, stop in zip(
+        shards.blocks, shards.starts, shards.starts[1:], strict=False
+    ):
+        inside = (numbers >= start) & (numbers < stop)
+        own = np.where(inside, numbers - start, -1)
+        tables.append(runner.call(_nearest, queries, block, start, k, own, n_jobs))
+    merged = tables[0]
+    for table in tables[1:]:
+        merged = runner.call(knn.merge, merged, table, k)
+    (found,) = runner.fetch([merged])
+    return found
+
+
+def _nearest(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    start: int,
+    k: int,
+    own: np.ndarray,
+    n_jobs: int | None,
+) -> knn.Neighbors:
+    with knn.limit_threads(n_jobs):
+        if len(vectors) > k:
+            found = ivf.true_neighbors(
+                queries, vectors, k, own=own, n_threads=knn.n_threads()
+            )
+        else:
+            k = len(vectors)
+            candidates = np.tile(np.arange(k), (len(queries), 1))
+            found = knn.Neighbors(*knn.rank(queries, vectors, candidates, k, own))
+    return _shifted(found, start)
+
+
+def nearest_fitted(
+    vectors: np.ndarray, shards: Shards, k: int, n_jobs: int | None
+) -> tuple[knn.Neighbors, np.ndarray]:
+    """The k nearest of the vectors, and a mask of those equal to the query."""
+    shards.check()
+    runner = shards.runner
+    queries = runner.put(vectors)
+    found = runner.fetch(
+        [
+            runner.call(_nearest_and_equal, queries, block, start, k, n_jobs)
+            for block, start in zip(shards.blocks, shards.starts, strict=False)
+        ]
+    )
+    merged, equal = found[0]
+    for nearest, those in found[1:]:
+        merged, equal = knn.merge(merged, nearest, k), np.maximum(equal, those)
+    return merged, (merged.ids == equal[:, None]) & (merged.ids >= 0)
+
+
+def _nearest_and_equal(
+    queries: np.ndarray, vectors: np.ndarray, start: int, k: int, n_jobs: int | None
+) -> tuple[knn.Neighbors, np.ndarray]:
+    with knn.limit_threads(n_jobs):
+        found = knn.exact_neighbors(queries, vectors, min(k, len(vectors)))
+    shifted = _shifted(found, start)
+    # Of distinct vectors at most one is equal to a query.
+    equal = np.where(knn.equal_rows(queries, vectors, found), shifted.ids, -1)
+    return shifted, equal.max(axis=1, initial=-1)
+
+
+def _shifted(found: knn.Neighbors, start: int) -> knn.Neighbors:
+    if start == 0:
+        return found
+    return found._replace(ids=np.where(found.ids >= 0, found.ids + start, -1))
