@@ -4,11 +4,13 @@ import builtins
 import json
 import pickle
 import sys
+from contextlib import contextmanager
 
 import h5py
 import numcodecs
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import zarr
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
@@ -317,6 +319,443 @@ def test_values_in_files_that_are_not_finite(tmp_path):
     assert load_activations(tmp_path / "a.h5").layers[0][3, 3] == np.inf
     with pytest.raises(ValueError, match="holds NaN or infinity"):
         load_activations(tmp_path / "a.h5", mmap=False)
+
+
+# --- sparse matrices in groups --------------------------------------------------------
+
+SPARSE = sp.csr_matrix(np.where(EARLY < 0.3, 0, EARLY))
+OTHER_FORM = sp.csc_matrix(SPARSE)
+
+
+def write_sparse(root, name, matrix, attributes, *, as_array=None, leave_out=()):
+    """As AnnData does it, in a group of an open HDF5 file or Zarr folder."""
+    group = root.create_group(name) if name else root
+    for part in ("data", "indices", "indptr"):
+        if part not in leave_out:
+            write(group, part, getattr(matrix, part))
+    if as_array is not None:
+        write(group, as_array, np.array(matrix.shape))
+    for key, value in attributes.items():
+        group.attrs[key] = value
+
+
+def write(group, name, values):
+    if isinstance(group, h5py.Group):
+        group[name] = values
+    else:
+        made = group.create_array(name, shape=values.shape, dtype=values.dtype)
+        made[...] = values
+
+
+@contextmanager
+def new_store(path, form):
+    if form == "hdf5":
+        with h5py.File(path, "w") as file:
+            yield file
+    else:
+        yield zarr.open_group(path, mode="w", zarr_format=2 if form == "zarr 2" else 3)
+
+
+ANNDATA = {"encoding-version": "0.1.0", "shape": [90, 30]}
+forms = pytest.mark.parametrize("form", ["hdf5", "zarr", "zarr 2"])
+
+
+@forms
+@pytest.mark.parametrize("mmap", [True, False])
+def test_sparse_matrices_of_anndata(tmp_path, form, mmap):
+    path = tmp_path / "a.h5ad"
+    with new_store(path, form) as root:
+        root.attrs["encoding-type"] = "anndata"
+        of_rows = {"encoding-type": "csr_matrix"} | ANNDATA
+        write_sparse(root, "X", SPARSE, of_rows)
+        write_sparse(
+            *(root.create_group("layers"), "raw", OTHER_FORM),
+            {"encoding-type": "csc_matrix"} | ANNDATA,
+        )
+        write(root.create_group("obsm"), "X_umap", EARLY[:, :2])
+        root["layers"].attrs["encoding-type"] = "dict"
+        root.create_group("uns").attrs["encoding-type"] = "dict"
+        for name in ("obs", "var"):
+            columns = root.create_group(name)
+            columns.attrs["encoding-type"] = "dataframe"
+            write(columns, "score", np.arange(90.0))
+            column = columns.create_group("kind")
+            column.attrs["encoding-type"] = "categorical"
+            write(column, "codes", np.zeros(90, dtype=np.int8))
+    stack = load_activations(path, mmap=mmap)
+    assert stack.names == ("X", "layers/raw", "obsm/X_umap")
+    for layer in stack.layers[:2]:
+        assert layer.format == "csr"
+        assert_array_equal(layer.toarray(), SPARSE.toarray())
+    assert load_activations(path, layers=["X"]).shape == (90, 30)
+
+
+def test_sparse_matrix_of_several_names(tmp_path):
+    with new_store(tmp_path / "a.h5", "hdf5") as root:
+        write_sparse(root, "X", SPARSE, {"shape": [90, 30]})
+        root["again"] = h5py.SoftLink("/X")
+    with pytest.warns(UserWarning, match="1 further names .* 'again' for 'X'"):
+        load_activations(tmp_path / "a.h5")
+
+
+@forms
+@pytest.mark.parametrize("matrix", [SPARSE, OTHER_FORM], ids=["csr", "csc"])
+@pytest.mark.parametrize(
+    ("name", "attributes", "as_array"),
+    [
+        ("X", {"h5sparse_shape": [90, 30]}, None),
+        ("matrix", {}, "shape"),
+        ("mlp/l9", {"shape": [90, 30]}, None),
+        ("", {"shape": [90, 30]}, None),
+    ],
+    ids=["h5sparse", "10x", "subgroup", "the file itself"],
+)
+def test_other_sparse_matrices(tmp_path, form, matrix, name, attributes, as_array):
+    path = tmp_path / "a.store"
+    with new_store(path, form) as root:
+        if "h5sparse_shape" in attributes:
+            attributes = {**attributes, "h5sparse_format": matrix.format}
+        write_sparse(root, name, matrix, attributes, as_array=as_array)
+        if name:
+            write(root, "ids", np.arange(90))
+    stack = load_activations(path)
+    assert stack.names == ("a",)
+    assert_array_equal(stack.layers[0].toarray(), SPARSE.toarray())
+    assert stack.ids is None or stack.ids.tolist() == list(range(90))
+
+
+@pytest.mark.parametrize("form_told", [True, False])
+def test_square_sparse_matrix(tmp_path, form_told):
+    matrix = sp.csc_matrix(EARLY[:30])
+    attributes = {"shape": [30, 30]} | ({"format": "csc"} if form_told else {})
+    with new_store(tmp_path / "a.h5", "hdf5") as root:
+        write_sparse(root, "x", matrix, attributes)
+    if form_told:
+        layer = load_activations(tmp_path / "a.h5").layers[0]
+        assert_array_equal(layer.toarray(), EARLY[:30])
+    else:
+        message = r"group 'x' in '.*a\.h5' holds a square .* attribute 'format'"
+        with pytest.raises(ValueError, match=message):
+            load_activations(tmp_path / "a.h5")
+
+
+def hdf5_and_zarr(cases):
+    return pytest.mark.parametrize(
+        ("form", *cases[0]),
+        [(form, *case) for case in cases[1:] for form in ("hdf5", "zarr")],
+    )
+
+
+@hdf5_and_zarr(
+    [
+        ("entries", "change", "message"),
+        ({}, {"indices": [30]}, "'X' in '.*unlikely' is not a valid .*from 0 to 29"),
+        ({}, {"indptr": [7]}, "'X' in .*unlikely' .* start at 0 and never fall"),
+        ({}, {"data": [np.nan]}, "unlikely' holds NaN"),
+        ({"shape": [90, -3]}, {}, r"'X' in .*unlikely' .* shape .*got \(90, -3\)"),
+        ({"shape": [90]}, {}, "'X' in .*unlikely' .* two whole numbers"),
+        ({"shape": [90, 2.5]}, {}, "'X' in .*unlikely' .* two whole numbers"),
+        ({"shape": [90, 2**62]}, {}, "'X' in .*unlikely' .* claims .* columns"),
+        ({"shape": "ab"}, {}, "'X' in .*unlikely' .* two whole numbers"),
+    ]
+)
+def test_sparse_matrices_that_lie(tmp_path, form, entries, change, message):
+    matrix = SPARSE.copy()
+    for part, values in change.items():
+        getattr(matrix, part)[: len(values)] = values
+    with new_store(tmp_path / "unlikely", form) as root:
+        attributes = {"encoding-type": "csr_matrix"} | ANNDATA | entries
+        write_sparse(root, "X", matrix, attributes)
+    with pytest.raises(ValueError, match=message):
+        load_activations(tmp_path / "unlikely")
+
+
+@hdf5_and_zarr(
+    [
+        ("leave_out", "attributes", "message"),
+        (("indices",), ANNDATA, "'X' in .*unlikely' .* it lacks indices"),
+        (("data", "indptr"), ANNDATA, "'X' in .*unlikely' .*lacks data and indptr"),
+        ((), {}, "'X' in .*unlikely' holds a sparse matrix and not its shape"),
+    ]
+)
+def test_sparse_matrices_that_are_not_whole(
+    tmp_path, form, leave_out, attributes, message
+):
+    with new_store(tmp_path / "unlikely", form) as root:
+        attributes = {"encoding-type": "csr_matrix"} | attributes
+        write_sparse(root, "X", SPARSE, attributes, leave_out=leave_out)
+    with pytest.raises(ValueError, match=message):
+        load_activations(tmp_path / "unlikely")
+
+
+@pytest.mark.parametrize("part", [np.ones((2, 2)), np.array([b"a", b"b"])])
+def test_part_of_a_sparse_matrix_that_is_something_else(tmp_path, part):
+    with new_store(tmp_path / "unlikely.h5", "hdf5") as root:
+        write_sparse(root, "X", SPARSE, {"shape": [90, 30]}, leave_out=("data",))
+        root["X/data"] = part
+    message = r"Array 'X/data' in '.*unlikely\.h5' must hold real numbers in one dim"
+    with pytest.raises(ValueError, match=message):
+        load_activations(tmp_path / "unlikely.h5")
+
+
+def test_claims_and_missing_chunks_of_sparse_matrices(tmp_path):
+    for claimed in (10**12, SPARSE.nnz):
+        with new_store(tmp_path / "unlikely.h5", "hdf5") as root:
+            write_sparse(root, "X", SPARSE, {"shape": [90, 30]}, leave_out=("data",))
+            data = root.create_dataset("X/data", (claimed,), "f4", chunks=(100,))
+            data[:100] = 1
+        if claimed > SPARSE.nnz:
+            message = r"Array 'X/data' in '.*unlikely\.h5' claims 10+ rows"
+            with pytest.raises(ValueError, match=message):
+                load_activations(tmp_path / "unlikely.h5")
+        else:
+            with pytest.warns(UserWarning, match="'X/data' in .* lacks") as found:
+                load_activations(tmp_path / "unlikely.h5")
+            assert found[0].filename == __file__
+
+
+def test_attributes_of_a_zarr_group_that_are_broken(tmp_path):
+    for form, file in (("zarr", "zarr.json"), ("zarr 2", ".zattrs")):
+        path = tmp_path / f"unlikely {form}"
+        with new_store(path, form) as root:
+            write(root, "l9", EARLY)
+        content = json.loads((path / file).read_text()) if form == "zarr" else []
+        if form == "zarr":
+            content["attributes"] = []
+        (path / file).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=rf"unlikely {form}' is broken or incompl"):
+            load_activations(path)
+
+
+# --- what is left out -----------------------------------------------------------------
+
+
+@forms
+def test_what_is_left_out_is_said(tmp_path, form):
+    path = tmp_path / "unlikely"
+    with new_store(path, form) as root:
+        write(root, "l9", EARLY)
+        write(root, "mean", EARLY[0])
+        write(root, "tokens/l9", np.zeros((90, 4, 30)))
+        root.create_group("ragged").attrs["encoding-type"] = "awkward-array"
+        write(root["ragged"], "node0", np.arange(5))
+        write_sparse(root, "lost", SPARSE, {})
+        known = root.create_group("known")
+        known.attrs["encoding-type"] = "my own"
+        write(known, "l10", LATE)
+    with pytest.warns(UserWarning, match="unlikely' holds more than is read") as found:
+        stack = load_activations(path)
+    assert stack.names == ("known/l10", "l9")
+    assert len(found) == 1
+    assert found[0].filename == __file__
+    message = str(found[0].message)
+    for told in (
+        r"'tokens/l9' (an array of shape (90, 4, 30))",
+        "'ragged' (a group of the encoding 'awkward-array')",
+        "'lost' (a sparse matrix without its shape)",
+    ):
+        assert told in message
+    for other in ("mean", "known", "node0", "lost/"):
+        assert other not in message
+
+
+def test_many_things_that_are_left_out(tmp_path):
+    with new_store(tmp_path / "a.h5", "hdf5") as root:
+        root["x"] = EARLY
+        for i in range(7):
+            root[f"t{i}"] = np.zeros((2, 2, 2))
+    with pytest.warns(UserWarning, match=r"'t4' \(an .*\), and 2 more\. Layers"):
+        load_activations(tmp_path / "a.h5")
+
+
+# --- pandas and PyTables --------------------------------------------------------------
+
+
+def write_table(file, name="df"):
+    """As DataFrame.to_hdf(format="table") does it, with an index of the table."""
+    group = file.create_group(name)
+    group.attrs["CLASS"] = np.bytes_("GROUP")
+    group.attrs["TITLE"] = h5py.Empty("S1")
+    rows = np.zeros(90, dtype=[("index", "<i8"), ("values_block_0", "<f8", (30,))])
+    group.create_dataset("table", data=rows, chunks=(40,))
+    group["table"].attrs["CLASS"] = np.bytes_("TABLE")
+    indexes = group.create_group("_i_table")
+    indexes.attrs["CLASS"] = np.bytes_("TINDEX")
+    index = indexes.create_group("index")
+    index.attrs["CLASS"] = np.bytes_("INDEX")
+    for own, width in (("bounds", 127), ("sorted", 131072), ("ranges", 2)):
+        index.create_dataset(
+            own, (0, width), "S3", chunks=(1, width), maxshape=(None, width)
+        )
+
+
+def test_table_of_pandas(tmp_path):
+    path = tmp_path / "unlikely.h5"
+    with h5py.File(path, "w") as file:
+        write_table(file)
+    message = (
+        r"unlikely\.h5' holds tables, .* no 2-D array: 'df/table' \(a table\)\. .*"
+        r"to_hdf\(\.\.\., format='fixed'\), or by numpy\.save as \.npy"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_activations(path)
+    with h5py.File(path, "a") as file:
+        file["l9"] = EARLY
+        file["_i_own"] = LATE  # PyTables tells its own by attributes
+    with pytest.warns(
+        UserWarning, match=r"more than is read: 'df/table' \(a table\)\."
+    ):
+        stack = load_activations(path)
+    assert stack.names == ("_i_own", "l9")
+
+
+def test_link_into_an_index_of_pytables(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write_table(file, "obs")
+        file["l9"] = EARLY
+        file["soft"] = h5py.SoftLink("/obs/_i_table/index/bounds")
+    assert load_activations(tmp_path / "a.h5").layers[0].shape == EARLY.shape
+
+
+def test_fixed_frame_of_pandas(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["df/axis0"] = np.arange(30)
+        file["df/axis1"] = np.arange(90)
+        file["df/block0_items"] = np.arange(30)
+        file["df/block0_values"] = EARLY
+        file["df"].attrs["CLASS"] = np.bytes_("GROUP")
+    assert_array_equal(load_activations(path).layers[0][:], EARLY)
+
+
+# --- MATLAB ---------------------------------------------------------------------------
+
+
+def write_matlab(file, name, values, kind=None):
+    file[name] = values.T
+    kind = kind or {"float32": "single", "float16": "single"}.get(
+        values.dtype.name, "double"
+    )
+    file[name].attrs["MATLAB_class"] = np.bytes_(kind)
+
+
+def matlab_file(path, make):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        make(file)
+    with path.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file")
+    return path
+
+
+def text_of_matlab(file, name, text):
+    codes = np.array([[ord(letter) for letter in text]], dtype=np.uint16)
+    write_matlab(file, name, codes, "char")
+
+
+def cell_of_matlab(file, name):
+    write_matlab(file, "#refs#/a", EARLY)
+    file[name] = np.array([[file["#refs#/a"].ref]] * 2, dtype=h5py.ref_dtype)
+    file[name].attrs["MATLAB_class"] = np.bytes_("cell")
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_matrices_of_matlab(tmp_path, mmap):
+    def make(file):
+        write_matlab(file, "l9", EARLY)
+        write_matlab(file, "acts/l10", LATE)
+        file["acts"].attrs["MATLAB_class"] = np.bytes_("struct")
+        write_matlab(file, "mask", EARLY > 0.5, "logical")
+        write_matlab(file, "seed", np.array([[7.0]]))
+        write_matlab(file, "nothing", np.array([0, 0], dtype=np.uint64))
+        file["nothing"].attrs["MATLAB_empty"] = 1
+        text_of_matlab(file, "model", "gemma")
+        text_of_matlab(file, "acts/hook", "a" * 90)
+        write_matlab(file, "ids", np.arange(90.0)[:, None])
+        of_columns = sp.csc_matrix(SPARSE.astype("f8"))
+        group = file.create_group("sparse")
+        group["data"], group["ir"] = of_columns.data, of_columns.indices.astype("u8")
+        group["jc"] = of_columns.indptr.astype("u8")
+        group.attrs["MATLAB_class"] = np.bytes_("double")
+        group.attrs["MATLAB_sparse"] = np.uint64(90)
+        file.create_group("zero")["jc"] = np.zeros(31, dtype="u8")
+        file["zero"].attrs["MATLAB_sparse"] = np.uint64(90)
+
+    path = matlab_file(tmp_path / "a.mat", make)
+    stack = load_activations(path, mmap=mmap)
+    assert stack.names == ("acts/l10", "l9", "mask", "sparse", "zero")
+    for layer, matrix in zip(
+        stack.layers, (LATE, EARLY, EARLY > 0.5, None, None), strict=True
+    ):
+        if matrix is not None:
+            assert_array_equal(layer, matrix)
+            assert layer.flags.c_contiguous
+            assert layer.dtype == matrix.dtype
+    assert_array_equal(stack.layers[3].toarray(), SPARSE.toarray())
+    assert stack.layers[4].nnz == 0
+    assert stack.ids.tolist() == list(range(90))
+
+
+def test_cells_of_matlab_are_left_out(tmp_path):
+    def make(file):
+        write_matlab(file, "l9", EARLY)
+        write_matlab(file, "tokens", np.zeros((90, 4, 30)))
+        cell_of_matlab(file, "names")
+        # Fields of an array of structs, which have no class of their own.
+        file["structs/x"] = file["names"][:]
+        file["structs"].attrs["MATLAB_class"] = np.bytes_("struct")
+
+    path = matlab_file(tmp_path / "a.mat", make)
+    with pytest.warns(UserWarning, match=r"a\.mat' holds more than is read") as found:
+        stack = load_activations(path)
+    assert stack.names == ("a",)
+    assert_array_equal(stack.layers[0], EARLY)
+    message = str(found[0].message)
+    assert "'names' (of the MATLAB class 'cell')" in message
+    assert "'structs/x' (of the MATLAB class 'struct')" in message
+    assert "'tokens' (an array of shape (90, 4, 30))" in message
+    assert "refs" not in message
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (
+            lambda file: cell_of_matlab(file, "ids"),
+            r"class 'cell' and the shape \(1, 2",
+        ),
+        (lambda file: text_of_matlab(file, "ids", "abc"), r"class 'char' .* \(1, 3\)"),
+        (lambda file: write_matlab(file, "ids", EARLY), r"'single' .* \(90, 30\)"),
+    ],
+    ids=["cell", "char", "matrix"],
+)
+def test_ids_of_matlab_that_are_not_numbers(tmp_path, make, kind):
+    def whole(file):
+        write_matlab(file, "l9", EARLY)
+        make(file)
+
+    path = matlab_file(tmp_path / "unlikely.mat", whole)
+    message = rf"'ids' in '.*unlikely\.mat' must be a vector of numbers; got .*{kind}"
+    with pytest.raises(ValueError, match=message):
+        load_activations(path)
+
+
+def test_file_of_matlab_without_a_matrix(tmp_path):
+    def make(file):
+        cell_of_matlab(file, "cell")
+        write_matlab(file, "seed", np.array([[7.0]]))
+
+    path = matlab_file(tmp_path / "unlikely.mat", make)
+    message = r"unlikely\.mat' must hold 2-D arrays.* 'cell' \(of the MATLAB class 'ce"
+    with pytest.raises(ValueError, match=message):
+        load_activations(path)
+
+
+def test_values_of_matlab_are_checked_when_they_are_read(tmp_path):
+    bad = EARLY.copy()
+    bad[3, 3] = np.nan
+    path = matlab_file(tmp_path / "a.mat", lambda file: write_matlab(file, "l9", bad))
+    with pytest.raises(ValueError, match=r"a\.mat' holds NaN or infinity"):
+        load_activations(path)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.97])

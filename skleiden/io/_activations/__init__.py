@@ -38,9 +38,10 @@ def load_activations(
     - ``.npz``: a sparse matrix of :func:`scipy.sparse.save_npz`, or 2-D arrays, each a
       layer; an array ``ids`` beside them names the rows;
     - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
-      (the same in one file, as most labs have): a 2-D array, or a group of them, each a
-      layer; an array ``ids`` at the top names the rows. They are read block by block
-      where they are used, unless `mmap` is False. Need zarr or h5py;
+      (the same in one file, as most labs have): a 2-D array, a sparse matrix (a group,
+      as AnnData stores it), or a group of them, each a layer; an array ``ids`` at the
+      top names the rows. Arrays are read block by block where they are used, unless
+      `mmap` is False. Need zarr or h5py;
     - JSON: ``{prompt id: [number, ...]}``.
 
     Parameters
@@ -84,7 +85,8 @@ def load_activations(
     UserWarning
         If prompts are left out because they are not in every layer; if chunks of a Zarr
         array or HDF5 dataset are missing, which read as its fill value; if a layer of
-        an HDF5 file has several names.
+        an HDF5 file has several names; if a file holds what may be a matrix and is not
+        read.
 
     Raises
     ------
@@ -104,14 +106,23 @@ def load_activations(
         if two layers have one name; if ids repeat, are missing from some of the layers,
         or have nothing in common; if values are not finite. The message names the file,
         or the layer that was made of it. Refused, too, is what leads to another file
-        (external and virtual datasets of HDF5, links) or is stored by an unknown codec.
+        (external and virtual datasets of HDF5, links), or is stored by a codec or a
+        filter whose output cannot be checked.
+
+    MemoryError
+        If there is too little memory for what a file holds.
 
     Notes
     -----
     Nothing in a file is run, and nothing is believed: the sizes that it states are
     compared with its own before memory is taken, and the indices of sparse matrices
     with their shapes before SciPy sees them. Of Zarr arrays and HDF5 datasets, missing
-    files and chunks are found here; a damaged chunk is an error where it is read.
+    files and chunks, and chunks of a wrong size, are found here; other damage is an
+    error where a chunk is read.
+
+    Of HDF5's filters, gzip, lzf, shuffle and fletcher32 are read; of Zarr's
+    compressions, blosc, gzip, lz4, zlib and zstd. Matrices of MATLAB (-v7.3), which are
+    stored by columns, and sparse matrices are read into memory, whatever `mmap` says.
 
     Examples
     --------

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from skleiden._sparse import sparse_from_arrays
 from skleiden._stored import read_stored
 
+from ._encoded import (
+    ENCODING,
+    arrays_of_matrix,
+    groups_without_shape,
+    sparse_groups,
+    text_of,
+)
 from ._ids import Ids, ids_of_file
 from ._layer import Layer, check_matrix, natural_order
 
@@ -18,6 +27,21 @@ from ._layer import Layer, check_matrix, natural_order
 # that is stored of it, is refused. No compression of activations comes near.
 _LARGE = 2**30
 MOST_COMPRESSED = 2**16
+
+# Groups of AnnData that hold other groups, or nothing.
+_CONTAINERS = {"anndata", "dict", "raw", "mudata", "MuData"}
+# Its tables that describe the rows and columns of matrices.
+_ANNOTATIONS = {"obs", "var"}
+_TABLE = "a table"
+
+
+class Content(NamedTuple):
+    """What a file or folder holds."""
+
+    arrays: Mapping[str, Any]
+    groups: Mapping[str, Mapping[str, Any]]  # their attributes
+    transposed: frozenset[str] = frozenset()  # arrays that are stored by columns
+    left_out: Mapping[str, str] = {}  # other names, and what each is
 
 
 class Storage(NamedTuple):
@@ -30,45 +54,137 @@ class Storage(NamedTuple):
 
 
 def layers_of_group(
-    arrays: Mapping[str, Any],
-    storage_of: Callable[[str], Storage],
-    path: Path,
-    mmap: bool,
+    content: Content, storage_of: Callable[[str], Storage], path: Path, mmap: bool
 ) -> dict[str, Layer]:
-    """Find the layers among the arrays of a Zarr folder or HDF5 file.
+    """Find the layers in a Zarr folder or HDF5 file.
 
     `storage_of` gives the storage of an array of that name, or refuses it for reasons
     of its format. It is asked only for arrays that are taken.
     """
+    sparse = sparse_groups(content.arrays, content.groups)
+    arrays = {
+        name: array
+        for name, array in content.arrays.items()
+        if not _is_below(name, sparse)
+    }
     for name, array in arrays.items():
-        _refuse_shape_of_ids(name, array, path)
+        if name != "ids" or name not in content.transposed:
+            _refuse_shape_of_ids(name, array, path)
     names = sorted(
-        (name for name, array in arrays.items() if len(array.shape or ()) == 2),
+        [
+            *sparse,
+            *(
+                name
+                for name, array in arrays.items()
+                if len(array.shape or ()) == 2 and name != "ids"
+            ),
+        ],
         key=natural_order,
     )
+    unread = _unread(content, arrays, names)
     if not names:
-        shapes = {name: array.shape for name, array in arrays.items()}
-        raise ValueError(
-            f"{str(path)!r} must hold 2-D arrays, each a layer; got arrays of shapes "
-            f"{shapes}."
-        )
+        _refuse_without_layers(arrays, unread, path)
     ids = None
     if "ids" in arrays:
         ids = _read_ids(arrays["ids"], storage_of("ids"), path)
     found = {}
     for name in names:
-        array = arrays[name]
-        where = f"Array {name!r} in {str(path)!r}"
-        storage = storage_of(name)
-        if array.dtype.kind not in "buif":
-            raise ValueError(
-                f"{where} must hold real numbers, as every 2-D array is a layer; got "
-                f"dtype {array.dtype}. Move it to another file."
+        if name in sparse:
+            where = f"The group {name!r} in {str(path)!r}"
+            parts = {}
+            for part, own in sparse[name].parts.items():
+                array = content.arrays[own]
+                parts[part] = _read_part(array, storage_of(own), own, path)
+            given = arrays_of_matrix(sparse[name], parts, where)
+            matrix = sparse_from_arrays(given, where)
+        else:
+            is_transposed = name in content.transposed
+            matrix = _read_layer(
+                arrays[name], storage_of(name), name, path, mmap and not is_transposed
             )
-        _check_whole(array, storage, where)
-        content = array if mmap else read_stored(array, 0, array.shape[0])
-        found[name] = Layer(check_matrix(content, path), ids)
+            if is_transposed:
+                matrix = np.ascontiguousarray(matrix.T)
+        found[name] = Layer(check_matrix(matrix, path), ids)
+    if unread:
+        warnings.warn(
+            f"{str(path)!r} holds more than is read: {_listed(unread)}. Layers are 2-D "
+            "arrays and sparse matrices of the forms CSR and CSC. Store what is to be "
+            "a layer as such.",
+            UserWarning,
+            # Past layers_of_group, the reader, read_layers and load_activations.
+            stacklevel=5,
+        )
     return found
+
+
+def _is_below(name: str, groups: Iterable[str]) -> bool:
+    return any(name.startswith(f"{group}/" if group else "") for group in groups)
+
+
+def _unread(
+    content: Content, arrays: Mapping[str, Any], layers: list[str]
+) -> dict[str, str]:
+    """Say what holds a matrix, or may, and is not read: {name: what it is}.
+
+    Arrays of one dimension describe rows or columns, and are passed over.
+    """
+    found = dict(content.left_out)
+    for name, array in arrays.items():
+        kind = _kind_of(array, name in content.transposed)
+        if kind is not None:
+            found[name] = kind
+    for name in groups_without_shape(arrays, content.groups):
+        found[name] = "a sparse matrix without its shape"
+    for name, attributes in content.groups.items():
+        encoding = text_of(attributes.get(ENCODING))
+        if (
+            encoding is not None
+            and encoding not in _CONTAINERS
+            and not any(_is_below(layer, [name]) or layer == name for layer in layers)
+        ):
+            found[name] = f"a group of the encoding {encoding!r}"
+    return {
+        name: kind
+        for name, kind in found.items()
+        if _ANNOTATIONS.isdisjoint(name.split("/"))
+        and not _is_below(name, [other for other in found if other != name])
+    }
+
+
+def _kind_of(array: Any, is_transposed: bool) -> str | None:
+    """Say what an array is that may hold matrices and is none; None for all others."""
+    try:
+        dtype = array.dtype
+    except Exception:  # of several kinds, if NumPy has no such type
+        return None
+    if dtype.names is not None:
+        return _TABLE
+    if len(array.shape or ()) > 2 and dtype.kind in "buifc":
+        shape = tuple(array.shape)
+        return f"an array of shape {shape[::-1] if is_transposed else shape}"
+    return None
+
+
+def _refuse_without_layers(
+    arrays: Mapping[str, Any], unread: Mapping[str, str], path: Path
+) -> NoReturn:
+    if _TABLE in unread.values():
+        raise ValueError(
+            f"{str(path)!r} holds tables, whose rows mix several types, and no 2-D "
+            f"array: {_listed(unread)}. Store the numbers as a matrix, with pandas by "
+            "DataFrame.to_hdf(..., format='fixed'), or by numpy.save as .npy."
+        )
+    shapes = {name: array.shape for name, array in arrays.items()}
+    others = f" and {_listed(unread)}" if unread else ""
+    raise ValueError(
+        f"{str(path)!r} must hold 2-D arrays, each a layer; got arrays of shapes "
+        f"{shapes}{others}."
+    )
+
+
+def _listed(unread: Mapping[str, str]) -> str:
+    listed = [f"{name!r} ({kind})" for name, kind in unread.items()]
+    return ", ".join(listed[:5] + [f"and {len(listed) - 5} more"] * (len(listed) > 5))
 
 
 def _refuse_shape_of_ids(name: str, array: Any, path: Path) -> None:
@@ -91,7 +207,33 @@ def _read_ids(array: Any, storage: Storage, path: Path) -> Ids | None:
             f"{where} lacks {_share(storage)} of its chunks, and with them ids. Copy "
             "or write it again."
         )
-    return ids_of_file(read_stored(array, 0, array.shape[0]), path)
+    # Those of MATLAB have two dimensions, of which one is 1.
+    return ids_of_file(read_stored(array, 0, array.shape[0]).ravel(), path)
+
+
+def _read_layer(array: Any, storage: Storage, name: str, path: Path, mmap: bool) -> Any:
+    """Give a 2-D array, or its values unless it is to stay where it is."""
+    where = f"Array {name!r} in {str(path)!r}"
+    if array.dtype.kind not in "buif":
+        raise ValueError(
+            f"{where} must hold real numbers, as every 2-D array is a layer; got "
+            f"dtype {array.dtype}. Move it to another file."
+        )
+    _check_whole(array, storage, where)
+    return array if mmap else read_stored(array, 0, array.shape[0])
+
+
+def _read_part(array: Any, storage: Storage, name: str, path: Path) -> np.ndarray:
+    """Read one of the arrays of a sparse matrix."""
+    where = f"Array {name!r} in {str(path)!r}"
+    if len(array.shape or ()) != 1 or array.dtype.kind not in "buif":
+        raise ValueError(
+            f"{where} must hold real numbers in one dimension, as a part of a sparse "
+            f"matrix; got shape {array.shape} and dtype {array.dtype}. Store the "
+            "matrix again."
+        )
+    _check_whole(array, storage, where)
+    return read_stored(array, 0, array.shape[0])
 
 
 def _check_whole(array: Any, storage: Storage, where: str) -> None:
@@ -111,8 +253,9 @@ def _check_whole(array: Any, storage: Storage, where: str) -> None:
         "Either they were left out because they hold nothing else, or writing or "
         "copying was cut off. If it was, copy or write it again.",
         UserWarning,
-        # Past layers_of_group, the reader, read_layers and load_activations.
-        stacklevel=6,
+        # Past what reads an array, layers_of_group, the reader, read_layers and
+        # load_activations.
+        stacklevel=7,
     )
 
 
@@ -120,6 +263,15 @@ def _check_claim(array: Any, storage: Storage, where: str) -> None:
     """Refuse a shape far beyond what is stored, before memory is taken for it."""
     rows, width = array.shape[0], max(1, *array.shape[1:], 1)
     claimed = rows * width * array.dtype.itemsize
+    if array.chunks:
+        # Each chunk is unpacked whole, however much of it is of the array.
+        chunk = math.prod(array.chunks) * array.dtype.itemsize
+        if chunk > max(_LARGE, claimed):
+            raise ValueError(
+                f"{where} has {claimed} bytes in chunks of the shape "
+                f"{tuple(array.chunks)}, {chunk} bytes each. It is broken or badly "
+                "chunked. Write it again, in chunks that are not larger than it."
+            )
     if claimed > max(_LARGE, MOST_COMPRESSED * storage.n_bytes):
         raise ValueError(
             f"{where} claims {rows} rows, {claimed} bytes, of which "

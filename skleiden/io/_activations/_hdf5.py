@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ._group import Storage, layers_of_group
+from skleiden._hdf5_chunks import (
+    KNOWN_FILTERS,
+    Filters,
+    chunk_infos,
+    chunk_size,
+    filters_of,
+    n_chunks,
+    size_problem,
+)
+
+from ._encoded import sparse_groups
+from ._group import Content, Storage, layers_of_group
+from ._hdf5_writers import RefusedError, content_of
 from ._layer import Layer, first_line
 
 
 def read_hdf5(path: Path, mmap: bool) -> dict[str, Layer]:
-    """Read its 2-D datasets, each a layer.
+    """Read its 2-D datasets and sparse matrices, each a layer.
 
     Nothing outside the file is read: links to other files, datasets that are stored in
     them, and virtual datasets are refused.
     """
-    arrays = _open(path)
+    content = _open(path)
 
     def storage_of(name: str) -> Storage:
         with _named(path):
-            return _storage_of(arrays[name], name, path)
+            return _storage_of(content.arrays[name], name, path)
 
-    return layers_of_group(arrays, storage_of, path, mmap)
+    return layers_of_group(content, storage_of, path, mmap)
 
 
-def _open(path: Path) -> dict[str, Any]:
+def _open(path: Path) -> Content:
     """Open the datasets of an HDF5 file, each by its first name."""
     try:
         import h5py
@@ -37,8 +50,9 @@ def _open(path: Path) -> dict[str, Any]:
         ) from error
     with _named(path):
         # The file stays open as long as its datasets are used.
-        datasets, other_names = _find_datasets(h5py.File(path, "r"), path)
-        unused = _names_of_layers(other_names, datasets)
+        datasets, groups, other_names = _find_objects(h5py.File(path, "r"), path)
+        content = content_of(datasets, groups, path)
+        unused = _names_of_layers(other_names, content)
     if unused:
         listed = ", ".join(
             f"{name!r} for {first or '/'!r}" for name, first in list(unused.items())[:5]
@@ -51,11 +65,7 @@ def _open(path: Path) -> dict[str, Any]:
             # Past _open, read_hdf5, read_layers and load_activations.
             stacklevel=5,
         )
-    return datasets
-
-
-class _RefusedError(ValueError):
-    """What is not broken, but is not read; the message is complete."""
+    return content
 
 
 @contextmanager
@@ -63,9 +73,12 @@ def _named(path: Path) -> Iterator[None]:
     """Turn whatever the library finds wrong into an error that names the file."""
     try:
         yield
-    except MemoryError:
-        raise
-    except _RefusedError as error:
+    except MemoryError as error:
+        raise MemoryError(
+            f"{str(path)!r} needs more memory than there is. Free memory, or give the "
+            "file in parts."
+        ) from error
+    except RefusedError as error:
         raise ValueError(str(error)) from error.__cause__
     except Exception as error:
         cause = first_line(error)
@@ -77,16 +90,20 @@ def _named(path: Path) -> Iterator[None]:
         raise ValueError(f"{str(path)!r} is broken or truncated: {cause}") from error
 
 
-def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Find the datasets of an open file, and further names with the first of each.
+def _find_objects(
+    file: Any, path: Path
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Find the datasets and groups of an open file, and further names of them.
 
     Links inside the file may give an object more names than one, and may form a circle.
     Each object is taken once: under its first name by a hard link, in the order of the
     file. Symbolic ("soft") links lead to one of these, unless they lead nowhere.
+    Further names are given with the first one.
     """
     import h5py
 
     datasets: dict[str, Any] = {}
+    subgroups = {"": file["/"]}
     first_names: dict[Any, str] = {file["/"]: ""}
     other_names: dict[str, str] = {}
     soft = []
@@ -101,7 +118,7 @@ def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str
                 soft.append(name)
                 continue
             if not isinstance(link, h5py.HardLink):
-                raise _RefusedError(
+                raise RefusedError(
                     f"Link {name!r} in {str(path)!r} leads to another file, "
                     f"{getattr(link, 'filename', 'of an unknown kind')!r}, which is "
                     "not read. Give that file itself, or copy the dataset into this "
@@ -113,6 +130,7 @@ def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str
                 continue
             first_names[item] = name
             if isinstance(item, h5py.Group):
+                subgroups[name] = item
                 inner.append((f"{name}/", item))
             elif isinstance(item, h5py.Dataset):
                 datasets[name] = item
@@ -121,7 +139,7 @@ def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str
         try:
             item = file[name]
         except (KeyError, RuntimeError) as error:
-            raise _RefusedError(
+            raise RefusedError(
                 f"Link {name!r} in {str(path)!r} leads to "
                 f"{file.get(name, getlink=True).path!r}, which is not in the file. "
                 "Remove the link, or copy the file with what it leads to."
@@ -129,12 +147,14 @@ def _find_datasets(file: Any, path: Path) -> tuple[dict[str, Any], dict[str, str
         other_names[name] = first_names[item]
     if other_names.get("ids") in datasets:
         datasets["ids"] = datasets[other_names["ids"]]
-    return datasets, other_names
+    return datasets, subgroups, other_names
 
 
-def _names_of_layers(names: dict[str, str], datasets: dict[str, Any]) -> dict[str, str]:
+def _names_of_layers(names: dict[str, str], content: Content) -> dict[str, str]:
     """Of further names, those of layers, or of groups with layers."""
-    layers = [name for name, item in datasets.items() if len(item.shape or ()) == 2]
+    arrays = content.arrays
+    layers = [name for name, item in arrays.items() if len(item.shape or ()) == 2]
+    layers += sparse_groups(arrays, content.groups)
     # A layer is in each group above it, of which the topmost is "".
     held = {"", *layers}
     for layer in layers:
@@ -150,53 +170,66 @@ def _storage_of(dataset: Any, name: str, path: Path) -> Storage:
     where = f"Dataset {name!r} in {str(path)!r}"
     if dataset.is_virtual:
         others = sorted({source.file_name for source in dataset.virtual_sources()})
-        raise _RefusedError(
+        raise RefusedError(
             f"{where} is virtual: it is put together from datasets elsewhere, in "
             f"{others}, and reads as {dataset.fillvalue} where they are missing. Copy "
             "its values into a dataset of their own."
         )
     if dataset.external:
         others = sorted({entry[0] for entry in dataset.external})
-        raise _RefusedError(
+        raise RefusedError(
             f"{where} is stored in other files, {others}, which are not read. Copy its "
             "values into the file."
         )
     try:
         dtype = dataset.dtype
-    except TypeError as error:
-        raise _RefusedError(
+    except Exception as error:  # of several kinds
+        raise RefusedError(
             f"{where} has a type that NumPy has not: {first_line(error)}. Store it as "
             "numbers."
         ) from error
     if dtype.kind == "O" and h5py.check_string_dtype(dtype) is None:
-        raise _RefusedError(
+        raise RefusedError(
             f"{where} holds references or sequences of varying length; got dtype "
             f"{dtype.metadata}. Store it as numbers, or ids as strings."
         )
-    creation = dataset.id.get_create_plist()
-    for i in range(creation.get_nfilters()):
-        code, _, _, label = creation.get_filter(i)
-        if not h5py.h5z.filter_avail(code):
-            raise _RefusedError(
-                f"{where} needs the HDF5 filter {code} "
-                f"({label.decode(errors='replace') or 'without a name'}), which is not "
-                "installed. Install it (pip install hdf5plugin) and import it before, "
-                "or store the dataset with another filter."
-            )
+    filters = filters_of(dataset)
+    unknown = [code for code in filters.codes if code not in KNOWN_FILTERS]
+    if unknown:
+        raise RefusedError(
+            f"{where} is stored by the HDF5 filter {unknown[0]}, which is not read, as "
+            "its library trusts what is in a chunk with memory; gzip, lzf, shuffle and "
+            "fletcher32 are read. Store it with one of these (h5repack -f GZIP=1), or, "
+            "if you trust the file, give the open dataset to skleiden.LayerStack."
+        )
     # What a broken file says of itself may be more than there is.
     n_bytes = min(dataset.id.get_storage_size(), path.stat().st_size)
     if 0 in dataset.shape:
         return Storage(n_bytes, 0, 0, None)
     if dataset.chunks is None:
-        n_chunks, n_present = 1, int(n_bytes > 0)
+        n_whole, n_present = 1, int(n_bytes > 0)
     else:
-        n_chunks = 1
-        for length, chunk in zip(dataset.shape, dataset.chunks, strict=True):
-            n_chunks *= -(-length // chunk)
-        n_present = dataset.id.get_num_chunks() if n_bytes else 0
+        n_whole = n_chunks(dataset)
+        n_present = _count_chunks(dataset, filters, where) if n_bytes else 0
     if n_present == 0:
-        raise _RefusedError(
+        raise RefusedError(
             f"{where} has the shape {dataset.shape}, and no values: none was written. "
             "Copy or write it again."
         )
-    return Storage(n_bytes, n_chunks, n_present, dataset.fillvalue)
+    return Storage(n_bytes, n_whole, n_present, dataset.fillvalue)
+
+
+def _count_chunks(dataset: Any, filters: Filters, where: str) -> int:
+    """Count the chunks of a dataset, or refuse it if one cannot have its size."""
+    n_bytes = chunk_size(dataset)
+    places = set()
+    for info in chunk_infos(dataset):
+        problem = size_problem(info.size, info.filter_mask, filters, n_bytes)
+        if problem is not None:
+            raise RefusedError(
+                f"{where} has a chunk, at {info.chunk_offset}, of {info.size} bytes, "
+                f"of which {problem}. The file is broken: copy or write it again."
+            )
+        if all(map(operator.lt, info.chunk_offset, dataset.shape)):
+            places.add(info.chunk_offset)
+    return len(places)

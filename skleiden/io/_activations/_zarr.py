@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ._group import layers_of_group
+from ._group import Content, layers_of_group
 from ._layer import Layer, naming
 from ._text import load_json
 from ._zarr_chunks import Node, check_layout, storage_of
@@ -17,7 +17,7 @@ _BROKEN = "is broken or incomplete"
 
 
 def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
-    """Read its 2-D arrays, each a layer.
+    """Read its 2-D arrays and sparse matrices, each a layer.
 
     Nothing outside the folder is read. Of consolidated metadata, which repeat those of
     all arrays in one place and may contradict them, only the names of arrays are.
@@ -28,7 +28,7 @@ def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
         raise ImportError(
             f'{str(path)!r} needs zarr: pip install "skleiden[zarr]".'
         ) from error
-    nodes = _find_arrays(path)
+    nodes, groups = _find_nodes(path)
     layouts, arrays = {}, {}
     for name, node in nodes.items():
         layouts[name] = check_layout(node, f"Array {name!r} in {str(path)!r}")
@@ -43,7 +43,7 @@ def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
                 zarr_format=node.metadata["zarr_format"],
             )
     return layers_of_group(
-        arrays,
+        Content(arrays, groups),
         lambda name: storage_of(
             arrays[name], nodes[name], layouts[name], f"Array {name!r} in {str(path)!r}"
         ),
@@ -52,9 +52,9 @@ def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
     )
 
 
-def _find_arrays(path: Path) -> dict[str, Node]:
-    """Find the arrays in a folder, by their names, "" if it is an array itself."""
-    nodes = {}
+def _find_nodes(path: Path) -> tuple[dict[str, Node], dict[str, dict[str, Any]]]:
+    """Find the arrays and the attributes of groups, by names; "" is the folder."""
+    nodes, groups = {}, {}
     folders = [("", path)]
     while folders:
         name, folder = folders.pop()
@@ -71,6 +71,7 @@ def _find_arrays(path: Path) -> dict[str, Node]:
         if metadata.get("node_type", "array") == "array":
             nodes[name] = Node(folder, metadata, dict(_files(folder, path)))
         else:
+            groups[name] = _attributes(folder, entries, metadata, path)
             folders.extend(
                 (f"{name}/{own}".lstrip("/"), folder / own)
                 for own in sorted(entries, reverse=True)
@@ -83,7 +84,21 @@ def _find_arrays(path: Path) -> dict[str, Node]:
             f"{lost}, which {'is' if len(lost) == 1 else 'are'} not there. Copy it "
             "again, or consolidate its metadata again if they were removed."
         )
-    return nodes
+    return nodes, groups
+
+
+def _attributes(
+    folder: Path, entries: dict[str, Any], metadata: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """Read the attributes of a group, which version 2 has in a file of their own."""
+    attributes = metadata.get("attributes", {})
+    file = ".zattrs"
+    with naming(path, _BROKEN):
+        if metadata["zarr_format"] == 2 and file in entries:
+            attributes = load_json(folder / file)
+        if not isinstance(attributes, dict):
+            raise TypeError(f"the attributes of {str(folder)!r} are not a mapping")
+    return attributes
 
 
 def _consolidated_names(path: Path, metadata: dict[str, Any]) -> list[str]:

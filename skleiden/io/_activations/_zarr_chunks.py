@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._group import MOST_COMPRESSED, Storage
+from ._group import Storage
 from ._layer import first_line
+from ._zarr_claims import Claim, is_bounded
 
 # Codecs that are read, by their names without the prefix "numcodecs.". Others that are
 # installed may run what is in a chunk ("pickle"), or trust it with memory.
+_STRINGS = {"vlen-bytes", "vlen-utf8"}
+# Of these, the size of what they unpack to is found beforehand, in the files.
+_COMPRESSIONS = {"blosc", "gzip", "lz4", "zlib", "zstd"}
 _CODECS = {
     # changes of arrays
     *("bytes", "transpose", "astype", "bitround", "delta", "fixedscaleoffset"),
-    *("packbits", "quantize", "shuffle", "vlen-bytes", "vlen-utf8"),
-    # compression
-    *("blosc", "bz2", "gzip", "lz4", "lzma", "zlib", "zstd"),
+    *("packbits", "quantize", "shuffle"),
+    *_STRINGS,
+    *_COMPRESSIONS,
     # sums by which damage is told
     *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
 }
-_BLOSC_HEADER = 16  # bytes
+# Settings of codecs that name the type of what they make, and types of numbers.
+_DTYPES = ("dtype", "astype", "encode_dtype", "decode_dtype")
+_NUMBERS = re.compile(r"[<>|=]?[buif]\d{1,2}|bool|u?int\d{1,2}|float\d{2}")
 _ABSENT = 2**64 - 1  # offset and length of a chunk that is not in its shard
 
 
@@ -43,6 +50,7 @@ class Layout(NamedTuple):
     prefix: str
     separator: str
     codecs: list[str]  # in the order in which they encoded
+    dtypes: list[Any]  # to which they convert
     index_codecs: list[str] | None  # of the index of shards
     index_at_start: bool
     fill_is_defined: bool
@@ -67,13 +75,33 @@ def check_layout(node: Node, where: str) -> Layout:
     if unknown:
         raise ValueError(
             f"{where} is stored by {unknown[0]!r}, a codec that is not read, as some "
-            "codecs run what is in a chunk. Store it with another, such as zstd."
+            "codecs run what is in a chunk, or take any memory that it asks for. Store "
+            "it with another, such as zstd."
         )
-    # Its decoder trusts the length that a header gives, which is checked in the files.
-    if "blosc" in layout.codecs[:-1]:
+    *before, last = layout.codecs or [""]
+    early = [name for name in before if name in _COMPRESSIONS]
+    if early:
         raise ValueError(
-            f"{where} is stored by {layout.codecs}; blosc is read as the last of "
+            f"{where} is stored by {layout.codecs}; {early[0]} is read as the last of "
             "several codecs only. Store it so."
+        )
+    # The number of strings is checked where it is the first that a compression gives.
+    strings = [name for name in layout.codecs if name in _STRINGS]
+    others = before if last in _COMPRESSIONS else layout.codecs
+    if strings and len(others) > 1:
+        raise ValueError(
+            f"{where} is stored by {layout.codecs}; {strings[0]} is read alone or with "
+            "one compression. Store it so."
+        )
+    foreign = [
+        dtype
+        for dtype in layout.dtypes
+        if not isinstance(dtype, str) or not _NUMBERS.fullmatch(dtype)
+    ]
+    if foreign:
+        raise ValueError(
+            f"{where} is stored by a codec that converts to {foreign[0]!r}, which is "
+            "not a type of numbers. Store it without this codec."
         )
     if layout.index_codecs not in (None, ["bytes"], ["bytes", "crc32c"]):
         raise ValueError(
@@ -93,6 +121,7 @@ def _layout_of(metadata: dict[str, Any]) -> Layout:
             prefix="",
             separator=_separator(metadata.get("dimension_separator", ".")),
             codecs=[_plain(stage["id"]) for stage in stages if stage is not None],
+            dtypes=_dtypes_of(stages),
             index_codecs=None,
             index_at_start=False,
             fill_is_defined=metadata.get("fill_value") is not None,
@@ -107,12 +136,14 @@ def _layout_of(metadata: dict[str, Any]) -> Layout:
     )
     file_shape = chunk_shape = _lengths(grid["configuration"]["chunk_shape"])
     codecs = metadata["codecs"]
-    names = [_name_of(codec) for codec in codecs]
+    stages = [*codecs]
+    names = _names_of(codecs)
     index_codecs, index_at_start = None, False
     if names[-1:] == ["sharding_indexed"]:
         options = codecs[-1]["configuration"]
         chunk_shape = _lengths(options["chunk_shape"])
-        names = names[:-1] + [_name_of(codec) for codec in options["codecs"]]
+        names = names[:-1] + _names_of(options["codecs"])
+        stages += options["codecs"]
         index_codecs = [_name_of(codec) for codec in options["index_codecs"]]
         for codec in options["index_codecs"]:
             if isinstance(codec, dict):
@@ -126,11 +157,25 @@ def _layout_of(metadata: dict[str, Any]) -> Layout:
         prefix=f"c{separator}" if is_default else "",
         separator=separator,
         codecs=names,
+        dtypes=_dtypes_of(
+            [s.get("configuration") for s in stages if isinstance(s, dict)]
+        ),
         index_codecs=index_codecs,
         index_at_start=index_at_start,
         fill_is_defined=metadata.get("fill_value") is not None,
         transformers=list(metadata.get("storage_transformers", [])),
     )
+
+
+def _dtypes_of(settings: list[Any]) -> list[Any]:
+    """List the types to which codecs convert."""
+    return [
+        setting[name]
+        for setting in settings
+        if setting
+        for name in _DTYPES
+        if setting.get(name) is not None
+    ]
 
 
 def _lengths(shape: Any) -> list[int]:
@@ -145,6 +190,18 @@ def _separator(separator: Any) -> str:
     if separator not in (".", "/"):
         raise ValueError(f"keys separated by {separator!r}")
     return str(separator)
+
+
+def _names_of(codecs: list[Any]) -> list[str]:
+    """Name codecs, without a checksum at the end, which leaves the rest as it was.
+
+    It is that of version 3, as others of the name may put it first.
+    """
+    names = [_name_of(codec) for codec in codecs]
+    last = codecs[-1] if codecs else None
+    if (last if isinstance(last, str) else (last or {}).get("name")) == "crc32c":
+        names.pop()
+    return names
 
 
 def _name_of(codec: Any) -> str:
@@ -177,7 +234,8 @@ def storage_of(array: Any, node: Node, layout: Layout, where: str) -> Storage:
                 "write it again."
             )
         n_bytes += size
-        n_present += _chunks_in(node.folder / key, size, layout, where)
+        file = node.folder / key
+        n_present += _chunks_in(file, size, layout, array.dtype.itemsize, where)
     n_chunks = _n_parts(shape, layout.chunk_shape)
     return Storage(
         n_bytes,
@@ -207,24 +265,30 @@ def _is_key_of(key: str, layout: Layout, shape: Sequence[int]) -> bool:
     )
 
 
-def _chunks_in(file: Path, size: int, layout: Layout, where: str) -> int:
-    """Count the chunks in a file, none of which may reach beyond its end."""
-    has_blosc = layout.codecs[-1:] == ["blosc"]
-    if layout.index_codecs is None and not has_blosc:
+def _chunks_in(file: Path, size: int, layout: Layout, itemsize: int, where: str) -> int:
+    """Count the chunks in a file, none of which may reach beyond its end.
+
+    Nor may one unpack to far more than it can hold.
+    """
+    codecs = layout.codecs
+    strings = next((name for name in codecs if name in _STRINGS), None)
+    compression = next((name for name in codecs if name in _COMPRESSIONS), None)
+    if layout.index_codecs is None and strings is compression is None:
         return 1
+    claim = Claim(math.prod(layout.chunk_shape), itemsize, strings, compression)
     with file.open("rb") as raw:
         if layout.index_codecs is None:
             spans: np.ndarray | None = np.array([[0, size]], dtype=np.uint64)
         else:
             spans = _spans_in_shard(raw, size, layout)
         if spans is not None and all(
-            offset + length <= size
-            and (not has_blosc or _is_whole_blosc(raw, offset, length))
+            offset + length <= size and is_bounded(raw, offset, length, claim)
             for offset, length in spans.tolist()
         ):
             return len(spans)
     raise ValueError(
-        f"Chunk {file.name!r} in {str(file.parent)!r} holds less than it claims. "
+        f"Chunk {file.name!r} in {str(file.parent)!r} holds less than it claims, or "
+        f"claims far more than a chunk of the shape {tuple(layout.chunk_shape)} has. "
         f"{where} is broken or truncated: copy or write it again."
     )
 
@@ -238,14 +302,3 @@ def _spans_in_shard(raw: Any, size: int, layout: Layout) -> np.ndarray | None:
     raw.seek(0 if layout.index_at_start else size - length - checksum)
     spans = np.frombuffer(raw.read(length), dtype="<u8").reshape(-1, 2)
     return spans[(spans != _ABSENT).all(axis=1)]
-
-
-def _is_whole_blosc(raw: Any, offset: int, length: int) -> bool:
-    raw.seek(offset)
-    header = raw.read(_BLOSC_HEADER)
-    unpacked, packed = (int.from_bytes(header[at : at + 4], "little") for at in (4, 12))
-    return (
-        _BLOSC_HEADER <= packed <= length
-        and len(header) == _BLOSC_HEADER
-        and unpacked <= MOST_COMPRESSED * packed
-    )
