@@ -297,10 +297,73 @@ def test_too_little_memory_exits_with_1(tmp_path, monkeypatch, capsys):
     assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
     assert capsys.readouterr() == (
         "",
-        "skleiden: error: Not enough memory; lower --n-components. Unable to allocate "
-        "2.77 TiB\n",
+        "skleiden: error: Not enough memory in the stage 'Sketch'; lower "
+        "--n-components. Unable to allocate 2.77 TiB\n",
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["fit_transform", "save"])
+def test_a_page_is_never_beside_other_communities(
+    stage, demo, tmp_path, monkeypatch, capsys
+):
+    """Of a demo that fails: both files stay as they were."""
+    path = tmp_path / "found.json"
+    pair = [path, path.with_suffix(".html")]
+    for file in pair:
+        file.write_bytes(demo.path.with_suffix(file.suffix).read_bytes())
+    before = [file.read_bytes() for file in pair]
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if stage == "save":
+        monkeypatch.setattr("skleiden.report.write_report", fail)
+    else:
+        monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, stage, fail)
+    assert main(["demo", "-q", "-o", str(path), "--resolution", "3"]) == 1
+    assert [file.read_bytes() for file in pair] == before
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert main(["demo", "-q", "-o", str(path), "--resolution", "3"]) == 0
+    assert f"{str(pair[1])!r} is of other communities" in capsys.readouterr().out
+
+
+def test_demo_names_paths_that_exist(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = Path("absent") / ".." / "found.json"
+    assert main(["demo", "-q", "-o", str(path)]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    saved = last.removeprefix("Saved: ").split(", ")
+    assert [Path(name).name for name in saved] == ["found.json", "found.html"]
+    assert all(Path(name).is_file() for name in saved)
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError, ZeroDivisionError, FloatingPointError]
+)
+def test_errors_of_arithmetic_take_one_line(error, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error("too large\nto convert")
+
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit_transform", fail)
+    assert main(["demo", "-q", "-o", str(tmp_path / "found.json")]) == 1
+    assert capsys.readouterr() == ("", "skleiden: error: too large to convert\n")
+
+
+@pytest.mark.parametrize("error", [MemoryError, ValueError])
+def test_an_error_without_a_text_has_its_name(error, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", fail)
+    assert main(["demo", "-q", "-o", str(tmp_path / "found.json")]) == 1
+    expected = {
+        MemoryError: "Not enough memory in the stage 'Load'; close other programs, or "
+        "use less data.",
+        ValueError: "ValueError.",
+    }
+    assert capsys.readouterr().err == f"skleiden: error: {expected[error]}\n"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, RecursionError])

@@ -244,11 +244,152 @@ def test_texts_are_checked_before_the_work(files, tmp_path, monkeypatch, capsys)
     arguments = ["cluster", *paths(files), "--out", tmp_path / "out", "-q", "--texts"]
     (files / "few.csv").write_text("q1,text\n")
     assert run(*arguments, files / "few.csv") == 1
-    assert "no text for 399 of 400 ids" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no text for 399 of 400 ids" in error
+    assert f"The texts are from {str(files / 'few.csv')!r}, the ids from" in error
+    assert f"{str(files / 'layer_0.npz')!r}" in error
     for beside in files.glob("*.ids.json"):
         beside.unlink()
     assert run(*arguments, files / "texts.csv") == 1
     assert "the files have none. Name the rows by --ids" in capsys.readouterr().err
+
+
+def unfit_ids(folder, form):
+    """Ids that come through reading, and that communities.json cannot hold."""
+    path = folder / "odd.json"
+    last = {"infinity": "Infinity", "null": "null", "surrogate": '"\\ud800"'}
+    if form in last:
+        path.write_text(f'["a", "b", {last[form]}]')
+    elif form == "longdouble":
+        path = folder / "odd.npy"
+        np.save(path, np.arange(3, dtype=np.longdouble))
+    return path
+
+
+@pytest.mark.parametrize("form", ["infinity", "null", "surrogate", "longdouble"])
+@pytest.mark.parametrize("way", ["option", "beside"])
+def test_errors_of_ids_name_the_file(tmp_path, monkeypatch, capsys, form, way):
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    layer = tmp_path / "layer.npy"
+    np.save(layer, np.eye(3))
+    path = unfit_ids(tmp_path, form)
+    arguments = ["cluster", layer, "--out", tmp_path / "out", "-q"]
+    if way == "option":
+        arguments += ["--ids", path]
+        origin = f"The ids are from {str(path)!r}."
+    else:
+        path.rename(tmp_path / f"layer.ids{path.suffix}")
+        origin = f"The ids are from {str(layer)!r}, or files of ids beside."
+    assert run(*arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("skleiden: error: ids must be ")
+    assert line.endswith(origin)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", [None, b"a"])
+def test_errors_of_ids_inside_of_files_name_the_files(tmp_path, capsys, name):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "layer.pt"
+    torch.save({name: torch.ones(3), "b": torch.ones(3)}, path)
+    arguments = ["cluster", path, "--out", tmp_path / "out", "-q"]
+    if name is None:
+        assert run(*arguments) == 1
+        assert f"The ids are from {str(path)!r}, or" in capsys.readouterr().err
+    else:
+        assert run(*arguments) == 1
+        assert repr(str(path)) in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+@pytest.mark.parametrize("option", ["file", "files", "ids", "texts", "report"])
+def test_errors_of_the_system_name_files(tmp_path, capsys, option):
+    """Of a file that can be opened and not be read, as on a broken disk."""
+    layer, bad = tmp_path / "layer.npy", "/proc/self/mem"
+    np.save(layer, np.eye(3))
+    (tmp_path / "layer.ids.json").write_text('["a", "b", "c"]')
+    (tmp_path / "communities.json").symlink_to(bad)
+    files = {"file": [bad], "files": [layer, bad]}.get(option, [layer])
+    more = [f"--{option}", bad] if option in ("ids", "texts") else []
+    if option == "report":
+        assert run("report", tmp_path) == 1
+        bad = str(tmp_path / "communities.json")
+    else:
+        assert run("cluster", *files, *more, "--out", tmp_path / "out", "-q") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("skleiden: error: Cannot read ")
+    assert f"{bad!r}: Input/output error. Give another file, or a copy" in error
+
+
+@pytest.mark.parametrize("command", ["cluster", "profile"])
+@pytest.mark.parametrize("n_files", [1, 4])
+def test_files_without_rows(tmp_path, capsys, command, n_files):
+    for number in range(n_files):
+        np.save(tmp_path / f"layer_{number}.npy", np.zeros((0, 5)))
+    paths = sorted(tmp_path.glob("*.npy"))
+    assert run(command, *paths, "--out", tmp_path / "out", "-q") == 1
+    more = ", ..." if n_files > 3 else ""
+    shown = ", ".join(repr(str(path)) for path in paths[:3])
+    assert capsys.readouterr().err == (
+        f"skleiden: error: {shown}{more} must hold a row for each prompt; got no rows. "
+        "Give files with rows.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("skleiden.io.load_activations", "in the stage 'Load'; choose fewer layers by"),
+        (
+            "skleiden.MutualKNNLeiden.fit",
+            "in the stage 'Cluster'; lower --n-components",
+        ),
+        ("skleiden.model_selection.community_stability", "'Stability'; lower --n-jobs"),
+        ("skleiden.inspection.describe_communities", "'Inspect'; close other programs"),
+        ("skleiden.io.load_communities", "'Load'; close other programs, or use less"),
+        ("skleiden.report.write_report", "'Page'; close other programs, or use less"),
+    ],
+)
+def test_too_little_memory_is_told_by_stage(
+    files, tmp_path, monkeypatch, capsys, where, message
+):
+    out, given = tmp_path / "out", ["-q", "--n-subsamples", 2]
+    of_report = where.endswith(("load_communities", "write_report"))
+    if of_report:
+        assert run("cluster", *paths(files), "--out", out, "-q") == 0
+
+    def fail(*_, **__):
+        raise MemoryError("Unable to allocate 2.77 TiB")
+
+    monkeypatch.setattr(where, fail)
+    code = (
+        run("report", out)
+        if of_report
+        else run("cluster", *paths(files), "--out", out, *given)
+    )
+    assert code == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Unable to allocate 2.77 TiB" in error
+    assert ("--n-components" in error) == ("'Cluster'" in message)
+
+
+@pytest.mark.parametrize("n_jobs", [2**31, 10**30, -(2**31) - 1])
+@pytest.mark.parametrize("command", ["cluster", "profile"])
+def test_absurd_numbers_of_jobs(files, tmp_path, monkeypatch, capsys, command, n_jobs):
+    """As many as there are processors, here one."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    out = tmp_path / "out"
+    few = ["--n-runs", 2, "--n-neighbors", 15, "--n-jobs", n_jobs, "-q"]
+    if command == "profile":
+        few += ["--resolutions", "1,2", "--n-permutations", 0]
+    assert run(command, files / "layer_0.npz", "--out", out, *few) == 0
+
+
+def test_more_jobs_than_processors_are_as_many_as_these(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    given = ["2", "3", "4", str(2**31), "-1", "0"]
+    assert [_options._n_jobs(text) for text in given] == [2, 3, 3, 3, -1, 0]
 
 
 def test_warnings_take_one_line(files, tmp_path):
@@ -357,7 +498,9 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
     assert not out.exists()
 
 
-@pytest.mark.parametrize("given", ["many", "1,", "0", "-1,2", "1"])
+@pytest.mark.parametrize(
+    "given", ["many", "1,", "0", "-1,2", "1", "inf", "nan", "-inf", "1,inf"]
+)
 def test_bad_resolutions(files, tmp_path, capsys, given):
     out = tmp_path / "out"
     arguments = ["profile", *paths(files), "--out", out, f"--resolutions={given}"]

@@ -6,6 +6,7 @@ Commands are killed in processes of their own, at every operation on files there
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,13 +73,18 @@ def is_whole(folder):
     )
 
 
-def python(script, *arguments, **options):
-    """A process that runs a script and finds this package."""
+def environment():
+    """Of a process that finds this package."""
     root = str(Path(skleiden.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path}
+
+
+def python(script, *arguments, **options):
+    """A process that runs a script and finds this package."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": path},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -219,8 +225,106 @@ def test_a_folder_of_somebody_elses_beside_is_not_touched(place, capsys, suffix)
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_text("mine")
     assert cluster(place) == 1
-    assert "which no run of skleiden made. Move that away" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"{str(place / 'out.partial')!r} is where a run is written until" in error
+    assert f"holds {theirs.name!r}, which no unfinished run left there. Move" in error
     assert theirs.read_text() == "mine"
+
+
+PROFILE = ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "0.5,1"]
+
+
+@pytest.mark.parametrize("made_by", ["cluster", "profile"])
+@pytest.mark.parametrize("name", ["out.earlier", "out.partial", "out.partial/.earlier"])
+def test_finished_runs_are_never_touched_whatever_their_names(
+    place, capsys, name, made_by
+):
+    given = [place / "in" / "mlp.npy", "-q"]
+    many = PROFILE if made_by == "profile" else []
+    assert run(made_by, *given, *many, "--out", place / name) == 0
+    before = contents(place)
+    # Neither without a run in the place, nor with one.
+    assert run("report", place / "out") == 1
+    assert contents(place) == before
+    refused = int(name != "out.earlier")
+    assert cluster(place) == refused
+    if refused:
+        assert "which no unfinished run left there" in capsys.readouterr().err
+        assert contents(place) == before
+        assert cluster(place, out="made") == 0
+        (place / "made").rename(place / "out")
+    before = contents(place / "out.earlier" if not refused else place / "out.partial")
+    assert run("report", place / "out", "--title", "Another") == 0
+    assert cluster(place, "--overwrite") == refused
+    theirs = place / ("out.partial" if refused else "out.earlier")
+    assert contents(theirs) == before
+    assert is_whole(place / "out")
+
+
+@pytest.mark.parametrize("suffix", [".earlier", ".partial"])
+def test_copies_of_a_run_are_not_touched(place, suffix):
+    assert cluster(place) == 0
+    copy = place / f"out{suffix}"
+    shutil.copytree(place / "out", copy)
+    before = contents(copy)
+    assert run("report", place / "out") == 0
+    assert contents(copy) == before
+    shutil.rmtree(place / "out")
+    assert run("report", place / "out") == 1
+    assert cluster(place, "--overwrite") == int(suffix == ".partial")
+    assert contents(copy) == before
+
+
+def test_an_unfinished_run_to_another_place_is_not_touched(place, capsys, monkeypatch):
+    monkeypatch.setattr(skleiden.inspection, "describe_communities", _refuse)
+    assert cluster(place, out="other") == 1
+    monkeypatch.undo()
+    (place / "other.partial").rename(place / "out.partial")
+    before = contents(place)
+    assert cluster(place) == 1
+    assert "which no unfinished run left there" in capsys.readouterr().err
+    assert contents(place) == before
+    (place / "out.partial").rename(place / "other.partial")
+    assert cluster(place, out="other") == 0
+    assert names_in(place) == {"in", "other"}
+
+
+def test_a_finished_run_inside_of_the_current_folder(place, monkeypatch, capsys):
+    theirs = place / "out" / "out.partial"
+    assert cluster(place, out=theirs) == 0
+    before = contents(place)
+    monkeypatch.chdir(place / "out")
+    assert cluster(place, "--overwrite") == 1
+    assert "'out.partial', and is not the folder of a" in capsys.readouterr().err
+    assert contents(place) == before
+
+
+def test_the_manifest_of_a_finished_run_tells_of_nothing_to_do(place, monkeypatch):
+    for options in ([], ["--overwrite"]):
+        assert cluster(place, *options) == 0
+        assert run("report", place / "out") == 0
+        document = json.loads((place / "out" / "manifest.json").read_text())
+        assert document.keys() == {
+            "format",
+            "schema_version",
+            "skleiden_version",
+            "command",
+            "files",
+            "names",
+        }
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_saved_names_paths_that_exist(place, monkeypatch, capsys, made):
+    """As `out` goes back from a folder that does not exist."""
+    monkeypatch.chdir(place)
+    if made:
+        (place / "rel").mkdir()
+    out = Path("rel") / ".." / "rel2"
+    assert run("cluster", "in/mlp.npy", "--out", out, "-q", "--json") == 0
+    saved = json.loads(capsys.readouterr().out)["saved"]
+    assert all(Path(path).is_file() for path in saved)
+    assert (saved[0] == str(out / "labels.csv")) == made
 
 
 def test_symbolic_links_are_followed(place):
@@ -269,12 +373,19 @@ def test_the_current_folder_is_written_into(place, monkeypatch, capsys):
 
 
 @posix
-@pytest.mark.parametrize("reason", ["mount", "parent"])
+@pytest.mark.parametrize("reason", ["mount", "layer", "owner", "parent"])
 def test_a_place_that_cannot_be_exchanged(place, capsys, monkeypatch, reason):
     (place / "out").mkdir()
-    access = os.access
-    if reason == "mount":
-        monkeypatch.setattr(_run_folder, "_is_mounted", lambda _: True)
+    access, rename = os.access, Path.rename
+    errors = {"mount": errno.EBUSY, "layer": errno.EXDEV, "owner": errno.EPERM}
+
+    def refuse(path, target):
+        if path == place / "out":
+            raise OSError(errors[reason], os.strerror(errors[reason]))
+        return rename(path, target)
+
+    if reason in errors:
+        monkeypatch.setattr(Path, "rename", refuse)
     else:
         monkeypatch.setattr(
             os, "access", lambda path, mode: path != place and access(path, mode)
@@ -282,10 +393,77 @@ def test_a_place_that_cannot_be_exchanged(place, capsys, monkeypatch, reason):
     assert cluster(place) == 0
     assert is_whole(place / "out")
     assert names_in(place) == {"in", "out"}
+    before = contents(place)
+    monkeypatch.setattr(skleiden.io, "load_activations", pytest.fail)
     assert cluster(place, "--overwrite") == 1
-    message = {"mount": "it is a mount point", "parent": "is not writable"}[reason]
-    assert message in capsys.readouterr().err
-    assert is_whole(place / "out")
+    message = {
+        "mount": "it is a mount point",
+        "layer": "it is in a lower layer of its file system",
+        "owner": "it belongs to another user, or is protected",
+        "parent": "is not writable",
+    }[reason]
+    error = capsys.readouterr().err
+    assert f"The earlier run in {str(place / 'out')!r} cannot be replaced: " in error
+    assert message in error
+    assert contents(place) == before
+
+
+_IN_MOUNT = """
+import subprocess, sys
+from pathlib import Path
+import skleiden.io
+from skleiden.cli import main
+
+root, kind, data = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+given = ["cluster", data, "-q", "--n-neighbors", "10", "--out"]
+for name in ("lower", "upper", "work", "merged"):
+    (root / name).mkdir()
+if kind == "empty layer":
+    (root / "lower" / "out").mkdir()
+else:
+    assert main([*given, str(root / "lower" / "out")]) == 0
+if kind == "mount":
+    (root / "merged" / "out").mkdir()
+    mount = ["--bind", root / "lower" / "out", root / "merged" / "out"]
+else:
+    folders = f"lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work"
+    mount = ["-t", "overlay", "overlay", "-o", folders, root / "merged"]
+if subprocess.run(["mount", *mount], capture_output=True).returncode:
+    sys.exit(77)
+if kind != "empty layer":
+    skleiden.io.load_activations = None  # it does not come to that
+code = main([*given, str(root / "merged" / "out"), "--overwrite"])
+print(sorted(path.name for path in (root / "merged").iterdir()))
+print(sorted(path.name for path in (root / "merged" / "out").iterdir()))
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux's namespaces")
+@pytest.mark.parametrize("kind", ["mount", "layer", "empty layer"])
+def test_places_that_the_system_does_not_rename(place, kind):
+    """By a real mount, where a test may make one."""
+    root = place / "root"
+    root.mkdir()
+    command = ["unshare", "--mount", "--map-root-user", sys.executable, "-c"]
+    done = subprocess.run(
+        [*command, _IN_MOUNT, root, kind, place / "in" / "mlp.npy"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no namespaces or mounts for tests here")
+    *_, beside, names = done.stdout.splitlines()
+    assert beside == "['out']"
+    assert "manifest.json" in names
+    if kind == "empty layer":
+        assert (done.returncode, done.stderr) == (0, "")
+    elif done.returncode:  # some systems do rename folders of lower layers
+        reason = {"mount": "a mount point", "layer": "in a lower layer"}[kind]
+        assert f"cannot be replaced: it is {reason}" in done.stderr
+    else:
+        assert kind == "layer"
 
 
 # --- Inputs ---------------------------------------------------------------------------
@@ -330,14 +508,15 @@ def test_out_inside_an_input_is_refused(place, capsys):
 
 # Kills a command at its n-th operation on files, for each n there is. Each command is a
 # process, forked from one that has imported everything and has no threads.
-_KILL_EVERYWHERE = """
+_KILLS = """
 import json, os, signal, sys, warnings
 from pathlib import Path
 from skleiden.cli import _run_folder
-from skleiden.cli._run_folder import existing_run, new_run
+from skleiden.cli._run_folder import existing_run, new_run, rewrite
+from skleiden.io._files import NEW_FILE
 
 warnings.simplefilter("ignore")
-root, start, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+root, start, way = Path(sys.argv[1]), *sys.argv[2:4]
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "ctypes.dlsym"}
 n_left = None
 os.fsync = lambda _: None  # nothing here outlives the system
@@ -350,6 +529,23 @@ def hook(event, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(hook)
+def in_process(function, *arguments):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            function(*arguments)
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def look(out):
+    with existing_run(out):
+        pass
+
+"""
+_KILL_EVERYWHERE = """
 if way == "two steps":
     _run_folder._exchange = lambda a, b: False
 
@@ -362,31 +558,17 @@ def write(out, text, kill_at=None):
         run.write("a.txt", text)
         run.write("b.txt", 2 * text)
 
-def in_process(function, *arguments):
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            function(*arguments)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
 def seen(out):
     names = ["a.txt", "b.txt"]
     if not out.is_dir() or not any(out.iterdir()):
         return "nothing"
     texts = [(out / name).read_text() for name in names if (out / name).exists()]
     if texts == ["old", "oldold"] or texts == ["new", "newnew"]:
-        entries = sorted(path.name for path in out.iterdir())
+        # What a killed process was writing, the next one clears.
+        entries = sorted(p.name for p in out.iterdir() if not NEW_FILE.match(p.name))
         if entries == [*names, "manifest.json"]:
             return texts[0]
     return f"{sorted(path.name for path in out.iterdir())} {texts}"
-
-def look(out):
-    with existing_run(out):
-        pass
 
 def again(out, text):
     # If the killed run was whole, its folder is one now.
@@ -407,7 +589,8 @@ for kill_at in range(10_000):
     looked = seen(out)
     retried = in_process(again, out, "new")
     found.append([status, after, read, looked, retried, seen(out),
-                  sorted(path.name for path in folder.iterdir())])
+                  sorted(path.name for path in folder.iterdir()),
+                  [path.name for path in out.glob(".*")]])
     if status == 0:
         break
 print(json.dumps(found))
@@ -426,14 +609,14 @@ print(json.dumps(found))
     ],
 )
 def test_a_kill_at_any_operation_loses_nothing(tmp_path, start, way):
-    process = python(_KILL_EVERYWHERE, tmp_path, start, way)
+    process = python(_KILLS + _KILL_EVERYWHERE, tmp_path, start, way)
     printed, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     *killed, (status, *_) = json.loads(printed)
     assert status == 0
     assert len(killed) > 20
     before = "old" if start == "run" else "nothing"
-    for status, after, read, looked, retried, then, left in killed:
+    for status, after, read, looked, retried, then, left, hidden in killed:
         assert status == -signal.SIGKILL
         # Between two steps, and while files move, whoever looks next finishes it.
         if way == "one step":
@@ -444,8 +627,125 @@ def test_a_kill_at_any_operation_loses_nothing(tmp_path, start, way):
         # midst of it does not replace.
         refused = way == "within" and looked == "new"
         assert (retried, then, left) == (int(refused), "new", ["out"])
+        assert not hidden
     assert killed[0][1] == before
     assert killed[-1][1] == "new"
+
+
+_KILL_REWRITING = """
+def rewrite_page(out, kill_at):
+    global n_left
+    with existing_run(out) as manifest:
+        n_left = kill_at
+        rewrite(out, manifest, "b.txt", b"rewritten")
+
+def as_manifest_says(out):
+    manifest = _run_folder.read_manifest(out)
+    names = [path.name for path in out.iterdir() if not NEW_FILE.match(path.name)]
+    return set(names) == {*manifest.files, "manifest.json"} and all(
+        manifest.files[name] == _run_folder._facts(out / name)
+        for name in manifest.files
+    )
+
+def again(out):
+    with new_run(out, "cluster", ["a.txt"], overwrite=True) as run:
+        run.write("a.txt", "new")
+
+found = []
+for kill_at in range(10_000):
+    out = root / str(kill_at) / "out"
+    with new_run(out, "cluster", ["a.txt", "b.txt"][: 1 + (start == "there")]) as run:
+        run.write("a.txt", "old")
+        if start == "there":
+            run.write("b.txt", "old")
+    status = in_process(rewrite_page, out, kill_at)
+    text = (out / "b.txt").read_text() if (out / "b.txt").exists() else "nothing"
+    if way == "look":
+        assert in_process(look, out) == 0
+        whole = as_manifest_says(out)
+    else:
+        assert in_process(again, out) == 0
+        whole = as_manifest_says(out) and (out / "a.txt").read_text() == "new"
+    found.append([status, text, whole])
+    if status == 0:
+        break
+print(json.dumps(found))
+"""
+
+
+@posix
+@pytest.mark.parametrize("way", ["look", "overwrite"])
+@pytest.mark.parametrize("start", ["there", "nothing"])
+def test_a_kill_while_a_page_is_written_again(tmp_path, start, way):
+    process = python(_KILLS + _KILL_REWRITING, tmp_path, start, way)
+    printed, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    *killed, last = json.loads(printed)
+    assert last == [0, "rewritten", True]
+    assert len(killed) > 8
+    before = "old" if start == "there" else "nothing"
+    assert {status for status, _, _ in killed} == {-signal.SIGKILL}
+    assert {text for _, text, _ in killed} == {before, "rewritten"}
+    assert all(whole for _, _, whole in killed)
+
+
+_KILL_DEMO = """
+from skleiden.cli import _demo
+from skleiden.inspection import Communities
+
+def save(folder, id, kill_at=None):
+    global n_left
+    names = [folder / "found.json", folder / "found.html"]
+    _demo._save(Communities([0], [id]), *names)  # with all that is imported
+    n_left = kill_at
+
+def save_killed(folder, id, kill_at):
+    global n_left
+    import jinja2.ext
+    from skleiden.report import write_report
+    found = Communities([0], [id])
+    write_report(folder / "found.html", Communities([0], ["prompt-1"]))
+    n_left = kill_at
+    _demo._save(found, folder / "found.json", folder / "found.html")
+
+def ids(folder):
+    found = []
+    for path in (folder / "found.json", folder / "found.html"):
+        text = path.read_text() if path.exists() else ""
+        found.append([id for id in ("prompt-1", "prompt-2") if id in text])
+    return found
+
+(root / "warm").mkdir()
+save(root / "warm", "prompt-1")
+found = []
+for kill_at in range(10_000):
+    folder = root / str(kill_at)
+    folder.mkdir()
+    save(folder, "prompt-1")
+    status = in_process(save_killed, folder, "prompt-2", kill_at)
+    found.append([status, *ids(folder)])
+    if status == 0:
+        break
+print(json.dumps(found))
+"""
+
+
+@posix
+def test_a_killed_demo_leaves_no_page_of_other_communities(tmp_path):
+    process = python(_KILLS + _KILL_DEMO, tmp_path, "", "")
+    printed, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    *killed, last = json.loads(printed)
+    assert last == [0, ["prompt-2"], ["prompt-2"]]
+    assert {status for status, _, _ in killed} == {-signal.SIGKILL}
+    pairs = {(*found, *page) for _, found, page in killed}
+    assert ("prompt-1", "prompt-1") in pairs
+    assert pairs <= {
+        ("prompt-1", "prompt-1"),
+        ("prompt-1",),
+        ("prompt-2",),
+        ("prompt-2", "prompt-2"),
+    }
 
 
 _KILLED_COMMAND = """
@@ -531,6 +831,30 @@ def test_a_full_disk_leaves_the_earlier_run(place, capsys):
     assert contents(place / "out") == before
 
 
+@posix
+@pytest.mark.parametrize("room", [0, 100, 8000])
+def test_a_full_disk_leaves_the_page_of_a_run(place, capsys, room):
+    """Of which nothing fits, or the manifest and not the page."""
+    import resource
+
+    assert cluster(place) == 0
+    before = contents(place)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        code = run("report", place / "out", "--title", "Another")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 1
+    assert os.strerror(errno.EFBIG) in capsys.readouterr().err
+    assert contents(place).keys() == before.keys()
+    manifest = read_manifest(place / "out")
+    assert all(manifest.has(place / "out" / name) for name in manifest.files)
+    assert manifest.finished
+    assert contents(place) == before
+    assert cluster(place, "--overwrite") == 0
+
+
 def test_a_run_that_cannot_take_its_place_is_kept(place, monkeypatch, capsys):
     assert cluster(place) == 0
     before = contents(place / "out")
@@ -595,6 +919,53 @@ def test_two_commands_at_once(place, capsys, monkeypatch, end):
     first.communicate()
     assert cluster(place, "--overwrite") == 0
     assert names_in(place) == {"in", "other", "out"}
+
+
+@posix
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_a_lock_that_another_user_left(place, monkeypatch, options):
+    """It can be read, and neither written to nor removed."""
+    if options:
+        assert cluster(place) == 0
+    left = place / ".out.skleiden-lock"
+    left.touch()
+    os_open, unlink = os.open, Path.unlink
+
+    def refuse_to_write(path, flags, *mode, **more):
+        if Path(path) == left and flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return os_open(path, flags, *mode, **more)
+
+    def refuse_to_remove(path, **more):
+        if path == left:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "open", refuse_to_write)
+    monkeypatch.setattr(Path, "unlink", refuse_to_remove)
+    assert cluster(place, *options) == 0
+    assert is_whole(place / "out")
+
+
+@posix
+def test_a_lock_can_be_read_by_others_whatever_the_umask(place):
+    before = os.umask(0o077)
+    try:
+        holds = python(_HOLDS, place / "out", stdin=subprocess.PIPE)
+    finally:
+        os.umask(before)
+    assert holds.stdout.readline() == "ready\n"
+    assert (place / ".out.skleiden-lock").stat().st_mode & 0o777 == 0o644
+    holds.communicate()
+
+
+def test_no_lock_where_nothing_can_be_made(place, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(_run_folder, "_open_for_lock", refuse)
+    assert cluster(place) == 1
+    assert "Cannot save into" in capsys.readouterr().err
 
 
 def test_a_file_system_without_locks(place, capsys, monkeypatch):
@@ -700,7 +1071,8 @@ def wait_until(condition):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
-    ("name", "to_all"), [("SIGTERM", False), ("SIGHUP", False), ("SIGINT", True)]
+    ("name", "to_all"),
+    [("SIGTERM", False), ("SIGHUP", False), ("SIGINT", True), ("SIGKILL", False)],
 )
 def test_a_signal_ends_a_command_with_its_workers(place, name, to_all):
     """Ctrl-C in a terminal goes to all processes of the command."""
@@ -713,6 +1085,10 @@ def test_a_signal_ends_a_command_with_its_workers(place, name, to_all):
     wait_until(lambda: len(group_of(process.pid)) > 2 or process.poll() is not None)
     (os.killpg if to_all else os.kill)(process.pid, number)
     _, error = process.communicate(timeout=30)
+    if name == "SIGKILL":
+        assert process.returncode == -number
+        wait_until(lambda: not group_of(process.pid))
+        return
     assert process.returncode == 128 + number
     wait_until(lambda: not group_of(process.pid))
     says = "Interrupted." if name == "SIGINT" else f"Ended by {name}."
@@ -724,6 +1100,76 @@ def test_a_signal_ends_a_command_with_its_workers(place, name, to_all):
     assert left <= {"out.partial"}
     if left:
         assert (place / "out.partial" / "profile.csv").exists()
+
+
+@posix
+def test_only_the_first_signal_interrupts(place, monkeypatch, capsys):
+    """Another would end what is done in order because of the first."""
+    done = []
+
+    def fail(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("in order")
+
+    remove = _run_folder._remove
+
+    def remove_and_signal(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        remove(*arguments)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(skleiden.MutualKNNLeiden, "fit", fail)
+    monkeypatch.setattr(_run_folder, "_remove", remove_and_signal)
+    assert cluster(place) == 128 + signal.SIGTERM
+    assert capsys.readouterr() == ("", "Ended by SIGTERM.\n")
+    assert done == ["in order"]
+    assert names_in(place) == {"in"}
+
+
+@posix
+@pytest.mark.parametrize("where", ["_open_lock", "_close_lock"])
+def test_a_signal_at_a_lock_leaves_none(place, monkeypatch, capsys, where):
+    plain = getattr(_run_folder, where)
+
+    def signalled(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        result = plain(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(_run_folder, where, signalled)
+    assert cluster(place) == 130
+    assert capsys.readouterr().err.startswith("Interrupted.")
+    assert ".out.skleiden-lock" not in names_in(place)
+
+
+@posix
+def test_an_interruption_that_was_lost_does_not_keep_out_the_next(
+    place, monkeypatch, capsys
+):
+    """Python drops what is raised while it frees an object."""
+    seen = []
+
+    class Freed:
+        def __del__(self):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                seen.append("lost")
+
+    def fail(*_, **__):
+        Freed()
+        assert seen == ["lost"]
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("The second had to interrupt.")
+
+    monkeypatch.setattr(skleiden.MutualKNNLeiden, "fit", fail)
+    assert cluster(place) == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
 
 
 @posix
@@ -945,11 +1391,31 @@ def test_a_page_of_somebody_elses_is_not_replaced(place, monkeypatch, capsys):
     page = place / "out" / "report.html"
     page.write_text("mine")
     assert run("report", place / "out") == 1
-    assert "is not of the run there, and would be replaced" in capsys.readouterr().err
+    message = "is not of the run there, or has changed since, and would be replaced"
+    assert message in capsys.readouterr().err
     assert page.read_text() == "mine"
     page.unlink()
     assert run("report", place / "out") == 0
     assert is_whole(place / "out")
+
+
+@pytest.mark.parametrize("change", ["edited", "folder", "linked", "truncated"])
+def test_a_page_that_was_changed_is_not_replaced(place, capsys, change):
+    assert cluster(place) == 0
+    page = place / "out" / "report.html"
+    content = page.read_bytes()
+    page.unlink()
+    if change == "folder":
+        page.mkdir()
+    elif change == "linked":
+        (place / "page.html").write_bytes(content)
+        page.symlink_to(place / "page.html")
+    else:
+        page.write_bytes(b"mine" if change == "edited" else content[:-1])
+    before = contents(place)
+    assert run("report", place / "out", "--title", "Another") == 1
+    assert "has changed since, and would be replaced" in capsys.readouterr().err
+    assert contents(place) == before
 
 
 def test_a_profile_has_no_page(place, capsys):

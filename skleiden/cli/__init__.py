@@ -14,7 +14,19 @@ from pathlib import Path
 from skleiden import __version__
 
 from . import _cluster, _demo
-from ._signals import SIGNALS, end_workers
+from ._signals import SIGNALS
+from ._workers import end_workers
+
+# What data, options and the system can lead to; anything else is a fault of our own.
+_EXPECTED = (
+    OSError,
+    ValueError,
+    TypeError,
+    ImportError,
+    RuntimeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,13 +67,9 @@ def _ended_by(error: BaseException) -> tuple[str, int] | None:
         number = signal.SIGINT if number is None else number
         name = signal.Signals(number).name
         return "Interrupted." if name == "SIGINT" else f"Ended by {name}.", 128 + number
-    text = " ".join(str(error).splitlines())
-    if isinstance(error, MemoryError):
-        text = f"Not enough memory; lower --n-components. {text}".strip()
-    elif not isinstance(
-        error, (OSError, ValueError, TypeError, ImportError, RuntimeError)
-    ):
+    if not isinstance(error, _EXPECTED):
         return None
+    text = " ".join(str(error).splitlines()) or f"{type(error).__name__}."
     return f"skleiden: error: {text}", 1
 
 

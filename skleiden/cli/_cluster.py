@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import glob
+import io
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from skleiden._text import encodable
 
 from ._options import add_estimators, add_input, make_pipeline
 from ._stages import Stages
+from ._workers import workers_end_with_us
 
 if TYPE_CHECKING:
     from ._run_folder import Run
@@ -25,6 +28,13 @@ LABELS, COMMUNITIES, REPORT = "labels.csv", "communities.json", "report.html"
 FIGURES = ("sizes.png", "map.png", "prototypes.png", "layers.png")
 PROFILE = ("profile.csv", "profile.png")
 TITLE = "title"
+
+# What takes less memory in a stage.
+LESS_TO_LOAD = (
+    "choose fewer layers by --layers, or save them in a form that is not read as a "
+    "whole, such as .npy"
+)
+LESS_TO_CLUSTER = "lower --n-components, --n-neighbors or --n-jobs"
 
 _CLUSTER = """\
 Find communities in activations, one file a layer, and save into a folder: labels.csv
@@ -154,17 +164,18 @@ def _run_cluster(options: argparse.Namespace) -> int:
     from skleiden.model_selection import StableLeiden, community_stability
 
     stage = Stages(quiet=options.quiet, bars=True)
-    with _new_run(options, LABELS, COMMUNITIES, REPORT, *FIGURES) as run:
-        with stage("Load"):
+    names = (LABELS, COMMUNITIES, REPORT, *FIGURES)
+    with workers_end_with_us(), _new_run(options, *names) as run:
+        with stage("Load", LESS_TO_LOAD):
             stack = _load(options)
             texts = _load_texts(options, stack)
-            _try_saving(run, stack, texts)
+            _try_saving(run, stack, texts, _origin_of_ids(options))
         estimator: Any = make_pipeline(options, n_jobs=options.n_jobs)
         if options.n_runs > 1:
             estimator = StableLeiden(
                 estimator, n_runs=options.n_runs, random_state=options.random_state
             )
-        with stage("Cluster"):
+        with stage("Cluster", LESS_TO_CLUSTER):
             labels = estimator.fit_predict(stack)
         confidence = getattr(estimator, "confidence_", None)
         known = Communities(labels, stack.ids, confidence=confidence)
@@ -172,7 +183,7 @@ def _run_cluster(options: argparse.Namespace) -> int:
         run.add(LABELS)
         stability = None
         if options.n_subsamples > 0:
-            with stage("Stability"):
+            with stage("Stability", "lower --n-jobs"):
                 stability = community_stability(
                     getattr(estimator, "estimator_", estimator),
                     stack,
@@ -222,10 +233,13 @@ def _run_profile(options: argparse.Namespace) -> int:
 
     resolutions = _resolutions(options.resolutions)
     stage = Stages(quiet=options.quiet, bars=True)
-    with _new_run(options, *PROFILE) as run:
-        with stage("Load"):
+    with workers_end_with_us(), _new_run(options, *PROFILE) as run:
+        with stage("Load", LESS_TO_LOAD):
             stack = _load(options)
-        with stage("Sweep"), warnings.catch_warnings(record=True) as told:
+        with (
+            stage("Sweep", LESS_TO_CLUSTER),
+            warnings.catch_warnings(record=True) as told,
+        ):
             warnings.simplefilter("always")
             profile = resolution_profile(
                 make_pipeline(options, n_jobs=None),
@@ -286,19 +300,29 @@ def _run_report(options: argparse.Namespace) -> int:
     from skleiden.io import load_communities
     from skleiden.report import write_report
 
-    from ._run_folder import existing_run, update
+    from ._run_folder import existing_run, rewrite
 
     path = options.folder / REPORT
+    stage = Stages(quiet=True)
     with existing_run(options.folder) as manifest:
         if manifest is not None:
             _check_report(options.folder, manifest)
-        found = load_communities(options.folder / COMMUNITIES)
-        title = getattr(options, "title", found.summary.get(TITLE))
-        write_report(path, found, title=title)
-        if manifest is not None:
-            update(options.folder, manifest, REPORT)
+        saved = options.folder / COMMUNITIES
+        with stage("Load"), _naming(saved):
+            found = load_communities(saved)
+        with stage("Page"):
+            title = getattr(options, "title", found.summary.get(TITLE))
+            page = content_of(lambda file: write_report(file, found, title=title))
+            rewrite(options.folder, manifest, REPORT, page)
     print(json.dumps({"saved": [str(path)]}) if options.json else f"Saved: {path}")
     return 0
+
+
+def content_of(save: Callable[[Any], None]) -> bytes:
+    """What a function saves, as it must be known before it replaces anything."""
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
 
 
 def _check_report(folder: Path, manifest: Any) -> None:
@@ -308,22 +332,32 @@ def _check_report(folder: Path, manifest: Any) -> None:
             "no communities. Give the --out of skleiden cluster."
         )
     page = folder / REPORT
-    if REPORT not in manifest.names and os.path.lexists(page):
+    # In a run that was not finished files are known by their names only.
+    own = manifest.has(page) if manifest.finished else REPORT in manifest.names
+    if os.path.lexists(page) and not own:
         raise FileExistsError(
-            f"{str(page)!r} is not of the run there, and would be replaced. Move it "
-            "away."
+            f"{str(page)!r} is not of the run there, or has changed since, and would "
+            "be replaced. Move it away."
         )
 
 
 def _load(options: argparse.Namespace) -> Any:
     from skleiden.io import load_activations
 
-    return load_activations(
-        _files(options),
-        key=options.key,
-        layers=options.layers.split(",") if hasattr(options, "layers") else None,
-        ids=getattr(options, "ids", None),
-    )
+    ids = [options.ids] if hasattr(options, "ids") else []
+    with _naming(*options.files, *ids):
+        stack = load_activations(
+            _files(options),
+            key=options.key,
+            layers=options.layers.split(",") if hasattr(options, "layers") else None,
+            ids=getattr(options, "ids", None),
+        )
+    if not len(stack):
+        raise ValueError(
+            f"{_some(options.files)} must hold a row for each prompt; got no rows. "
+            "Give files with rows."
+        )
+    return stack
 
 
 def _load_texts(options: argparse.Namespace, stack: Any) -> list[str] | None:
@@ -337,24 +371,35 @@ def _load_texts(options: argparse.Namespace, stack: Any) -> list[str] | None:
         raise ValueError(
             "--texts are found by ids, and the files have none. Name the rows by --ids."
         )
-    return texts_of(load_texts(options.texts), stack.ids)
+    with _naming(options.texts):
+        texts = load_texts(options.texts)
+    try:
+        return texts_of(texts, stack.ids)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} The texts are from {str(options.texts)!r}, the ids from "
+            f"{_origin_of_ids(options)}."
+        ) from error
 
 
-def _try_saving(run: Run, stack: Any, texts: list[str] | None) -> None:
+def _try_saving(run: Run, stack: Any, texts: list[str] | None, origin: str) -> None:
     """Save what is known before the work, which what cannot be saved ends at once."""
     import numpy as np
 
     from skleiden.inspection import Communities
     from skleiden.io import save_communities, save_labels
 
-    known = Communities(
-        np.full(len(stack), -1),
-        stack.ids,
-        texts=texts,
-        summary={"layers": dict(zip(stack.names, stack.widths, strict=True))},
-    )
-    for name, save in ((LABELS, save_labels), (COMMUNITIES, save_communities)):
-        save(run.folder / name, known)
+    saving = ((LABELS, save_labels), (COMMUNITIES, save_communities))
+    try:
+        known = Communities(np.full(len(stack), -1), stack.ids)
+        for name, save in saving:
+            save(run.folder / name, known)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{error} The ids are from {origin}.") from error
+    layers = dict(zip(stack.names, stack.widths, strict=True))
+    known = replace(known, texts=texts, summary={"layers": layers})
+    save_communities(run.folder / COMMUNITIES, known)
+    for name, _ in saving:
         (run.folder / name).unlink()
 
 
@@ -380,6 +425,33 @@ def _inputs(options: argparse.Namespace) -> Iterator[Path]:
     for name in ("ids", "texts"):
         if hasattr(options, name):
             yield getattr(options, name)
+
+
+def _origin_of_ids(options: argparse.Namespace) -> str:
+    if hasattr(options, "ids"):
+        return repr(str(options.ids))
+    return f"{_some(options.files)}, or files of ids beside"
+
+
+@contextmanager
+def _naming(*paths: str | Path) -> Iterator[None]:
+    """Name files in errors of the system while they are read, which name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        one = "one of " if len(paths) > 1 else ""
+        raise type(error)(
+            f"Cannot read {one}{_some(paths)}: {error.strerror}. Give another file, or "
+            "a copy of it."
+        ) from error
+
+
+def _some(paths: Sequence[str | Path]) -> str:
+    return ", ".join(
+        [*(repr(str(p)) for p in paths[:3]), *(["..."] * (len(paths) > 3))]
+    )
 
 
 def _files(options: argparse.Namespace) -> Any:
@@ -435,6 +507,6 @@ def _resolutions(text: str) -> Any:
             "--resolutions must be a number of resolutions, or resolutions with commas "
             f"between them; got {text!r}."
         ) from None
-    if len(values) == 1 and "," not in text and values[0] == int(values[0]):
+    if "," not in text and values[0].is_integer():
         return int(values[0])
     return values

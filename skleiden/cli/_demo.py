@@ -8,7 +8,9 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._cluster import content_of
 from ._options import add_seed, add_some, make_pipeline
+from ._signals import SIGNALS
 from ._stages import Stages
 
 if TYPE_CHECKING:
@@ -55,13 +57,12 @@ def _run(options: argparse.Namespace) -> int:
 
     from skleiden.datasets import load_prompt_activations
     from skleiden.inspection import describe_communities
-    from skleiden.io import save_communities
-    from skleiden.io._files import check_place
-    from skleiden.report import write_report
+    from skleiden.io._files import as_given, check_place
 
     page = options.output.with_suffix(".html")
     # Before the work, not after it.
-    if check_place(options.output) == check_place(page) or _is_page(options.output):
+    places = {path: check_place(path) for path in (options.output, page)}
+    if len(set(places.values())) < 2 or _is_page(options.output):
         raise ValueError(
             f"{str(options.output)!r} is where the page goes, too, which would replace "
             "the communities. Give a name that ends in .json."
@@ -72,21 +73,14 @@ def _run(options: argparse.Namespace) -> int:
     pipeline = make_pipeline(options, n_jobs=-1).set_params(
         sketch__verbose=0, leiden__verbose=0
     )
-    with stage("Sketch"):
+    with stage("Sketch", "lower --n-components"):
         embedding = pipeline["sketch"].fit_transform(data.data)
-    with stage("Cluster"):
+    with stage("Cluster", "lower --n-components or --n-neighbors"):
         labels = pipeline["leiden"].fit_predict(embedding)
     with stage("Inspect"):
         found = describe_communities(pipeline, data.data, texts=data.prompts)
-    saved = [options.output]
     with stage("Save"):
-        save_communities(options.output, found)
-        try:
-            write_report(page, found, title="Prompts of 29 themes, by their neurons")
-            saved.append(page)
-            missing = None
-        except ImportError as error:
-            missing = f"No page: {error}"
+        missing = _save(found, options.output, page)
     print(_table(found))
     print(
         f"{labels.size} prompts, {found.summary['n_communities']} communities, "
@@ -99,10 +93,38 @@ def _run(options: argparse.Namespace) -> int:
         f"ARI {adjusted_rand_score(data.target, labels):.3f}"
     )
     print(stage.summary())
+    saved = [options.output]
     if missing:
         print(missing)
-    print(f"Saved: {', '.join(map(str, saved))}")
+    else:
+        saved.append(page)
+    print(f"Saved: {', '.join(str(as_given(path, places[path])) for path in saved)}")
     return 0
+
+
+def _save(found: Communities, path: Path, page: Path) -> str | None:
+    """Save communities and their page; say why there is no page, if so.
+
+    Whenever this ends, there is no page of other communities beside these.
+    """
+    from skleiden.io import save_communities
+    from skleiden.io._files import check_place, writing
+    from skleiden.report import write_report
+
+    title = "Prompts of 29 themes, by their neurons"
+    try:
+        content = content_of(lambda file: write_report(file, found, title=title))
+    except ImportError as error:
+        save_communities(path, found)
+        old = f"; {str(page)!r} is of other communities" if page.exists() else ""
+        return f"No page: {error}{old}"
+    both = content_of(lambda file: save_communities(file, found)), content
+    with SIGNALS.held(), writing(page) as new_page, writing(path) as new:
+        for file, text in zip((new, new_page), both, strict=True):
+            file.write(text)
+            file.flush()
+        check_place(page).unlink(missing_ok=True)
+    return None
 
 
 def _is_page(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,13 @@ def _seed(text: str) -> int:
     return seed
 
 
-_seed.__name__ = "int"
+def _n_jobs(text: str) -> int:
+    # More than there are processors make nothing faster, and may be more than the
+    # system has room for.
+    return min(int(text), os.cpu_count() or 1)
+
+
+_seed.__name__ = _n_jobs.__name__ = "int"
 _positive, _count = _above_zero(float), _above_zero(int)
 
 
@@ -143,10 +150,10 @@ def add_estimators(
     add_seed(group)
     group.add_argument(
         "--n-jobs",
-        type=int,
+        type=_n_jobs,
         default=-1,
         metavar="N",
-        help="threads or processes; -1 for all processors",
+        help="threads or processes, at most one for each processor; -1 for all",
     )
 
 

@@ -1,8 +1,9 @@
 """A run of a command as one folder, which is there whole or not at all.
 
 A run has a manifest, which names its files. It is written into a folder beside its
-place, ``<name>.partial``, and takes its place in one step. Only files that a manifest
-names are ever replaced or removed.
+place, ``<name>.partial``, and takes its place in one step. Until then, its manifest
+says where it is on its way to. Only folders whose manifests say so are ever moved or
+removed, whatever their names are, and in them only the files that they name.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from skleiden import __version__
-from skleiden.io._files import NEW_FILE, clear_leftovers, is_leftover, lock, write_whole
+from skleiden.io._files import (
+    NEW_FILE,
+    as_given,
+    clear_leftovers,
+    is_leftover,
+    lock,
+    write_whole,
+)
 
 from ._signals import SIGNALS
 
@@ -33,6 +41,17 @@ SCHEMA_VERSION = 1
 
 # What Linux calls relative to the current folder, and the exchange of two paths.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+# Where an earlier run is, inside of the new one, where folders cannot be exchanged.
+_EARLIER = ".earlier"
+
+# What a system says of a folder that it does not rename.
+_FIXED = {
+    errno.EBUSY: "it is a mount point",
+    errno.EXDEV: "it is in a lower layer of its file system, as of the image of a "
+    "container",
+    errno.EPERM: "it belongs to another user, or is protected",
+}
 
 
 class Manifest(NamedTuple):
@@ -48,39 +67,71 @@ class Manifest(NamedTuple):
 
     names : list of str
         Files that the command may write: while a run is written, these are its own.
+
+    rewritten : dict, as `files`
+        Files that are about to be replaced, as they will be.
+
+    on_its_way_to : str or None
+        Name of the folder that the run is to be, until it is that and all is done.
+
+    replaces : str or None
+        SHA-256 of the manifest of the earlier run that was there.
     """
 
     command: str
     files: Mapping[str, Mapping[str, Any]]
     names: list[str]
+    rewritten: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    on_its_way_to: str | None = None
+    replaces: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of the run."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
             "skleiden_version": __version__,
-            **self._asdict(),
+            "command": self.command,
+            "files": self.files,
+            "names": self.names,
         }
+        # What is not the case in a finished run does not stand there.
+        for name in ("rewritten", "on_its_way_to", "replaces"):
+            if getattr(self, name):
+                document[name] = getattr(self, name)
         write_whole(folder / MANIFEST, json.dumps(document, indent=1) + "\n")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is whole and in its place."""
+        return self.on_its_way_to is None and len(self.files) > 0
+
+    def has(self, path: Path) -> bool:
+        """Whether a file of its folder is of the run, and as it was saved."""
+        both = (self.files, self.rewritten)
+        known = [files[path.name] for files in both if path.name in files]
+        is_file = len(known) > 0 and path.is_file() and not path.is_symlink()
+        return is_file and _facts(path) in known
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a run; None where there is none that can be relied on."""
     path = folder / MANIFEST
-    if path.is_symlink() or not path.is_file():
+    if folder.is_symlink() or path.is_symlink() or not path.is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         known = document["format"] == FORMAT
         if not known or document["schema_version"] != SCHEMA_VERSION:
             return None
-        found = Manifest(*(document[name] for name in Manifest._fields))
-        for name in (*found.files, *found.names):
+        found = Manifest(
+            **{name: document[name] for name in Manifest._fields if name in document}
+        )
+        for name in (*found.names, *found.files, *found.rewritten):
             # Such as "../thesis.tex", which is not of this folder.
             if not isinstance(name, str) or Path(name).name != name:
                 return None
-        for facts in found.files.values():
+        for facts in (*found.files.values(), *found.rewritten.values()):
             if facts.keys() != {"bytes", "sha256"}:
                 return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -100,10 +151,10 @@ class Run:
         Whether it takes its place in the end, rather than stay in `folder`.
     """
 
-    def __init__(self, out: Path, folder: Path) -> None:
+    def __init__(self, out: Path, place: Path, folder: Path) -> None:
         self.folder = folder
         self.finished = True
-        self._out = out
+        self._out, self._place = out, place
         self._names: list[str] = []
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -124,7 +175,8 @@ class Run:
     def saved(self) -> list[str]:
         """Paths of the files where they are in the end."""
         if self.finished:
-            return [str(self._out / name) for name in (*self._names, MANIFEST)]
+            folder = as_given(self._out, self._place)
+            return [str(folder / name) for name in (*self._names, MANIFEST)]
         return [str(self.folder / name) for name in self._names]
 
 
@@ -174,21 +226,31 @@ def new_run(
         )
     _refuse_inputs(out, place, inputs)
     with _parents(out, place), _locked(out, place):
-        _restore(out, place)
+        _go_on(out, place)
         earlier = _check_place(out, place, command, overwrite)
-        folder = _new_folder(place, Manifest(command, {}, list(names)))
-        run = Run(out, folder)
+        unfinished = Manifest(
+            command,
+            files={},
+            names=list(names),
+            on_its_way_to=place.name,
+            replaces=earlier and _facts(place / MANIFEST)["sha256"],
+        )
+        folder = _new_folder(out, place, unfinished)
+        run = Run(out, place, folder)
         in_place = False
         try:
             yield run
             if run.finished:
                 with SIGNALS.held():
                     facts = {name: _facts(folder / name) for name in run.names}
-                    Manifest(command, facts, run.names).write(folder)
+                    whole = unfinished._replace(files=facts, names=run.names)
+                    whole.write(folder)
                     _flush(folder)
-                    _put_in_place(out, place, folder, earlier)
+                    _put_in_place(out, place, folder, whole, earlier)
                     in_place = True
+                    _settle(place)
         except BaseException as error:
+            SIGNALS.hold()  # or else a second signal would end what is done here
             run.finished = in_place
             if in_place:
                 error.add_note(f"Saved: {', '.join(run.saved)}")
@@ -199,7 +261,7 @@ def new_run(
                 )
             else:
                 with suppress(OSError):  # the error that is on its way says more
-                    _remove(folder)
+                    _remove(folder, unfinished)
             raise
 
 
@@ -225,23 +287,33 @@ def existing_run(out: Path) -> Iterator[Manifest | None]:
     if not place.parent.is_dir():
         raise absent
     with _locked(out, place):
-        _restore(out, place)
+        _go_on(out, place)
         if not place.is_dir():
             raise absent
         yield read_manifest(place)
 
 
-def update(folder: Path, manifest: Manifest, name: str) -> None:
-    """Take a file of a run that was written again into the manifest."""
-    if not manifest.files:  # of a run that was not finished, and must not seem so
+def rewrite(folder: Path, manifest: Manifest | None, name: str, content: bytes) -> None:
+    """Replace a file of a run, which its manifest agrees with at any time."""
+    if manifest is None or not manifest.finished:  # it must not seem to be that
+        write_whole(folder / name, content)
         return
-    facts = {**manifest.files, name: _facts(folder / name)}
-    names = list(dict.fromkeys((*manifest.names, name)))
-    manifest._replace(files=facts, names=names).write(folder)
+    digest = hashlib.sha256(content).hexdigest()
+    rewritten = {name: {"bytes": len(content), "sha256": digest}}
+    with SIGNALS.held():
+        try:
+            manifest._replace(rewritten=rewritten).write(folder)
+            write_whole(folder / name, content)
+        except OSError:
+            with suppress(OSError):  # both versions of the file are known until then
+                manifest.write(folder)
+            raise
+        _settle(folder)
 
 
-def _beside(place: Path, suffix: str) -> Path:
-    return place.with_name(place.name + suffix)
+def _beside(place: Path) -> Path:
+    """Where a run is written."""
+    return place.with_name(f"{place.name}.partial")
 
 
 def _within(place: Path) -> Path:
@@ -253,7 +325,7 @@ def _within(place: Path) -> Path:
 
 
 def _refuse_inputs(out: Path, place: Path, inputs: Iterable[Path]) -> None:
-    folders = [place, _beside(place, ".partial"), _beside(place, ".earlier")]
+    folders = [place, _beside(place)]
     for path in inputs:
         real = Path(os.path.realpath(path))
         # Where a symbolic link lies, too, which the run would replace.
@@ -282,7 +354,7 @@ def _check_place(
     if not _entries(place):
         return None
     manifest = read_manifest(place)
-    if manifest is None or not manifest.files:
+    if manifest is None or not manifest.finished:
         raise FileExistsError(
             f"{str(out)!r} holds {_some(_entries(place))}, and is not the folder of a "
             "run of skleiden. Give a new or an empty folder as --out."
@@ -298,18 +370,6 @@ def _check_place(
             f"{str(out)!r} holds an earlier run. Give --overwrite to replace it, or "
             "another folder as --out."
         )
-    reason = _why_fixed(place)
-    if reason is not None:
-        raise PermissionError(
-            f"The earlier run in {str(out)!r} cannot be replaced: {reason}. Give "
-            "another folder as --out."
-        )
-    aside = _beside(place, ".earlier")
-    if os.path.lexists(aside):
-        raise FileExistsError(
-            f"{str(aside)!r} is where the earlier run may have to be for a moment. "
-            "Move it away, or give another folder as --out."
-        )
     return manifest
 
 
@@ -318,7 +378,7 @@ def _refuse_foreign(out: Path, place: Path, manifest: Manifest) -> None:
     foreign = [
         name
         for name in _entries(place)
-        if name != MANIFEST and not _is_as_saved(place / name, manifest.files)
+        if name != MANIFEST and not manifest.has(place / name)
     ]
     if foreign:
         raise FileExistsError(
@@ -328,36 +388,32 @@ def _refuse_foreign(out: Path, place: Path, manifest: Manifest) -> None:
         )
 
 
-def _is_as_saved(path: Path, files: Mapping[str, Any]) -> bool:
-    return (
-        path.name in files
-        and not path.is_symlink()
-        and path.is_file()
-        and files[path.name] == _facts(path)
-    )
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a folder is a run with all of its files as they were saved."""
-    manifest = read_manifest(folder)
-    # Of a run that is not finished no file is in the manifest.
-    return (
-        manifest is not None
-        and len(manifest.files) > 0
-        and all(_is_as_saved(folder / name, manifest.files) for name in manifest.files)
-    )
-
-
-def _is_on_its_way(folder: Path, place: Path) -> bool:
-    """Whether a whole run is in a folder and, in part, already in its place."""
-    manifest = None if folder.is_symlink() else read_manifest(folder)
+def _on_its_way(folder: Path, place: Path) -> Manifest | None:
+    """The manifest of a whole run in a folder, some of it in its place already."""
+    manifest = _unfinished(folder, place)
     if manifest is None or not manifest.files:
-        return False
-    moved = _entries(place)
-    return all(_is_as_saved(place / name, manifest.files) for name in moved) and all(
-        name in moved or _is_as_saved(folder / name, manifest.files)
-        for name in manifest.files
-    )
+        return None
+    if _came(place, folder, manifest):
+        return None
+    places = (place, folder)
+    whole = all(any(manifest.has(p / n) for p in places) for n in manifest.files)
+    return manifest if whole else None
+
+
+def _came(place: Path, folder: Path, manifest: Manifest) -> list[str]:
+    """What is in a place and not of the run in a folder, which is to go there.
+
+    Only one that is written inside of its place goes there file by file.
+    """
+    by_file = folder == _within(place)
+    return [n for n in _entries(place) if not (by_file and manifest.has(place / n))]
+
+
+def _unfinished(folder: Path, place: Path) -> Manifest | None:
+    """The manifest of a run that is on its way to a place, if a folder has one."""
+    manifest = read_manifest(folder)
+    to = None if manifest is None else manifest.on_its_way_to
+    return manifest if to == place.name else None
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -375,7 +431,9 @@ def _entries(place: Path) -> list[str]:
         for path in place.iterdir()
         if not is_leftover(path)
         and path != _lock_within(place)
-        and not (path == _within(place) and not _foreign_in(path))
+        and not (
+            path == _within(place) and not _foreign_in(path, _unfinished(path, place))
+        )
     )
 
 
@@ -385,33 +443,32 @@ def _some(names: list[str]) -> str:
 
 
 def _why_fixed(place: Path) -> str | None:
-    """Why a folder cannot be exchanged for another, if it cannot."""
+    """Why a folder should not be exchanged for another, if so."""
     parent = place.parent
     if not os.access(parent, os.W_OK | os.X_OK):
         return f"the folder {str(parent)!r} is not writable"
     if not os.access(place, os.W_OK | os.X_OK):
         return "it is not writable"
-    if _is_mounted(place):
-        return "it is a mount point"
     current = Path(os.path.realpath(os.curdir))
     if any(_same(place, one) for one in (current, *current.parents)):
         return "the current folder is in it"
-    if os.name == "posix" and parent.stat().st_mode & stat.S_ISVTX:
-        owners = (place.stat().st_uid, parent.stat().st_uid, 0)
-        if os.geteuid() not in owners:
-            return "it belongs to another user"
     return None
 
 
-def _is_mounted(place: Path) -> bool:
-    if os.path.ismount(place):
-        return True
-    # A folder of the same file system may be mounted, too.
-    with suppress(OSError):
-        escaped = str(place).replace("\\", "\\134").replace(" ", "\\040")
-        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-        return any(line.split(" ")[4] == escaped for line in mounts.splitlines())
-    return False
+def _why_not_moved(place: Path, full: Path) -> str | None:
+    """Why the system does not rename a folder, if so.
+
+    It is asked to rename it to that of a folder which is not empty, and refuses this in
+    any case, but with another error where it would rename the folder.
+    """
+    try:
+        place.rename(full)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return None
+        return _FIXED.get(error.errno or 0, error.strerror or str(error))
+    full.rename(place)
+    return "its file system replaces folders that are not empty"
 
 
 # --- One command at a time ------------------------------------------------------------
@@ -424,29 +481,24 @@ def _lock_within(place: Path) -> Path:
 @contextmanager
 def _locked(out: Path, place: Path) -> Iterator[None]:
     """Keep other commands from a folder, until this one ends, be it killed."""
-    path = _beside(place, ".skleiden-lock")
-    path = path.with_name(f".{path.name}")
+    path = place.with_name(f".{place.name}.skleiden-lock")
     if place.is_dir() and not os.access(place.parent, os.W_OK | os.X_OK):
         path = _lock_within(place)
-    descriptor = _open_lock(out, path)
+    descriptor = None
     try:
+        with SIGNALS.held():
+            descriptor = _open_lock(out, path)
         yield
     finally:
-        # Removed while it is locked, or else it may be another's by then; Windows
-        # removes no open file, and none that another has opened.
-        if os.name == "nt":
-            os.close(descriptor)
-        with suppress(OSError):
-            path.unlink()
-        if os.name != "nt":
-            os.close(descriptor)
+        if descriptor is not None:
+            with SIGNALS.held():
+                _close_lock(descriptor, path)
 
 
 def _open_lock(out: Path, path: Path) -> int:
     while True:
         try:
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            descriptor = os.open(path, flags, 0o666)
+            descriptor = _open_for_lock(path)
         except OSError as error:
             raise type(error)(
                 f"Cannot save into {str(out)!r}: {error.strerror or error}: "
@@ -470,6 +522,33 @@ def _open_lock(out: Path, path: Path) -> int:
                 f"Another command is at work in {str(out)!r}. Wait until it has ended, "
                 "or give another folder."
             )
+
+
+def _open_for_lock(path: Path) -> int:
+    """Open a file, made if there is none; to read, if it is another user's."""
+    no_link = getattr(os, "O_NOFOLLOW", 0)
+    try:
+        # To write, which locks need in some file systems of networks.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | no_link, 0o666)
+    except PermissionError:
+        if not path.is_file():
+            raise
+        return os.open(path, os.O_RDONLY | no_link)
+    # If it is left by a kill, others in the same folder must be able to open it.
+    with suppress(OSError, AttributeError):  # Windows, and files of others
+        os.fchmod(descriptor, 0o644)
+    return descriptor
+
+
+def _close_lock(descriptor: int, path: Path) -> None:
+    # Removed while it is locked, or else it may be another's by then; Windows removes
+    # no open file, and none that another has opened.
+    if os.name == "nt":
+        os.close(descriptor)
+    with suppress(OSError):
+        path.unlink()
+    if os.name != "nt":
+        os.close(descriptor)
 
 
 def _still_there(descriptor: int, path: Path) -> bool:
@@ -502,15 +581,32 @@ def _parents(out: Path, place: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
-def _new_folder(place: Path, manifest: Manifest) -> Path:
+def _new_folder(out: Path, place: Path, manifest: Manifest) -> Path:
     """The folder in which the run is written, after what a killed run left there."""
-    folders = _beside(place, ".partial"), _within(place)
-    for left in folders:
+    beside, within = _beside(place), _within(place)
+    for left in (beside, within):
         if os.path.lexists(left):
-            _remove(left)
+            _remove(left, _unfinished(left, place))
     clear_leftovers(place)
-    within = place.exists() and _why_fixed(place) is not None
-    folder = folders[within]
+    if not place.exists():
+        return _make(beside, manifest)
+    reason = _why_fixed(place)
+    if reason is None:
+        _make(beside, manifest)
+        reason = _why_not_moved(place, beside)
+        if reason is None:
+            return beside
+        with suppress(FileNotFoundError):
+            _remove(beside, manifest)
+    if manifest.replaces is not None:
+        raise PermissionError(
+            f"The earlier run in {str(out)!r} cannot be replaced: {reason}. Give "
+            "another folder as --out."
+        )
+    return _make(within, manifest)
+
+
+def _make(folder: Path, manifest: Manifest) -> Path:
     try:
         folder.mkdir()
         manifest.write(folder)
@@ -524,17 +620,17 @@ def _new_folder(place: Path, manifest: Manifest) -> Path:
     return folder
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, manifest: Manifest | None) -> None:
     """Remove the folder of a run, in which there must be nothing else.
 
     The manifest goes last: by it the folder is known for ours.
     """
-    foreign = _foreign_in(folder)
+    foreign = _foreign_in(folder, manifest)
     if foreign:
         raise FileExistsError(
-            f"{str(folder)!r}, where a run is written until it is whole, holds "
-            f"{_some(foreign)}, which no run of skleiden made. Move that away, or give "
-            "another --out."
+            f"{str(folder)!r} is where a run is written until it is whole, and holds "
+            f"{_some(foreign)}, which no unfinished run left there. Move it away, or "
+            "give another --out."
         )
     for path in folder.iterdir():
         if path.name != MANIFEST:
@@ -543,11 +639,10 @@ def _remove(folder: Path) -> None:
     folder.rmdir()
 
 
-def _foreign_in(folder: Path) -> list[str]:
-    """What is in the folder of a run that was not finished, and not of that run."""
+def _foreign_in(folder: Path, manifest: Manifest | None) -> list[str]:
+    """What is in a folder, and not of the run with a manifest."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder.name]
-    manifest = read_manifest(folder)
     own = set() if manifest is None else {*manifest.names, *manifest.files, MANIFEST}
     return sorted(
         path.name
@@ -557,47 +652,70 @@ def _foreign_in(folder: Path) -> list[str]:
     )
 
 
-def _restore(out: Path, place: Path) -> None:
-    """Finish the last step of a run that was killed while it took its place."""
-    earlier = _beside(place, ".earlier")
-    folders = [_within(place), _beside(place, ".partial")]
-    found = [folder for folder in folders if _is_on_its_way(folder, place)]
-    if not found and not place.exists() and _is_whole(earlier):
-        found = [earlier]
-    if found:
-        _move(out, found[0], place)
-        warnings.warn(
-            f"A command was killed while its run took its place as {str(out)!r}. A "
-            "whole run is there now.",
-            UserWarning,
-            stacklevel=2,
-        )
-    if _is_whole(place):
-        for left in (earlier, _within(place)):
-            if os.path.lexists(left):
-                with suppress(FileExistsError):  # it is somebody else's
-                    _remove(left)
-
-
-def _put_in_place(
-    out: Path, place: Path, folder: Path, earlier: Manifest | None
-) -> None:
-    if earlier is None:
-        _move(out, folder, place)
-    else:
-        _refuse_foreign(out, place, earlier)  # of what came while the command worked
-        shutil.copymode(place, folder)
-        old = folder if _exchange(folder, place) else _replace(folder, place)
-        _flush(place.parent)
-        try:
-            _remove(old)
-        except OSError as error:
+def _go_on(out: Path, place: Path) -> None:
+    """Do what a command that was killed had still to do for a whole run."""
+    for folder in (_within(place), _beside(place)):
+        manifest = _on_its_way(folder, place)
+        if manifest is not None:
+            _move(out, folder, place, manifest)
             warnings.warn(
-                f"The earlier run is now {str(old)!r} and could not be removed: "
-                f"{error}",
+                f"A command was killed while its run took its place as {str(out)!r}. A "
+                "whole run is there now.",
                 UserWarning,
                 stacklevel=2,
             )
+            break
+    _settle(place)
+
+
+def _settle(place: Path) -> None:
+    """Finish a run that is in its place: the earlier one goes, and what was to do."""
+    manifest = read_manifest(place)
+    if manifest is None or not manifest.files:
+        return
+    if manifest.finished and not manifest.rewritten:
+        return
+    if manifest.on_its_way_to == place.name:
+        for left in (place / _EARLIER, _within(place), _beside(place)):
+            if _is_replaced(left, manifest):
+                try:
+                    _remove(left, read_manifest(left))
+                except OSError as error:
+                    warnings.warn(
+                        f"The earlier run is now {str(left)!r} and could not be "
+                        f"removed: {error}",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+        manifest = manifest._replace(on_its_way_to=None, replaces=None)
+    new = {n: _facts(place / n) for n in manifest.rewritten if manifest.has(place / n)}
+    manifest._replace(
+        files={**manifest.files, **new},
+        names=list(dict.fromkeys((*manifest.names, *new))),
+        rewritten={},
+    ).write(place)
+
+
+def _is_replaced(left: Path, manifest: Manifest) -> bool:
+    """Whether a folder is the earlier run, or empty, as it is before it goes."""
+    if left.is_symlink() or not left.is_dir():
+        return False
+    earlier = left / MANIFEST
+    if earlier.is_file():
+        return _facts(earlier)["sha256"] == manifest.replaces
+    return not any(left.iterdir())
+
+
+def _put_in_place(
+    out: Path, place: Path, folder: Path, manifest: Manifest, earlier: Manifest | None
+) -> None:
+    if earlier is None:
+        _move(out, folder, place, manifest)
+    else:
+        _refuse_foreign(out, place, earlier)  # of what came while the command worked
+        shutil.copymode(place, folder)
+        if not _exchange(folder, place):
+            _replace(folder, place)
     _flush(place.parent)
 
 
@@ -617,48 +735,42 @@ def _exchange(a: Path, b: Path) -> bool:
     raise OSError(number, os.strerror(number), str(b))
 
 
-def _replace(folder: Path, place: Path) -> Path:
-    """Replace a folder in two steps; gives where the former one is now.
+def _replace(folder: Path, place: Path) -> None:
+    """Replace a folder in two steps; the former one is inside of it then.
 
-    After a kill between them `_restore` finds both.
+    After a kill between them `_go_on` does the second.
     """
-    old = _beside(place, ".earlier")
-    place.rename(old)
+    place.rename(folder / _EARLIER)
     try:
         folder.rename(place)
     except OSError:
-        old.rename(place)
+        (folder / _EARLIER).rename(place)
         raise
-    return old
 
 
-def _move(out: Path, folder: Path, place: Path) -> None:
+def _move(out: Path, folder: Path, place: Path, manifest: Manifest) -> None:
     """Move a run to a place where nothing is, or an empty folder.
 
     Into a folder that cannot be replaced its files are moved one by one, the manifest
-    last; `_restore` goes on after a kill.
+    last; `_go_on` goes on after a kill.
     """
-    if place.exists() and folder != _within(place):
-        shutil.copymode(place, folder)
-    if folder != _within(place) and not _entries(place):
-        with suppress(OSError):
-            if os.name == "nt" and place.exists():  # it replaces no folder
-                place.rmdir()
-            folder.rename(place)
-            return
-    manifest = read_manifest(folder)
-    files = {} if manifest is None else manifest.files
-    came = [n for n in _entries(place) if not _is_as_saved(place / n, files)]
+    came = _came(place, folder, manifest)
     if came:
         raise FileExistsError(
             f"{str(out)!r} holds {_some(came)}, which came there since the command "
             "began. Nothing is replaced; move it away, or give another --out."
         )
-    place.mkdir(exist_ok=True)
-    for name in (*files, MANIFEST):
-        if (folder / name).exists():
-            (folder / name).replace(place / name)
-    folder.rmdir()
+    if folder == _within(place):
+        for name in (*manifest.files, MANIFEST):
+            if (folder / name).exists():
+                (folder / name).replace(place / name)
+        folder.rmdir()
+        return
+    if place.exists():
+        shutil.copymode(place, folder)
+        if os.name == "nt":  # it replaces no folder
+            place.rmdir()
+    folder.rename(place)
 
 
 def _flush(folder: Path) -> None:

@@ -1,10 +1,10 @@
-"""Signals that end a command in order: as an interruption, with its workers."""
+"""Signals that end a command in order: as an interruption."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +14,15 @@ from typing import Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
+class Interruption(KeyboardInterrupt):
+    """KeyboardInterrupt, of which one can tell whether it is still on its way."""
+
+
 class Signals:
     """Raises KeyboardInterrupt in the main thread when a signal comes.
+
+    While one is on its way, further signals do not raise another, which would end what
+    is done in order because of the first.
 
     Attributes
     ----------
@@ -26,11 +33,13 @@ class Signals:
     def __init__(self) -> None:
         self.number: int | None = None
         self._holding = self._came = False
+        self._raised: Any = None
 
     @contextmanager
     def caught(self) -> Iterator[None]:
         """Catch signals, but not those that the caller of the command ignores."""
-        self.number, self._holding = None, False
+        self.number, self._raised = None, None
+        self._holding = self._came = False
         before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for name in _NAMES:
@@ -47,31 +56,35 @@ class Signals:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Put off the interruption, for a step that is short and must be whole."""
-        self.hold()
+        before = self._holding
+        self._holding = True
         try:
             yield
         finally:
-            self._holding = False
+            self._holding = before
         if self._came:
-            raise KeyboardInterrupt
+            self._raise()
 
     def hold(self) -> None:
         """Put off all further interruptions."""
-        self._holding, self._came = True, False
+        self._holding = True
 
     def _receive(self, number: int, _: Any) -> None:
         self.number = number
         self._came = True
-        if not self._holding:
-            raise KeyboardInterrupt
+        self._raise()
+
+    def _raise(self) -> None:
+        on_its_way = self._raised is not None and self._raised() is not None
+        if self._holding or on_its_way:
+            return
+        self._came = False
+        error = Interruption()
+        self._raised = weakref.ref(error)
+        try:
+            raise error
+        finally:
+            del error  # or else it would keep itself alive
 
 
 SIGNALS = Signals()
-
-
-def end_workers() -> None:
-    """End the processes that joblib keeps for the next task, if there are any."""
-    workers = sys.modules.get("joblib.externals.loky.reusable_executor")
-    executor = getattr(workers, "_executor", None)
-    if executor is not None:
-        executor.shutdown(wait=True, kill_workers=True)

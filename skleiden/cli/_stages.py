@@ -19,8 +19,10 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Run one stage."""
+    def __call__(
+        self, name: str, less_memory: str = "close other programs, or use less data"
+    ) -> Iterator[None]:
+        """Run one stage; say what would take less memory if there is too little."""
         self._say(f"{name} ...", end="\n" if self.bars else " ")
         start = time.perf_counter()
         outcome = "stopped"
@@ -28,6 +30,9 @@ class Stages:
             yield
             self.seconds[name] = time.perf_counter() - start
             outcome = f"{self.seconds[name]:.2f} s"
+        except MemoryError as error:
+            text = f"Not enough memory in the stage {name!r}; {less_memory}. {error}"
+            raise MemoryError(text.strip()) from error
         finally:
             if not self.bars:
                 self._say(outcome, end="\n")

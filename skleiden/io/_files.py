@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -46,10 +47,27 @@ def check_place(path: str | os.PathLike[str]) -> Path:
     return place
 
 
-def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file beside its place, then move it there in one step."""
+def as_given(path: Path, place: Path) -> Path:
+    """A path as it was given if it leads to its place, else the place.
+
+    It does not where it goes back from a folder that does not exist: ``absent/../x``.
+    """
+    return path if path.exists() else place
+
+
+def write_whole(
+    path: str | os.PathLike[str] | io.BytesIO, content: str | bytes
+) -> None:
+    """Write a file beside its place, then move it there in one step.
+
+    A file in memory is written into.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, io.BytesIO):
+        path.write(data)
+        return
     with writing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(data)
 
 
 @contextmanager
@@ -122,6 +140,8 @@ def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
         with file:
             yield new, file
     except OSError as error:
+        if error.errno is None:  # of another file, and told already
+            raise
         raise type(error)(
             f"Cannot write {place.name!r} in the folder {str(place.parent)!r}: "
             f"{error.strerror or error}. Make the folder writable, with room for the "
