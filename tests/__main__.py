@@ -1,14 +1,23 @@
-"""``python -m tests``: everything that must hold, in the order of how fast it fails."""
+"""``python -m tests``: everything that must hold, in the order of how fast it fails.
+
+``python -m tests quick`` leaves out the tests that are slow, start a cluster or open a
+browser. Further arguments go to pytest.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
+QUICK = ("-m", "not slow and not cluster and not browser")
+ARGUMENTS = sys.argv[1:]
+if ARGUMENTS[:1] == ["quick"]:
+    ARGUMENTS[:1] = QUICK
+
 COMMANDS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    ("pytest", *sys.argv[1:]),
+    ("pytest", *ARGUMENTS),
 )
 
 

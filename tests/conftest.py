@@ -11,6 +11,13 @@ from skleiden import MultiLayerTfidfSketcher
 from skleiden.datasets import make_layered_activations
 
 
+def pytest_collection_modifyitems(items):
+    """Mark what opens a browser, by the fixture that does."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+
+
 @pytest.fixture(scope="session")
 def layered():
     """400 rows of 3 sparse layers with 4 planted communities, and the communities."""

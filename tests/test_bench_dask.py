@@ -7,6 +7,8 @@ import pytest
 
 from .test_benchmarks import benchmark_scripts  # noqa: F401
 
+pytestmark = pytest.mark.cluster
+
 OPTIONS = (
     "--rows 1500 --layers 2 --neurons 2000 --communities 5 --block-rows 400 "
     "--n-neighbors 10 --components 64"

@@ -7,6 +7,8 @@ import pytest
 
 from .test_benchmarks import benchmark_scripts  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench_neighbors(benchmark_scripts):  # noqa: F811

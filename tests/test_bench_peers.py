@@ -15,6 +15,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 import skleiden
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench_peers.py"
 
 

@@ -20,6 +20,8 @@ from sklearn.metrics import adjusted_rand_score
 import skleiden
 from skleiden.datasets import make_layered_activations
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 

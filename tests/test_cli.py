@@ -20,6 +20,8 @@ import skleiden.io
 from skleiden.cli import main
 from skleiden.datasets import load_prompt_activations
 
+pytestmark = pytest.mark.slow
+
 ROW = re.compile(r" *(\d+) +(\d+)  (\S+:\d+(?:, \S+:\d+)*)")
 COLUMNS = "80"  # of the terminal, whatever the tests run in
 OPTIONS = [

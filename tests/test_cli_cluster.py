@@ -20,6 +20,8 @@ from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.cli import _options, main
 from skleiden.io import load_activations, load_communities
 
+pytestmark = pytest.mark.slow
+
 IDS = [f"q{i}" for i in range(400)]
 RUN = ["communities.json", "labels.csv", "manifest.json", "report.html"]
 FIGURES = ["layers.png", "map.png", "prototypes.png", "sizes.png"]

@@ -62,6 +62,7 @@ def test_bad_partitions(labels, message):
         consensus(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vary", ["all", "mutualknnleiden__random_state"])
 def test_stable_leiden(stack, planted, vary):
     stable = make(vary=vary, n_runs=4).fit(stack)

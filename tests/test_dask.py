@@ -19,6 +19,8 @@ from skleiden.model_selection import (
     resolution_profile,
 )
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def client():

@@ -22,6 +22,8 @@ from skleiden import (
 from skleiden._kernels import knn
 from skleiden._stages import affinity, distinct, partition, plan, search
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def client():

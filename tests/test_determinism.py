@@ -19,6 +19,8 @@ from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 
 from . import golden
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NAMES = [f"{data}: {name}" for data in golden.DATA for name in golden.CLUSTERERS]
 

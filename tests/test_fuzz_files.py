@@ -30,6 +30,8 @@ from skleiden.io import (
 
 from .children import outcomes
 
+pytestmark = pytest.mark.slow
+
 # Names that no message and no form of file has.
 STEM, LAYER = "quorvex", "wumbo"
 EXAMPLES = 60

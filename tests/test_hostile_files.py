@@ -26,6 +26,8 @@ from skleiden.io import load_activations, load_texts
 
 from .children import check_refused, outcomes
 
+pytestmark = pytest.mark.slow
+
 # No message and no other test has this name.
 STEM = "quorvex"
 rng = np.random.default_rng(0)

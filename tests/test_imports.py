@@ -53,6 +53,7 @@ def test_backends_and_extras_are_imported_when_needed(scikit_learns):
     assert {f"skleiden.{name}" for name in MODULES} <= found
 
 
+@pytest.mark.slow
 def test_fit_imports_no_extras():
     found = imported(
         "import numpy as np; from skleiden import MutualKNNLeiden; "

@@ -288,6 +288,7 @@ def test_scikit_learn_splits_rows(stack):
     assert [fold.ids.tolist() for fold in folds] == [IDS[:2], IDS[2:4], IDS[4:]]
 
 
+@pytest.mark.slow
 def test_loky_workers_get_it_memory_mapped(stack):
     def look(part):
         arrays = [getattr(block, "indices", block) for block in part.layers]

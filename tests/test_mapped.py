@@ -19,6 +19,8 @@ from skleiden import (
     MutualKNNLeiden,
 )
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(0)
 X = rng.random((40, 16), dtype=np.float32)
 

@@ -226,6 +226,7 @@ def test_runs_that_share_a_graph_search_once(stack, monkeypatch):
     assert len(searches) == len(fits) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [2, -1])
 @pytest.mark.parametrize("vary", ["all", "leiden__random_state"])
 @pytest.mark.parametrize("subsample", [None, 0.7])
@@ -421,6 +422,7 @@ def test_nothing_stable_is_told():
         assert select_stable()({"mean_test_score": [0.0, 0.0]}) == 0
 
 
+@pytest.mark.slow
 def test_choice_on_real_activations_is_close_to_the_best():
     """The README's search: no labels seen, and hardly anything lost for it."""
     X, themes = load_prompt_activations(return_X_y=True)

@@ -429,6 +429,7 @@ def test_bad_input(X, parameters, error, message):
         FaissKNeighborsTransformer(**parameters).fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="needs Linux's memory marks"
 )

@@ -19,6 +19,8 @@ from skleiden._blocks.runner import Local
 from skleiden._kernels import knn
 from skleiden._stages.distinct import find_distinct
 
+pytestmark = pytest.mark.slow
+
 WATCH = """
 import sys, threading, time
 import faiss, igraph  # noqa: F401 (their own memory is not the fit's)

@@ -53,6 +53,7 @@ def test_net_information_without_noise(pair):
     )
 
 
+@pytest.mark.slow
 def test_expected_mutual_information_is_the_mean_over_permutations():
     a = np.array([0, 0, 0, 1, 1, 2, 2])
     b = np.array([0, 1, 0, 1, 0, 1, 2])

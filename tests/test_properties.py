@@ -1,6 +1,7 @@
 """What holds whatever the data: found counterexamples become tests of their own."""
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,8 @@ from hypothesis.extra.numpy import arrays
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 
 from .checks import brute_neighbors, check_fitted_clusterer, check_graph
+
+pytestmark = pytest.mark.slow
 
 # Small integers make zero rows, equal rows and ties common.
 VECTORS = st.tuples(st.integers(2, 40), st.integers(1, 6)).flatmap(

@@ -379,6 +379,7 @@ def run_script(script, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
     script = textwrap.dedent(
         """
@@ -414,6 +415,7 @@ def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_what_is_done(tmp_path):
     """As the system does where memory is short."""
     script = textwrap.dedent(

@@ -21,6 +21,8 @@ from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden import clusterer as clusterer_module
 from skleiden._kernels import graph, ivf, knn, labels, leiden
 
+pytestmark = pytest.mark.slow
+
 STATUS = Path("/proc/self/statm")
 
 

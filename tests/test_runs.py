@@ -26,6 +26,8 @@ from skleiden.io import load_communities, save_communities, save_estimator, save
 from skleiden.io._files import write_whole
 from skleiden.report import write_report
 
+pytestmark = pytest.mark.slow
+
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 
 

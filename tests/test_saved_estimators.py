@@ -28,6 +28,8 @@ from skleiden.model_selection import StableLeiden
 from . import attack_saved_estimators as attack
 from .checks import check_fitted
 
+pytestmark = pytest.mark.slow
+
 # Saved by version 0.1.0, and never to be written again: later versions load it.
 OLD = Path(__file__).with_name("pipeline-0.1.0.npz")
 

@@ -22,6 +22,8 @@ from skleiden import (
     MutualKNNLeiden,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def make(layers=None, **parameters):
     return Pipeline(
