@@ -436,7 +436,7 @@ def test_empty_chunk_is_refused(tmp_path, v):
         {"shards": (20, 8)},
         {"shards": (20, 8), "compressors": BloscCodec()},
     ],
-    ids=repr,
+    ids=["lz4", "zstd", "version 2", "shards", "shards of Blosc"],
 )
 def test_chunk_that_is_cut_off_is_refused(tmp_path, options, by):
     path = zarr_store(tmp_path / f"{NAME}.zarr", **options)
