@@ -277,6 +277,8 @@ def fold_rows(
 
 
 def _same(value: Any) -> Any:
+    if isinstance(value, tuple):  # the name of a chunk that is not there
+        raise ValueError(f"Missing dependency {value!r}")  # noqa: TRY004
     return value
 
 
@@ -315,15 +317,14 @@ def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> A
         rows = [runner.call(side_by_side, chunks) for chunks in blocks]
         whole = runner.call(_of_rows, function, rows)
         bounds = np.cumsum([0, *(size for size in X.chunks[0] if size)]).tolist()
-        parts = [runner.call(_rows, whole, a, b) for a, b in pairwise(bounds)]
-        return da.concatenate(
-            [
-                da.from_delayed(part, (b - a, width), meta=X._meta)
-                for part, (a, b) in zip(
-                    runner.delayed(parts), pairwise(bounds), strict=True
-                )
-            ]
+        parts = runner.delayed(
+            [runner.call(_rows, whole, a, b) for a, b in pairwise(bounds)]
         )
+        name = f"skleiden-{uuid4().hex}"
+        tasks = {(name, i, 0): (_same, part.key) for i, part in enumerate(parts)}
+        graph = HighLevelGraph.from_collections(name, tasks, dependencies=parts)
+        chunks = tuple(np.diff(bounds).tolist()), (width,)
+        return da.Array(graph, name, chunks, meta=X._meta)
     wide = max(1, _COLUMN_BYTES // max(1, multiple * n * X.dtype.itemsize)) * multiple
     columns = X.rechunk((n, min(wide, width) or 1))
     starts = np.cumsum([0, *columns.chunks[1]]).tolist()
