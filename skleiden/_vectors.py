@@ -70,8 +70,7 @@ def nearest_of_queries(
     X = _check_vectors(estimator, X, reset=False)
     distinct = estimator._distinct
     shards = as_shards(distinct.vectors)
-    if isinstance(distinct.vectors, np.ndarray):
-        check_size(distinct.vectors, "what the estimator was fitted on")
+    check_size(distinct.vectors, "what the estimator was fitted on")
     k = min(estimator.n_neighbors_ + 1, distinct.first.size)
     threads = NeighborSearch.of(estimator).threads()
     start = 0
