@@ -65,7 +65,8 @@ def passes(folder, names, limit=None):
     # it, and of its workers, is limited to 16 GB and 1000 s each.
     command = ["sh", "-c", 'ulimit -v 16000000; ulimit -t 1000; exec "$@"', "sh"]
     command += [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    command += [f"tests/test_{name}.py" for name in names]
+    tests = Path(folder, "tests")
+    command += [str(next(tests.rglob(f"test_{name}.py"))) for name in names]
     # Python knows a changed file by its size and second alone: it must remember none.
     env = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     with suppress(TimeoutExpired):

@@ -24,14 +24,13 @@ from skleiden import (
 )
 from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import StableLeiden
-
-from . import attack_saved_estimators as attack
-from .checks import check_fitted
+from tests import attack_saved_estimators as attack
+from tests.checks import check_fitted
 
 pytestmark = pytest.mark.slow
 
 # Saved by version 0.1.0, and never to be written again: later versions load it.
-OLD = Path(__file__).with_name("pipeline-0.1.0.npz")
+OLD = Path(__file__).parents[2] / "pipeline-0.1.0.npz"
 
 WAYS = {
     "own": (save_estimator, load_estimator),

@@ -23,8 +23,7 @@ from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden, align
 from skleiden.cli import main
 from skleiden.inspection import top_features
 from skleiden.io import load_activations, load_texts
-
-from .children import check_refused, outcomes
+from tests.children import check_refused, outcomes
 
 pytestmark = pytest.mark.slow
 

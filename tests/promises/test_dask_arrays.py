@@ -29,8 +29,7 @@ from skleiden.model_selection import (
     permute_columns,
     resolution_profile,
 )
-
-from .checks import check_graph, check_labels
+from tests.checks import check_graph, check_labels
 
 FITTED = [
     "labels_",

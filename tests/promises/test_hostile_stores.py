@@ -24,8 +24,7 @@ from skleiden import LayerStack, MultiLayerTfidfSketcher
 from skleiden.io import load_activations
 from skleiden.layers import read_rows
 from skleiden.model_selection import permute_columns
-
-from . import children
+from tests import children
 
 X = np.random.default_rng(0).random((40, 8), dtype=np.float32)
 IDS = [f"q{i}" for i in range(40)]

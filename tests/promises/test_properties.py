@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
-
-from .checks import brute_neighbors, check_fitted_clusterer, check_graph
+from tests.checks import brute_neighbors, check_fitted_clusterer, check_graph
 
 pytestmark = pytest.mark.slow
 

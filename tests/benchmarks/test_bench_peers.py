@@ -17,7 +17,7 @@ import skleiden
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench_peers.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_peers.py"
 
 
 def test_methods_are_compared_and_failures_reported(tmp_path):

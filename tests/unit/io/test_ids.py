@@ -15,8 +15,7 @@ import zarr
 from skleiden import LayerStack, align_layers
 from skleiden._ids import as_id_array
 from skleiden.io import load_activations
-
-from . import children
+from tests import children
 
 X = np.random.default_rng(0).random((3, 2), dtype=np.float32)
 NAME = "unlikely"  # of files, which no message has but for the file

@@ -9,8 +9,7 @@ from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import KNeighborsTransformer
 
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
-
-from .checks import brute_neighbors, check_fitted_clusterer, check_graph
+from tests.checks import brute_neighbors, check_fitted_clusterer, check_graph
 
 
 def leiden(**parameters):

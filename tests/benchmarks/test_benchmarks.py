@@ -22,7 +22,7 @@ from skleiden.datasets import make_layered_activations
 
 pytestmark = pytest.mark.slow
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from skleiden import LayerStack
 from skleiden.datasets import load_prompt_activations
 
-PROMPT_THEMES = Path(__file__).parents[1] / "benchmarks" / "prompt_themes.py"
+PROMPT_THEMES = Path(__file__).parents[3] / "benchmarks" / "prompt_themes.py"
 
 
 @pytest.fixture(scope="module")

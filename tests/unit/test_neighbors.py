@@ -13,8 +13,7 @@ import skleiden._kernels.ivf
 import skleiden._stages.search
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
 from skleiden._kernels import ivf
-
-from .checks import brute_neighbors
+from tests.checks import brute_neighbors
 
 
 def lists(graph):

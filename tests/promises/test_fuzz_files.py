@@ -27,8 +27,7 @@ from skleiden.io import (
     save_communities,
     save_estimator,
 )
-
-from .children import outcomes
+from tests.children import outcomes
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,11 @@ from numpy.testing import assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
-
-from . import golden
+from tests import golden
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = [f"{data}: {name}" for data in golden.DATA for name in golden.CLUSTERERS]
 
 
