@@ -81,6 +81,9 @@ class OnWorkers:
 
     def keep(self, handles: Sequence[Any], description: str) -> list[Any]:
         """Run tasks and keep their results where they were made."""
+        # Some versions of Dask's scheduler wait for ever for what is not theirs.
+        if (why := self.why_lost(list(self._inputs.values()))) is not None:
+            raise _lost(description, why)
         tasks = self.delayed(handles)
         with (
             _named_failure(description),
@@ -145,9 +148,10 @@ class OnWorkers:
         yield None
 
 
-def futures_of(kept: Sequence[Delayed]) -> list[Any]:
+def futures_of(kept: Sequence[Any]) -> list[Any]:
     """Those of a cluster; none of a scheduler that has done the work by now."""
-    values = [value for task in kept for value in dict(task.dask).values()]
+    graphs = {id(task.dask): task.dask for task in kept}  # shared by an array's chunks
+    values = [value for graph in graphs.values() for value in dict(graph).values()]
     return [value for value in values if type(value).__name__ == "Future"]
 
 
@@ -190,6 +194,16 @@ def _is_lost(error: Exception) -> bool:
     return "CancelledError" in kinds or str(error).startswith("Missing dependency")
 
 
+def _lost(description: str, why: str) -> RuntimeError:
+    return RuntimeError(
+        f"Stage {description!r} needs results that lie on the workers of a Dask "
+        "cluster, such as chunks of a persisted X, and the current client does not "
+        "have them: they were made by a client that is closed now, or that is of "
+        "another cluster. Fit while their client is open and the current one, or "
+        f"persist X anew. The reason: {why}."
+    )
+
+
 @contextmanager
 def _named_failure(description: str) -> Iterator[None]:
     """Say what failed: a worker's memory, or a client that is no longer the one."""
@@ -206,13 +220,7 @@ def _named_failure(description: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         if _is_lost(error):
-            raise RuntimeError(
-                f"Stage {description!r} needs results that lie on the workers of a "
-                "Dask cluster, such as chunks of a persisted X, and the current client "
-                "does not have them: they were made by a client that is closed now, or "
-                "that is of another cluster. Fit while their client is open and the "
-                f"current one, or persist X anew. Dask says: {error}"
-            ) from error
+            raise _lost(description, f"Dask says {str(error)!r}") from error
         if type(error).__name__ != "KilledWorker":
             raise
         raise MemoryError(
@@ -228,7 +236,8 @@ def row_blocks(arrays: Sequence[Any]) -> Iterator[tuple[int, int, list[list[Dela
     """
     rows = arrays[0].chunks[0]
     aligned = [a if a.chunks[0] == rows else a.rechunk({0: rows}) for a in arrays]
-    chunks = [array.to_delayed() for array in aligned]
+    # Optimised by some versions, the graph of a persisted array is without its results.
+    chunks = [a.to_delayed(optimize_graph=not futures_of([a])) for a in aligned]
     starts = np.cumsum([0, *rows]).tolist()
     for i, (start, stop) in enumerate(pairwise(starts)):
         if stop > start:
