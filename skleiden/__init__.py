@@ -4,10 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clusterer import MutualKNNLeiden
-    from .layers import LayerStack, align_layers
-    from .neighbors import FaissKNeighborsTransformer
-    from .sketcher import MultiLayerTfidfSketcher
+    from ._align import align_layers
+    from ._clusterer import MutualKNNLeiden
+    from ._layers import LayerStack
+    from ._neighbors import FaissKNeighborsTransformer
+    from ._sketcher import MultiLayerTfidfSketcher
 
 __all__ = [
     "FaissKNeighborsTransformer",
@@ -23,11 +24,11 @@ __version__ = "0.1.0"
 # Imported when first asked for, so that the command can show its help, or be stopped,
 # without waiting for scikit-learn.
 _MODULES = {
-    "FaissKNeighborsTransformer": "neighbors",
-    "LayerStack": "layers",
-    "MultiLayerTfidfSketcher": "sketcher",
-    "MutualKNNLeiden": "clusterer",
-    "align_layers": "layers",
+    "FaissKNeighborsTransformer": "_neighbors",
+    "LayerStack": "_layers",
+    "MultiLayerTfidfSketcher": "_sketcher",
+    "MutualKNNLeiden": "_clusterer",
+    "align_layers": "_align",
 }
 
 

@@ -17,14 +17,15 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
+from ._blocks.checks import as_float_dtype
+from ._blocks.sparse import check_sparse
+from ._clusterer import MutualKNNLeiden
 from ._fitting import final_step
 from ._kernels import countsketch, knn
-from ._sparse import check_sparse
-from .clusterer import MutualKNNLeiden
-from .layers import as_float_dtype
+from ._neighbors import FaissKNeighborsTransformer
+from ._sketcher import MultiLayerTfidfSketcher
+from ._stages.sketch import Settings
 from .model_selection import StableLeiden
-from .neighbors import FaissKNeighborsTransformer
-from .sketcher import MultiLayerTfidfSketcher, Settings
 
 # How far the squared length of a unit row may be from 1: far more than rounding leaves
 # in rows of any number of columns.

@@ -4,6 +4,8 @@ What holds of fitted estimators is stated in ``skleiden/_invariants.py``, by whi
 files are checked, too: a wrong statement fails here.
 """
 
+import importlib
+
 import numpy as np
 
 from skleiden import _invariants
@@ -44,3 +46,13 @@ def brute_neighbors(X, k):
     np.fill_diagonal(similarities, -np.inf)
     ids = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
     return ids, np.take_along_axis(similarities, ids, axis=1)
+
+
+def owner_and_name(place):
+    """Where the function lives that one of the tables of `skleiden._stages` names."""
+    module, _, path = place.partition(":")
+    owner = importlib.import_module(f"skleiden.{module}")
+    *classes, name = path.split(".")
+    for one in classes:
+        owner = getattr(owner, one)
+    return owner, name

@@ -24,6 +24,8 @@ from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 
+from .sources import side_by_side
+
 # The stages whose tasks come from the caller's arrays.
 _READING = {"Count", "Largest value", "Vectors"}
 # Results merged by one task of a tree.
@@ -125,6 +127,31 @@ class OnWorkers:
         kept = self.keep(handles, description)
         with _named_failure(description), _out_of_the_way():
             return list(dask.compute(*kept))
+
+    def fold(
+        self, merge: Callable[[Any, Any], Any], handles: Sequence[Any], description: str
+    ) -> Any:
+        """Give values of tasks, merged in a tree, in this process."""
+        tasks = list(handles)
+        while len(tasks) > 1:
+            tasks = [
+                self.call(_reduced, merge, tasks[i : i + _FAN_IN])
+                for i in range(0, len(tasks), _FAN_IN)
+            ]
+        (result,) = self.fetch(tasks, description)
+        return result
+
+    def rows(
+        self, handles: Sequence[Any], sizes: Sequence[int], width: int, dtype: np.dtype
+    ) -> Any:
+        """Give a lazy array of blocks of rows."""
+        return _array(
+            self.delayed(handles), sizes, width, np.empty((0, 0), dtype=dtype)
+        )
+
+    def threads(self, n_jobs: int | None) -> int | None:
+        """Leave it to the workers, which have threads of their own."""
+        return None
 
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Say whether the client of kept results is the current one, and open."""
@@ -244,47 +271,6 @@ def row_blocks(arrays: Sequence[Any]) -> Iterator[tuple[int, int, list[list[Dela
             yield start, stop - start, [list(of_array[i]) for of_array in chunks]
 
 
-def side_by_side(chunks: Sequence[Any]) -> Any:
-    """Chunks of the same rows as one matrix."""
-    if len(chunks) == 1:
-        return chunks[0]
-    if any(sp.issparse(chunk) for chunk in chunks):
-        return sp.hstack(chunks, format="csr")
-    return np.hstack(chunks)
-
-
-def blocks_of(X: Any, rows_at_once: int) -> list[tuple[int, int, list[Delayed]]]:
-    """Start, number of rows and chunks of blocks of so many rows of an array."""
-    return [
-        (start, n_rows, chunks)
-        for start, n_rows, (chunks,) in row_blocks([X.rechunk((rows_at_once, -1))])
-    ]
-
-
-def fold_rows(
-    function: Callable[[int, list[Any]], Any],
-    merge: Callable[[Any, Any], Any],
-    arrays: Sequence[Any],
-    *,
-    description: str,
-    verbose: int,
-) -> Any:
-    """What a function gives of each block of rows, merged in a tree."""
-    runner = OnWorkers(verbose)
-    call = runner.put(function)
-    tasks = [
-        runner.call(_call, call, start, chunks)
-        for start, _, chunks in row_blocks(arrays)
-    ]
-    while len(tasks) > 1:
-        tasks = [
-            runner.call(_reduced, merge, tasks[i : i + _FAN_IN])
-            for i in range(0, len(tasks), _FAN_IN)
-        ]
-    (result,) = runner.fetch(tasks, description)
-    return result
-
-
 def _same(value: Any) -> Any:
     if isinstance(value, tuple):  # the name of a chunk that is not there
         raise ValueError(f"Missing dependency {value!r}")  # noqa: TRY004
@@ -295,22 +281,14 @@ def _reduced(merge: Callable[[Any, Any], Any], values: list[Any]) -> Any:
     return reduce(merge, values)
 
 
-def map_rows(
-    function: Callable[[int, list[Any]], np.ndarray],
-    arrays: Sequence[Any],
-    n_columns: int,
-    dtype: np.dtype,
+def _array(
+    tasks: Sequence[Delayed], sizes: Sequence[int], width: int, meta: Any
 ) -> Any:
-    """A lazy array of what a function gives of each block of rows."""
-    call = delayed(function, pure=False)
-    return da.concatenate(
-        [
-            da.from_delayed(
-                delayed(_call)(call, start, chunks), (n_rows, n_columns), dtype
-            )
-            for start, n_rows, chunks in row_blocks(arrays)
-        ]
-    )
+    """A lazy array of blocks of rows, dense or sparse as `meta` is."""
+    name = f"skleiden-{uuid4().hex}"
+    blocks = {(name, i, 0): (_same, task.key) for i, task in enumerate(tasks)}
+    graph = HighLevelGraph.from_collections(name, blocks, dependencies=list(tasks))
+    return da.Array(graph, name, (tuple(sizes), (width,)), meta=meta)
 
 
 # Columns are brought together in blocks of about this many bytes.
@@ -329,11 +307,7 @@ def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> A
         parts = runner.delayed(
             [runner.call(_rows, whole, a, b) for a, b in pairwise(bounds)]
         )
-        name = f"skleiden-{uuid4().hex}"
-        tasks = {(name, i, 0): (_same, part.key) for i, part in enumerate(parts)}
-        graph = HighLevelGraph.from_collections(name, tasks, dependencies=parts)
-        chunks = tuple(np.diff(bounds).tolist()), (width,)
-        return da.Array(graph, name, chunks, meta=X._meta)
+        return _array(parts, np.diff(bounds).tolist(), width, X._meta)
     wide = max(1, _COLUMN_BYTES // max(1, multiple * n * X.dtype.itemsize)) * multiple
     columns = X.rechunk((n, min(wide, width) or 1))
     starts = np.cumsum([0, *columns.chunks[1]]).tolist()
@@ -366,9 +340,3 @@ def each_block(array: Any) -> Iterator[np.ndarray]:
     runner = OnWorkers()
     for _, _, (chunks,) in row_blocks([array]):
         yield from runner.fetch([runner.call(side_by_side, chunks)])
-
-
-def _call(
-    function: Callable[[int, list[Any]], Any], start: int, chunks: list[list[Any]]
-) -> Any:
-    return function(start, [side_by_side(of_array) for of_array in chunks])

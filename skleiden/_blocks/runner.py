@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import reduce
 from typing import Any, Protocol
 
+import numpy as np
 from tqdm import tqdm
 
 
@@ -31,6 +33,22 @@ class Runner(Protocol):
 
     def fetch(self, handles: Sequence[Any], description: str = "Gather") -> list[Any]:
         """Give the values of handles, in this process."""
+
+    def fold(
+        self, merge: Callable[[Any, Any], Any], handles: Sequence[Any], description: str
+    ) -> Any:
+        """Give the values of handles, merged in their order, in this process."""
+
+    def rows(
+        self, handles: Sequence[Any], sizes: Sequence[int], width: int, dtype: np.dtype
+    ) -> Any:
+        """Give one matrix of dense blocks of rows, of which these are handles.
+
+        Elsewhere than in this process it is lazy.
+        """
+
+    def threads(self, n_jobs: int | None) -> int | None:
+        """Give the number of threads that a function may use."""
 
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Say why kept results cannot be had any more; None if they can."""
@@ -68,6 +86,23 @@ class Local:
     def fetch(self, handles: Sequence[Any], description: str = "Gather") -> list[Any]:
         """Give the values, which are here."""
         return list(handles)
+
+    def fold(
+        self, merge: Callable[[Any, Any], Any], handles: Sequence[Any], description: str
+    ) -> Any:
+        """Give the values, merged."""
+        return reduce(merge, handles)
+
+    def rows(
+        self, handles: Sequence[Any], sizes: Sequence[int], width: int, dtype: np.dtype
+    ) -> Any:
+        """Give the one block that there is."""
+        (block,) = handles
+        return block
+
+    def threads(self, n_jobs: int | None) -> int | None:
+        """Give what was asked for."""
+        return n_jobs
 
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Nothing is lost here."""

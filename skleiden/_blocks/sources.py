@@ -1,57 +1,443 @@
-"""What blocks of rows there are of a matrix, and where functions of them run."""
+"""Matrices by what they are stored as: the one place that asks.
+
+A *source* is a matrix that is read by blocks of rows, which come as an ndarray or a CSR
+array. A new kind of storage is one class here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import gen_batches
 
-from skleiden.layers import is_dask_array, is_stored, read_rows
-
+from .checks import check_real, refuse_dask_frame, refuse_masked
 from .runner import Local, Runner
+from .sparse import as_csr, check_sparse
+from .stored import ZarrPlace, is_zarr, place_of_zarr, read_stored
+
+# Rows are read in blocks of about this many stored numbers: large enough to keep
+# NumPy busy, small enough for the processor's cache and for streaming from disk.
+_BLOCK_SIZE = 2**20
+# Numbers read at once from arrays in files (64 MB of float32), though chunks of whole
+# rows be larger: these are then read several times, as the price of bounded memory.
+_MOST_AT_ONCE = 2**24
 
 
-def runner_of(X: Any, verbose: int) -> Runner:
-    """Give what runs functions of the blocks of a matrix."""
-    if is_dask_array(X):
+class Source:
+    """A dense matrix in memory, or a memory map.
+
+    Attributes
+    ----------
+    matrix : ndarray
+        What is read.
+
+    shape : tuple of int
+        Rows and columns.
+
+    dtype : numpy.dtype
+        Of what `read` gives.
+
+    n_stored : int
+        Numbers that reading all of it takes.
+
+    chunk_rows : int or None
+        Rows that are stored together, and read together.
+
+    is_lazy : bool
+        Whether it is read by this class alone: NumPy would load all of it at once.
+
+    on_workers : bool
+        Whether its blocks are on the workers of a cluster.
+
+    cuts_columns : bool
+        Whether some columns can be had without a copy.
+    """
+
+    kind = "array"
+    chunk_rows: int | None = None
+    is_lazy = on_workers = False
+    cuts_columns = True
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape, self.dtype = tuple(matrix.shape), matrix.dtype
+
+    @classmethod
+    def check(cls, matrix: Any, what: str) -> Any:  # noqa: ARG003
+        """Refuse a matrix that cannot be read; gives it in the form that is kept."""
+        return matrix
+
+    @property
+    def n_stored(self) -> int:
+        """Numbers that reading all of it takes."""
+        return math.prod(self.shape)
+
+    def read(self, rows: slice) -> Any:
+        """Give the rows from a start up to a stop."""
+        return self.matrix[rows]
+
+    def select(self, rows: slice | np.ndarray) -> Any:
+        """Give a matrix of some rows."""
+        return self.matrix[rows]
+
+    def whole(self) -> Any:
+        """Give the matrix in memory, or mapped."""
+        return self.matrix
+
+    def check_out(self, out: Any) -> None:
+        """Refuse an `out` for the embedding where no array can take it."""
+
+    def canonical(self) -> Any:
+        """Give the matrix with one stored number for each place, in order."""
+        return self.matrix
+
+    def packed(self) -> Any:
+        """Give what a pickle holds of it, equal before and after it was used."""
+        return self.matrix
+
+    def contents(self) -> Iterator[np.ndarray]:
+        """Give all that is stored, as arrays in a fixed order, to be hashed."""
+        for rows in row_batches([self]):
+            yield self.read(rows)
+
+    def runner(self, verbose: int = 0) -> Runner:
+        """Give what runs functions of its blocks."""
+        return Local(verbose)
+
+    def row_blocks(self, rows: int) -> list[tuple[int, int, list[Any]]]:
+        """Give start, number of rows, and handles of matrices side by side, of blocks.
+
+        In this process there is one block; elsewhere they have so many rows.
+        """
+        return [(0, self.shape[0], [self.whole()])]
+
+    def aligned(self, sources: Sequence[Source]) -> list[tuple[int, int, list[Any]]]:
+        """Give the same of some sources, itself the first, cut where this one is."""
+        return [(0, self.shape[0], list(sources))]
+
+    def each_block(self) -> Iterator[np.ndarray]:
+        """Give the blocks one after the other, in this process."""
+        yield self.whole()
+
+    def map_columns(self, function: Callable[[int, Any], Any], multiple: int) -> Any:
+        """Give what a function makes of blocks of whole columns, as one matrix again.
+
+        It is called with the number of a block's first column, a multiple of
+        `multiple`, and the block; in this process, once, with a matrix in memory.
+        """
+        return function(0, self.whole())
+
+
+class SparseSource(Source):
+    """A CSR matrix or array in memory, or of memory maps."""
+
+    cuts_columns = False
+
+    @classmethod
+    def check(cls, matrix: Any, what: str) -> Any:
+        check_real(matrix, what)
+        check_sparse(matrix, what)
+        return as_csr(matrix) if matrix.ndim == 2 else matrix
+
+    @property
+    def n_stored(self) -> int:
+        return int(self.matrix.nnz)
+
+    def canonical(self) -> sp.csr_array:
+        """Give a CSR array on the same memory; a summed-up copy if it is not so."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> sp.csr_array:
+        # A new wrapper, because SciPy caches what it finds out on the caller's object.
+        matrix = sp.csr_array(_parts(self.matrix), shape=self.shape)
+        if not matrix.has_canonical_format:
+            matrix = matrix.copy()
+            matrix.sum_duplicates()
+        return matrix
+
+    def read(self, rows: slice) -> Any:
+        matrix = self._canonical
+        indptr = matrix.indptr[rows.start : rows.stop + 1]
+        entries = slice(indptr[0], indptr[-1])
+        return sp.csr_array(
+            (matrix.data[entries], matrix.indices[entries], indptr - indptr[0]),
+            shape=(rows.stop - rows.start, self.shape[1]),
+        )
+
+    def packed(self) -> Any:
+        # Without the flags that SciPy sets when a matrix is used.
+        return type(self.matrix), _parts(self.matrix), self.shape
+
+    def contents(self) -> Iterator[np.ndarray]:
+        for part in reversed(_parts(self.matrix)):
+            # SciPy chooses the width of indices by what the matrix was made of.
+            yield part.astype(np.int64) if part.dtype.kind == "i" else part
+
+
+class StoredSource(Source):
+    """A Zarr array or an HDF5 dataset of h5py, which is read as its rows are needed.
+
+    These have an ndarray's shape and dtype, and give ndarrays of the rows in a slice.
+    Nothing else that they do is relied on.
+    """
+
+    kind = "Zarr array or HDF5 dataset"
+    is_lazy = True
+    cuts_columns = False
+
+    @property
+    def chunk_rows(self) -> int | None:  # type: ignore[override]
+        return int(self.matrix.chunks[0]) if self.matrix.chunks else None
+
+    def read(self, rows: slice) -> np.ndarray:
+        return read_stored(self.matrix, rows.start, max(rows.start, rows.stop))
+
+    def select(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Read some rows.
+
+        Zarr and HDF5 differ in what index arrays they take, and are slow with them. So
+        stretches of rows are read here, each chunk once, and the wanted rows picked.
+        """
+        n, width = self.shape
+        if isinstance(rows, slice):
+            stretch = range(n)[rows]
+            if stretch.step == 1:
+                return self.read(slice(stretch.start, stretch.stop))
+            rows = np.asarray(stretch)
+        numbers = rows.astype(np.int64)
+        outside = numbers[(numbers < -n) | (numbers >= n)]
+        if outside.size:
+            raise IndexError(f"Row {outside[0]} is out of bounds for {n} rows.")
+        numbers = numbers % max(n, 1)
+        out = np.empty((numbers.size, width), dtype=self.dtype)
+        step = rows_at_once([self], _BLOCK_SIZE // max(width, 1))
+        order = np.argsort(numbers, kind="stable")
+        ascending = numbers[order]
+        at = 0
+        while at < ascending.size:
+            start = int(ascending[at])
+            end = np.searchsorted(ascending, (start // step + 1) * step)
+            stop = int(ascending[end - 1]) + 1
+            block = self.read(slice(start, stop))
+            out[order[at:end]] = block[ascending[at:end] - start]
+            at = int(end)
+        return out
+
+    def whole(self) -> np.ndarray:
+        # A column takes all chunks.
+        return self.read(slice(0, self.shape[0]))
+
+    def packed(self) -> Any:
+        if is_zarr(self.matrix):
+            return place_of_zarr(self.matrix) or self.matrix
+        raise TypeError(
+            f"a dataset of the open HDF5 file {self.matrix.file.filename!r}, which "
+            "cannot be pickled, copied or sent to other processes. Load the file where "
+            "it is needed, with skleiden.io.load_activations; select rows, "
+            "stack[rows], which are then in memory; or use Zarr arrays."
+        )
+
+
+class DaskSource(Source):
+    """A Dask array, whose blocks of rows stay on the workers."""
+
+    kind = "Dask array"
+    is_lazy = on_workers = True
+    cuts_columns = False
+
+    @classmethod
+    def check(cls, matrix: Any, what: str) -> Any:
+        if np.isnan(matrix.chunks[0]).any():
+            raise ValueError(
+                f"{what} is a Dask array of unknown length; got chunks of "
+                f"{matrix.chunks[0][:3]} rows. Call its compute_chunk_sizes() first."
+            )
+        return matrix
+
+    def check_out(self, out: Any) -> None:
+        raise TypeError(
+            "out is not for Dask arrays, whose embedding is lazy; got "
+            f"{type(out).__name__}. Store the embedding with its store method."
+        )
+
+    def runner(self, verbose: int = 0) -> Runner:
         from .dask import OnWorkers
 
         return OnWorkers(verbose)
-    return Local(verbose)
 
+    def row_blocks(self, rows: int) -> list[tuple[int, int, list[Any]]]:
+        from .dask import row_blocks
 
-def row_blocks(X: Any, rows_at_once: int) -> list[tuple[int, int, list[Any]]]:
-    """Give start, number of rows, and handles of matrices side by side, of each block.
+        return [
+            (start, n_rows, chunks)
+            for start, n_rows, (chunks,) in row_blocks(
+                [self.matrix.rechunk((rows, -1))]
+            )
+        ]
 
-    In this process there is one block; elsewhere they have `rows_at_once` rows.
-    """
-    if is_dask_array(X):
-        from .dask import blocks_of
+    def aligned(self, sources: Sequence[Source]) -> list[tuple[int, int, list[Any]]]:
+        from .dask import row_blocks
 
-        return blocks_of(X, rows_at_once)
-    return [(0, X.shape[0], [X])]
+        return list(row_blocks([source.matrix for source in sources]))
 
-
-def each_block(X: Any) -> Iterator[np.ndarray]:
-    """Give the blocks one after the other, in this process."""
-    if is_dask_array(X):
+    def each_block(self) -> Iterator[np.ndarray]:
         from .dask import each_block
 
-        yield from each_block(X)
-    else:
-        yield X
+        return each_block(self.matrix)
 
-
-def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> Any:
-    """Give what a function makes of blocks of whole columns, as one matrix again.
-
-    It is called with the number of a block's first column, a multiple of `multiple`,
-    and the block; in this process, once, with a matrix in memory.
-    """
-    if is_dask_array(X):
+    def map_columns(self, function: Callable[[int, Any], Any], multiple: int) -> Any:
         from .dask import map_columns
 
-        return map_columns(function, X, multiple)
-    # A column of a Zarr array or HDF5 dataset takes all of its chunks.
-    return function(0, read_rows(X, slice(None)) if is_stored(X) else X)
+        return map_columns(function, self.matrix, multiple)
+
+
+def source_of(matrix: Any) -> Source:
+    """Give the source of a matrix that was checked; a source is its own."""
+    if isinstance(matrix, Source):
+        return matrix
+    return _kind_of(matrix)(matrix)
+
+
+def _kind_of(matrix: Any) -> type[Source]:
+    if sp.issparse(matrix):
+        return SparseSource
+    # These are told without importing what makes them.
+    if _is_a(matrix, "dask", "Array"):
+        return DaskSource
+    if _is_a(matrix, "zarr", "Array") or _is_a(matrix, "h5py", "Dataset"):
+        return StoredSource
+    return Source
+
+
+def _is_a(matrix: Any, package: str, name: str) -> bool:
+    return any(
+        kind.__name__ == name and kind.__module__.split(".")[0] == package
+        for kind in type(matrix).__mro__
+    )
+
+
+def is_lazy(matrix: Any) -> bool:
+    """Whether a matrix is read by its source alone, block by block."""
+    return _kind_of(matrix).is_lazy
+
+
+def is_on_workers(matrix: Any) -> bool:
+    """Whether the blocks of a matrix are on the workers of a cluster."""
+    return _kind_of(matrix).on_workers
+
+
+def as_matrix(matrix: Any, what: str) -> Any:
+    """Check one matrix of real numbers, whatever it is; gives it as it is kept.
+
+    Sparse formats become CSR; what is not a matrix of a known kind becomes an ndarray.
+    """
+    kind = _kind_of(matrix)
+    if kind is Source and type(matrix) not in (np.ndarray, np.memmap):
+        refuse_masked(matrix, what)
+        refuse_dask_frame(matrix, what)
+        try:
+            matrix = np.asarray(matrix)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{what} cannot be made a matrix: {error}") from error
+    matrix = kind.check(matrix, what)
+    if matrix.ndim != 2:
+        raise TypeError(
+            f"{what} must be a 2-D matrix (prompts x neurons); got "
+            f"{matrix.ndim} dimension(s). To cluster the rows of a single matrix, "
+            "pass the matrix itself instead of a LayerStack."
+        )
+    check_real(matrix, what)
+    return matrix
+
+
+def check_one_place(layers: Mapping[str, Any]) -> None:
+    """Refuse layers of which some are on workers and others are not."""
+    there = [name for name, layer in layers.items() if is_on_workers(layer)]
+    if 0 < len(there) < len(layers):
+        raise TypeError(
+            f"Either all layers or none must be Dask arrays; got Dask arrays for "
+            f"{there} among {list(layers)}. Wrap the others with "
+            "dask.array.from_array, or compute these."
+        )
+
+
+def unpacked(part: Any) -> Any:
+    """Give the matrix of which `Source.packed` gave this."""
+    if isinstance(part, ZarrPlace):
+        return part.open()
+    return part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
+
+
+def _parts(matrix: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return matrix.data, matrix.indices, matrix.indptr
+
+
+def rows_at_once(sources: Iterable[Source], wanted: int) -> int:
+    """Rows to read at once: those wanted, or so many that no chunk is read twice."""
+    stored = [source for source in sources if source.chunk_rows]
+    if not stored:
+        return max(1, wanted)
+    most = max(1, _MOST_AT_ONCE // max(1, *(source.shape[1] for source in stored)))
+    chunks = [source.chunk_rows or 1 for source in stored]
+    # Multiples of some layers' chunks where those of all are too many rows.
+    step = math.lcm(*chunks)
+    step = step if step <= most else max(chunks)
+    return max(wanted // step, 1) * step if step <= most else max(1, min(wanted, most))
+
+
+def row_batches(
+    sources: Sequence[Source], batch_size: int | None = None
+) -> list[slice]:
+    """The rows of some sources, as slices of so many as should be read at once."""
+    n = sources[0].shape[0]
+    if batch_size is None:
+        most = max(source.n_stored for source in sources)
+        batch_size = rows_at_once(sources, _BLOCK_SIZE * n // max(most, 1))
+    return list(gen_batches(n, max(1, min(batch_size, n))))
+
+
+def stored_values(block: Any) -> np.ndarray:
+    """The numbers that a block of rows stores: all, or those that are not zero."""
+    return block.data if sp.issparse(block) else block
+
+
+def with_values(block: Any, values: np.ndarray) -> Any:
+    """A block of rows with other numbers in place of those it stores, without zeros."""
+    if not sp.issparse(block):
+        return values
+    indices, indptr = block.indices, block.indptr
+    stored = values != 0
+    if not stored.all():
+        indptr = np.append(0, np.cumsum(stored))[indptr]
+        values, indices = values[stored], indices[stored]
+    return sp.csr_array((values, indices, indptr), shape=block.shape)
+
+
+def densified(block: Any) -> np.ndarray:
+    """A block of rows as an ndarray."""
+    return block.toarray() if sp.issparse(block) else np.asarray(block)
+
+
+def side_by_side(chunks: Sequence[Any]) -> Any:
+    """Chunks of the same rows as one matrix."""
+    if len(chunks) == 1:
+        return chunks[0]
+    if any(sp.issparse(chunk) for chunk in chunks):
+        return sp.hstack(chunks, format="csr")
+    return np.hstack(chunks)
+
+
+def dense_rows(chunks: Sequence[Any]) -> np.ndarray:
+    """Chunks of the same rows as one ndarray; refused if they are sparse."""
+    if any(sp.issparse(chunk) for chunk in chunks):
+        raise TypeError(
+            "Sparse blocks of X were passed, but dense data are required. Convert "
+            "them, for example with X.map_blocks(lambda block: block.toarray())."
+        )
+    return np.asarray(side_by_side(chunks))

@@ -19,12 +19,24 @@ from .partition import KNNGraph
 class Joining(NamedTuple):
     """How neighbour lists become edges; see the parameters of `MutualKNNLeiden`.
 
-    `symmetric` says that both ends of an edge are known to state one similarity.
+    `symmetric` says that both ends of an edge are known to state one similarity,
+    `attaching` that small communities will need the rows of the union graph.
     """
 
     kind: str
     weights: str
     symmetric: bool
+    attaching: bool
+
+    @classmethod
+    def of(cls, estimator: Any) -> Joining:
+        """Take it from the parameters of an estimator."""
+        return cls(
+            estimator.graph,
+            estimator.weights,
+            symmetric=estimator.metric != "precomputed",
+            attaching=estimator.small_clusters == "attach",
+        )
 
     def ties(self, lists: sp.csr_array) -> sp.csr_array:
         """What rows list, as strong as `weights` has it."""
@@ -69,19 +81,30 @@ def _directed(table: knn.Neighbors, n: int) -> sp.csr_array:
     return graph.directed_graph(table.ids, table.similarities, n_columns=n)
 
 
-def join_graph(
-    runner: Runner,
-    lists: Sequence[Any],
-    distinct: knn.UniqueRows,
-    joining: Joining,
-    *,
-    attaching: bool,
-) -> KNNGraph:
-    """Join the graph of all rows; `attaching` keeps what small communities need."""
+class NearestLists(NamedTuple):
+    """Who lists whom among the distinct rows of a matrix.
+
+    `lists` are handles of `runner` of directed graphs, one for each block of
+    `distinct.vectors`. `kth_similarity` is what a row must reach to enter the list of
+    each of all rows; -1 where it is not full, inf of a zero row.
+    """
+
+    runner: Runner
+    distinct: knn.UniqueRows
+    lists: list[Any]
+    kth_similarity: np.ndarray
+    n_neighbors: int
+    algorithm: str
+    recall: float
+
+
+def join_graph(nearest: NearestLists, joining: Joining) -> KNNGraph:
+    """Join the graph of all rows."""
+    runner, distinct, lists = nearest[:3]
     there = _affinity(runner, lists, distinct, joining)
     (whole,) = runner.fetch([there])
     starts = distinct.vectors.starts
-    union = UnionRows(runner, lists, starts) if attaching else None
+    union = UnionRows(runner, lists, starts) if joining.attaching else None
     elsewhere = None if isinstance(runner, Local) else (runner, there)
     return KNNGraph(whole, union, distinct, elsewhere)
 

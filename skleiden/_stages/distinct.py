@@ -8,11 +8,11 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from skleiden._blocks.checks import check_finite
 from skleiden._blocks.runner import Local, Runner
+from skleiden._blocks.sources import dense_rows
 from skleiden._kernels import ivf, knn
-from skleiden.layers import check_finite
 
 # Vectors on workers are divided into at least so many blocks of at least so many rows.
 # They are of at most so many bytes, but grow with the root of an embedding that is
@@ -130,7 +130,7 @@ def _measure(
     start: int, chunks: Sequence[Any]
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows at unit length, checked, with hashes and the mask of the zero rows."""
-    X = _side_by_side(chunks)
+    X = dense_rows(chunks)
     hashes = np.empty((len(X), 2), dtype=np.int64)
     zero = np.empty(len(X), dtype=bool)
     ready = X.dtype == np.float32 and X.flags.c_contiguous
@@ -146,15 +146,6 @@ def _measure(
         X = knn.unit_rows(X)
         hashes, zero = knn.row_hashes(X)
     return X, (hashes, zero)
-
-
-def _side_by_side(chunks: Sequence[Any]) -> np.ndarray:
-    if any(sp.issparse(chunk) for chunk in chunks):
-        raise TypeError(
-            "Sparse blocks of X were passed, but dense data are required. Convert "
-            "them, for example with X.map_blocks(lambda block: block.toarray())."
-        )
-    return np.asarray(chunks[0]) if len(chunks) == 1 else np.hstack(chunks)
 
 
 def nearest_of_all(

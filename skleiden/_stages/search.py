@@ -15,10 +15,10 @@ from joblib import effective_n_jobs
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from skleiden._blocks.mapped import check_size
 from skleiden._blocks.runner import Runner
 from skleiden._fitting import at_most_useful
 from skleiden._kernels import ivf, knn
-from skleiden._mapped import check_size
 
 from .distinct import Shards
 from .plan import RowsOfShards

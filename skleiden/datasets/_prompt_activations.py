@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import Bunch
 
-from skleiden.layers import LayerStack
+from skleiden._layers import LayerStack
 
 DESCR = """\
 Activations of a sentence encoder on prompts of 29 themes

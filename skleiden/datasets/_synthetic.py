@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
-from skleiden.layers import LayerStack
+from skleiden._layers import LayerStack
 
 
 def make_layered_activations(

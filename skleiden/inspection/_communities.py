@@ -9,16 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
+from skleiden._blocks.layout import as_layer_stack
+from skleiden._blocks.sources import source_of
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._ids import as_id_array
+from skleiden._layers import LayerStack
+from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import encodable, refuse_unencodable
-from skleiden.layers import LayerStack, as_layer_stack, read_rows
-from skleiden.sketcher import MultiLayerTfidfSketcher
 
-from ._features import TopFeature, row_batches, top_features
+from ._features import TopFeature, top_features
 from ._graph import (
     CommunityMap,
     Representatives,
@@ -376,14 +377,8 @@ def _fingerprint(stack: LayerStack) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, matrix in zip(stack.names, stack.layers, strict=True):
         digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
-        if sp.issparse(matrix):
-            for part in (matrix.indptr, matrix.indices, matrix.data):
-                # SciPy chooses the width of indices by what the matrix was made of.
-                whole = part.astype(np.int64) if part.dtype.kind == "i" else part
-                digest.update(np.ascontiguousarray(whole).data)
-        else:
-            for rows in row_batches(matrix):
-                digest.update(np.ascontiguousarray(read_rows(matrix, rows)).data)
+        for part in source_of(matrix).contents():
+            digest.update(np.ascontiguousarray(part).data)
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())
     return digest.hexdigest()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 
+from skleiden._blocks.sources import densified, row_batches
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
-from skleiden.sketcher import WeightedLayer
+from skleiden._stages.sketch import WeightedLayer
 
-from ._features import row_batches
 from ._members import check_labels, check_positive_integer
 
 
@@ -130,7 +129,7 @@ def explain(
             f"weights it needs; got {type(estimator).__name__} without one."
         )
     layers = sketcher._weighted_layers(X)
-    n = layers[0].matrix.shape[0]
+    n = layers[0].source.shape[0]
     if n != labels.size:
         raise ValueError(
             "X must be what the estimator was fitted on; got "
@@ -161,7 +160,7 @@ def explain(
     found: list[Contribution] = []
     for layer, scale in zip(layers, scales, strict=True):
         means = _scaled_sums(layer, groups * scale)
-        (own,) = _dense(layer.read(slice(place, place + 1)))
+        (own,) = densified(layer.read(slice(place, place + 1)))
         unit = scale[place] * (own * layer.weight - layer.centre)
         similarity += means @ unit
         contributions = unit * (means[0] - means[1])
@@ -188,18 +187,14 @@ def _place_of(row: int | str, X: Any) -> int:
 
 def _scales(layers: list[WeightedLayer]) -> np.ndarray:
     """What each layer of each row is multiplied by, for rows of unit length."""
-    n = layers[0].matrix.shape[0]
+    n = layers[0].source.shape[0]
     norms, active = np.zeros((len(layers), n)), np.zeros((len(layers), n), dtype=bool)
     for number, layer in enumerate(layers):
-        for rows in row_batches(layer.matrix):
+        for rows in row_batches([layer.source]):
             block = layer.read(rows)
             active[number, rows] = _row_sums(block != 0) > 0
-            if sp.issparse(block):
-                weighted = sp.csr_array(block.multiply(layer.weight))
-                squares = _row_sums(weighted.power(2))
-            else:
-                weighted = block * layer.weight
-                squares = _row_sums(weighted**2)
+            weighted = block * layer.weight
+            squares = _row_sums(weighted * weighted)
             squares += layer.centre @ layer.centre - 2 * (weighted @ layer.centre)
             norms[number, rows] = np.sqrt(np.maximum(squares, 0))
     present = active & (norms > 0)
@@ -211,14 +206,10 @@ def _scales(layers: list[WeightedLayer]) -> np.ndarray:
 
 def _scaled_sums(layer: WeightedLayer, weights: np.ndarray) -> np.ndarray:
     """Weighted sums of a layer's rows, of shape (n_groups, width)."""
-    sums = np.zeros((len(weights), layer.matrix.shape[1]))
-    for rows in row_batches(layer.matrix):
+    sums = np.zeros((len(weights), layer.source.shape[1]))
+    for rows in row_batches([layer.source]):
         sums += weights[:, rows] @ layer.read(rows)
     return sums * layer.weight - weights.sum(axis=1)[:, None] * layer.centre
-
-
-def _dense(block: Any) -> np.ndarray:
-    return block.toarray() if sp.issparse(block) else block
 
 
 def _row_sums(block: Any) -> np.ndarray:

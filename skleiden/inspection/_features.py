@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import gen_batches
 
-from skleiden._mapped import check_size
-from skleiden.layers import LayerStack, as_layer_stack, read_rows, rows_at_once
+from skleiden._blocks.layout import as_layer_stack
+from skleiden._blocks.mapped import check_size
+from skleiden._blocks.sources import row_batches, source_of
+from skleiden._layers import LayerStack
 
 from ._members import check_labels, check_positive_integer
-
-# Stored numbers read at once, so that nothing of the size of X is made.
-_BLOCK_SIZE = 2**20
 
 # Share of a sum that cancellation may leave of nothing.
 _ROUNDING = 1e-12
@@ -294,32 +292,25 @@ def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
     placed = np.where(labels < 0, n_clusters, labels)
     sums = np.zeros((n_clusters + 1, matrix.shape[1]))
     squares, counts = np.zeros_like(sums), np.zeros_like(sums)
-    for rows in row_batches(matrix):
+    check_size(matrix, "a layer of X")
+    source = source_of(matrix)
+    for rows in row_batches([source]):
         n_rows = rows.stop - rows.start
         indicator = sp.csr_array(
             (np.ones(n_rows), (placed[rows], np.arange(n_rows))),
             shape=(n_clusters + 1, n_rows),
         )
-        block = read_rows(matrix, rows).astype(np.float64)
+        block = source.read(rows).astype(np.float64)
         sums += indicator @ block
         counts += indicator @ (block != 0).astype(np.float64)
         with np.errstate(over="ignore"):  # told below
-            squares += indicator @ (block.power(2) if sp.issparse(block) else block**2)
+            squares += indicator @ (block * block)
     if not np.isfinite(squares).all():
         raise ValueError(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
             "these values, or leave their rows out of X and labels."
         )
     return _Sums(sums, squares, counts)
-
-
-def row_batches(matrix: Any) -> Iterator[slice]:
-    """The rows of a layer, as slices of so many as should be read at once."""
-    check_size(matrix, "a layer of X")
-    n = matrix.shape[0]
-    stored = matrix.nnz if sp.issparse(matrix) else matrix.size
-    size = rows_at_once([matrix], _BLOCK_SIZE * n // max(stored, 1))
-    return gen_batches(n, max(1, min(n, size)))
 
 
 def _check_layers_and_labels(

@@ -9,9 +9,9 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from sklearn.utils import Bunch, check_random_state
 
+from skleiden._blocks.sparse import check_sparse
 from skleiden._fitting import fitted_clusterer
 from skleiden._kernels import leiden
-from skleiden._sparse import check_sparse
 
 from ._members import check_labels, check_positive_integer, members
 

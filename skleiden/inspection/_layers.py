@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
+from skleiden._blocks.checks import check_real, refuse_layer_sequence
+from skleiden._blocks.layout import layer_layout
 from skleiden._kernels import knn
-from skleiden.layers import check_real, layer_layout, refuse_layer_sequence
 
 from ._members import check_labels, check_positive_integer
 

@@ -18,15 +18,16 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from skleiden import __version__
+from skleiden._blocks.sparse import sparse_from_arrays
+from skleiden._clusterer import MutualKNNLeiden
 from skleiden._invariants import check_estimator, check_generator
 from skleiden._kernels.countsketch import ColumnStatistics
 from skleiden._kernels.knn import UniqueRows
-from skleiden._sparse import sparse_from_arrays
+from skleiden._neighbors import FaissKNeighborsTransformer
+from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._stages.distinct import Shards
-from skleiden.clusterer import MutualKNNLeiden
+from skleiden._stages.sketch import Settings
 from skleiden.model_selection import StableLeiden
-from skleiden.neighbors import FaissKNeighborsTransformer
-from skleiden.sketcher import MultiLayerTfidfSketcher, Settings
 
 from ._activations._find import check_regular
 from ._files import writing

@@ -13,9 +13,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import all_or_nothing, final_step
 from skleiden._kernels import partitions
-from skleiden.clusterer import MutualKNNLeiden
 
 from ._runs import draw_seeds, fit, fitted_run, repeat_fit
 from ._scorers import varied_names

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 
-from skleiden._blocks.sources import map_columns
+from skleiden._blocks.checks import is_mapping
+from skleiden._blocks.layout import check_only, open_matrix
+from skleiden._blocks.sources import source_of
 from skleiden._kernels import shuffle
-from skleiden.layers import LayerStack, is_dask_array, refuse_layer_sequence
+from skleiden._layers import LayerStack
 
 
 def permute_columns(
@@ -50,17 +50,16 @@ def permute_columns(
            [2, 7]])
     """
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    if isinstance(X, Mapping) and not sp.issparse(X):
+    if is_mapping(X):
         X = LayerStack(X)
     if isinstance(X, LayerStack):
         shuffled = [_shuffled(layer, (seed, i)) for i, layer in enumerate(X.layers)]
         return LayerStack(shuffled, names=X.names, ids=X.ids)
-    refuse_layer_sequence(X)
-    if not is_dask_array(X):
-        X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
-    return _shuffled(X, (seed, 0))
+    return _shuffled(
+        open_matrix(X, check_only, accept_sparse="csr", dtype=None), (seed, 0)
+    )
 
 
 def _shuffled(matrix: Any, seed: tuple[int, ...]) -> Any:
     function = partial(shuffle.shuffle_columns, seed=seed)
-    return map_columns(function, matrix, shuffle.COLUMNS)
+    return source_of(matrix).map_columns(function, shuffle.COLUMNS)

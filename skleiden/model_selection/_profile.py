@@ -18,11 +18,11 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
+from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
 from skleiden._stages.partition import KNNGraph
-from skleiden.clusterer import MutualKNNLeiden
 
 from ._null import permute_columns
 from ._runs import (

@@ -16,10 +16,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
+from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
+from skleiden._stages.affinity import Joining, join_graph
 from skleiden._stages.partition import KNNGraph, Partitioning
-from skleiden.clusterer import MutualKNNLeiden
+from skleiden._vectors import list_neighbors
 
 GUARD_CONSTRAINTS: dict[str, Any] = {
     "noise": [StrOptions({"singletons", "cluster", "drop"})],
@@ -187,7 +189,7 @@ def build_graph(clusterer: MutualKNNLeiden, X: Any) -> KNNGraph:
     """What `fit` computes before Leiden."""
     clusterer._validate_params()
     Partitioning.of(clusterer)  # which refuses, before the search, what makes no sense
-    graph = clusterer._build_graph(X)
+    graph = join_graph(list_neighbors(clusterer, X), Joining.of(clusterer))
     graph.there = None  # runs go to processes that may have no part in a cluster
     return graph
 

@@ -474,7 +474,7 @@ UNSUITABLE = {
     "one row": (
         lambda X: MutualKNNLeiden().fit(X[:1]),
         ValueError,
-        r"shape \(1, 96\) while a minimum of 2 rows",
+        r"Dask array with shape \(1, 96\) while at least 2 rows",
     ),
     "complex": (
         lambda X: MutualKNNLeiden().fit(X.astype(complex)),

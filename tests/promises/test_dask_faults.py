@@ -13,14 +13,9 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from skleiden import (
-    LayerStack,
-    MultiLayerTfidfSketcher,
-    MutualKNNLeiden,
-    sketcher,
-)
-from skleiden._kernels import knn
-from skleiden._stages import affinity, distinct, partition, plan, search
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._stages import IVF_TASKS, TASKS, distinct, search
+from tests.checks import owner_and_name
 
 pytestmark = pytest.mark.cluster
 
@@ -81,29 +76,7 @@ def deadly(function, marker):
     return run
 
 
-EXACT = {
-    "sketch": (sketcher, "_of_blocks"),
-    "vectors": (distinct, "_measure"),
-    "search within": (search, "_within"),
-    "search between": (search, "_between"),
-    "merge": (knn, "merge"),
-    "lists": (affinity, "_directed"),
-    "join": (affinity, "_join"),
-    "graph": (affinity, "_stacked"),
-    "leiden": (partition, "_run_there"),
-    "attach": (affinity, "_touching"),
-}
-LISTS = {
-    "k-means": (plan, "_k_means"),
-    "assign": (plan, "_assign"),
-    "true neighbours": (distinct, "_nearest"),
-    "to shards of lists": (search, "_gathered"),
-    "from shards of lists": (search, "_table_divided"),
-    "search between": (search, "_between"),
-}
-
-
-@pytest.mark.parametrize("stage", EXACT)
+@pytest.mark.parametrize("stage", TASKS)
 def test_a_worker_dies_in_a_stage(
     client, pipeline, stack, lazy, tmp_path, monkeypatch, stage
 ):
@@ -115,13 +88,13 @@ def test_a_worker_dies_in_a_stage(
     expected = clone(pipeline).fit(stack[rows])
     assert expected[-1].attached_.any()
     marker = tmp_path / "died"
-    module, name = EXACT[stage]
+    module, name = owner_and_name(TASKS[stage])
     monkeypatch.setattr(module, name, deadly(getattr(module, name), marker))
     assert_array_equal(pipeline.fit_predict(lazy[rows]), expected[-1].labels_)
     assert marker.exists()
 
 
-@pytest.mark.parametrize("stage", LISTS)
+@pytest.mark.parametrize("stage", IVF_TASKS)
 def test_a_worker_dies_in_a_search_of_lists(
     client, embedding, tmp_path, monkeypatch, stage
 ):
@@ -129,7 +102,7 @@ def test_a_worker_dies_in_a_search_of_lists(
     clusterer = MutualKNNLeiden(15, algorithm="ivf", random_state=0)
     expected = clone(clusterer).fit(X)
     marker = tmp_path / "died"
-    module, name = LISTS[stage]
+    module, name = owner_and_name(IVF_TASKS[stage])
     monkeypatch.setattr(module, name, deadly(getattr(module, name), marker))
     clusterer.fit(X)
     assert_array_equal(clusterer.labels_, expected.labels_)

@@ -21,8 +21,8 @@ from numpy.testing import assert_array_equal
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher
+from skleiden._blocks.sources import source_of
 from skleiden.io import load_activations
-from skleiden.layers import read_rows
 from skleiden.model_selection import permute_columns
 from tests import children
 
@@ -909,7 +909,10 @@ def test_filters_are_undone(tmp_path, options, dtype):
         assert_array_equal(read, layer[:])
         assert read.dtype == dtype
         for rows in (slice(3, 17), slice(39, 40), slice(5, 5), [30, 2, 2, 39]):
-            assert_array_equal(read_rows(layer, rows), read[rows])
+            found = source_of(layer).select(
+                np.asarray(rows) if type(rows) is list else rows
+            )
+            assert_array_equal(found, read[rows])
     assert_array_equal(in_memory.layers[0], values)
     if dtype == "f4":
         assert (in_memory.layers[3][:14] == 2).all()

@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from threadpoolctl import threadpool_info
 
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
-from skleiden import clusterer as clusterer_module
-from skleiden._kernels import graph, ivf, knn, labels, leiden
+from skleiden._kernels import leiden
+from skleiden._stages import KERNELS, SEARCH_KERNELS, SKETCH_KERNELS
+from tests.checks import owner_and_name
 
 pytestmark = pytest.mark.slow
 
@@ -84,62 +85,35 @@ def test_fits_leave_their_surroundings_alone(stack, algorithm, n_jobs):
     assert surroundings() == before
 
 
-STAGES = {
-    "exact": [
-        (knn, "row_hashes"),
-        (knn, "exact_neighbors"),
-        (knn, "rank"),
-        (graph, "mutual_graph"),
-        (graph, "union_graph"),
-        (leiden, "network"),
-        (leiden, "_run_igraph"),
-        (leiden, "modularity"),
-        (labels, "attach"),
-        (clusterer_module, "connected_components"),
-    ],
-    "hnsw": [(knn, "hnsw_neighbors"), (knn, "recall_bound"), (knn, "rank")],
-    "ivf": [
-        (ivf, "make_plan"),
-        (ivf, "_make_lists"),
-        (ivf, "true_neighbors"),
-        (ivf, "_needed_slack"),
-        (ivf, "search"),
-        (ivf, "_first_bounds"),
-        (ivf, "_make_stripes"),
-        (ivf._Scan, "__call__"),
-        (ivf._Scan, "_compare"),
-        (ivf._Stripe, "select"),
-    ],
-}
+PLACES = [("exact", place) for place in (*SKETCH_KERNELS, *KERNELS)] + [
+    (algorithm, place) for algorithm, own in SEARCH_KERNELS.items() for place in own
+]
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "owner", "name"),
-    [(a, *stage) for a, stages in STAGES.items() for stage in stages],
-    ids=lambda value: getattr(value, "__name__", value),
-)
-def test_interruption_leaves_everything_as_it_was(
-    stack, monkeypatch, algorithm, owner, name
-):
+@pytest.mark.parametrize(("algorithm", "place"), PLACES)
+def test_interruption_leaves_everything_as_it_was(stack, monkeypatch, algorithm, place):
     """In the middle of any stage, in whichever thread it runs."""
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    sketcher, clusterer = make(algorithm=algorithm, n_jobs=2, small_clusters="attach")
-    embedding = sketcher.fit_transform(stack)
-    expected = clusterer.fit(embedding).labels_
-    before, fitted = surroundings(), vars(clusterer).copy()
+    pipeline = make(algorithm=algorithm, n_jobs=2, small_clusters="attach")
+    expected = pipeline.fit_predict(stack)
+    sketcher, clusterer = pipeline
+    estimator, X = clusterer, sketcher.transform(stack)
+    if place in SKETCH_KERNELS:
+        estimator, X = sketcher, stack
+    before, fitted = surroundings(), vars(estimator).copy()
     threads = set(threading.enumerate())
     with monkeypatch.context() as patched:
-        patched.setattr(owner, name, interrupt)
+        patched.setattr(*owner_and_name(place), interrupt)
         with pytest.raises(KeyboardInterrupt):
-            clusterer.fit(embedding)
+            estimator.fit_transform(X) if X is stack else estimator.fit(X)
     wait_for_threads(threads)
     assert surroundings() == before
-    assert vars(clusterer).keys() == fitted.keys()
-    assert all(vars(clusterer)[key] is value for key, value in fitted.items())
-    assert_array_equal(clusterer.fit(embedding).labels_, expected)
+    assert vars(estimator).keys() == fitted.keys()
+    assert all(vars(estimator)[key] is value for key, value in fitted.items())
+    assert_array_equal(pipeline.fit_predict(stack), expected)
 
 
 LIMITED = """
@@ -147,9 +121,9 @@ import gc, resource, sys
 from pathlib import Path
 import numpy as np
 from sklearn.pipeline import make_pipeline
-from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden, clusterer
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.datasets import make_layered_activations
-from skleiden._kernels import countsketch, graph, ivf, knn, labels, leiden
+from tests.checks import owner_and_name
 
 HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
 
@@ -172,8 +146,7 @@ labels_of_small = pipeline.fit(small).predict(small)
 embedding = pipeline[0].transform(small)
 
 for stage in sys.argv[2:]:
-    module, name = stage.split(".")
-    owner = globals()[module]
+    owner, name = owner_and_name(stage)
     original = getattr(owner, name)
     failures = 0
     for room in (0, 0.5e6, 1e6, 2e6, 5e6, None):
@@ -200,7 +173,7 @@ for stage in sys.argv[2:]:
         ]
         # A pipeline leaves the steps fitted that precede the one that fails.
         assert same[-1], (stage, room)
-        assert same[0] or module != "countsketch" or room, stage
+        assert same[0] or "countsketch" not in stage or room, stage
         np.testing.assert_array_equal(last.predict(embedding), labels_of_small)
         pipeline[0].fit(small)
     assert failures, stage
@@ -213,14 +186,9 @@ for stage in sys.argv[2:]:
 @pytest.mark.parametrize(
     ("algorithm", "stages"),
     [
-        (
-            "exact",
-            "countsketch.sketch knn.row_hashes graph.mutual_graph graph.union_graph "
-            "leiden.network leiden._run_igraph leiden.modularity "
-            "clusterer.connected_components",
-        ),
-        ("hnsw", "knn.hnsw_neighbors"),
-        ("ivf", "ivf._first_bounds"),
+        ("exact", ["_kernels.countsketch:sketch", *KERNELS]),
+        ("hnsw", ["_kernels.knn:hnsw_neighbors"]),
+        ("ivf", ["_kernels.ivf:_first_bounds"]),
     ],
 )
 def test_too_little_memory_changes_nothing(algorithm, stages):
@@ -228,7 +196,8 @@ def test_too_little_memory_changes_nothing(algorithm, stages):
     # Arrays take memory of their own, none that was freed or is a thread's reserve.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", LIMITED, algorithm, *stages.split()],
+        [sys.executable, "-c", LIMITED, algorithm, *stages],
+        cwd=Path(__file__).parents[2],
         env=env,
         stderr=subprocess.PIPE,
         text=True,

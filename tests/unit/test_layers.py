@@ -15,7 +15,8 @@ from sklearn.model_selection import KFold, train_test_split
 from sklearn.utils import _safe_indexing, shuffle
 
 from skleiden import LayerStack, align_layers
-from skleiden.layers import as_layer_stack, layer_layout, refuse_layer_sequence
+from skleiden._blocks.checks import refuse_layer_sequence
+from skleiden._blocks.layout import as_layer_stack, layer_layout
 
 # Small integers, which float16 and uint8 hold as well.
 A = np.random.default_rng(0).integers(0, 4, size=(6, 4)).astype(np.float64)
@@ -701,7 +702,7 @@ def test_as_layer_stack_errors(X, layers, error, message):
                 {"a": A, "b": A}, {"b": A.shape[1], "a": A.shape[1]}
             ),
             ValueError,
-            r"layers=\{'b': .* contradicts the layers of X, LayerStack\(",
+            r"layers=\{'b': .* contradicts the layers of X, \{'a'",
         ),
         (
             lambda: align_layers({"a": {1: np.array([1j])}}),

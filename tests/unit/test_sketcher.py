@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.utils import get_tags
 
-import skleiden.sketcher
+import skleiden._blocks.sources
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 
 WEIGHTINGS = ("idf", "zscore", "none")
@@ -443,7 +443,7 @@ def test_results_do_not_depend_on_threads_blocks_or_company(
 ):
     expected = sketcher(weighting=weighting).fit_transform(stack)
     with monkeypatch.context() as context:
-        context.setattr(skleiden.sketcher, "_BLOCK_SIZE", 500)
+        context.setattr(skleiden._blocks.sources, "_BLOCK_SIZE", 500)
         for n_jobs in (1, 2, 4):
             again = sketcher(weighting=weighting, n_jobs=n_jobs).fit_transform(stack)
             np.testing.assert_allclose(again, expected, rtol=0, atol=1e-6)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skleiden.layers import LayerStack
+from skleiden._layers import LayerStack
 
 from ._find import find_files, form_of
 from ._formats import read_layers

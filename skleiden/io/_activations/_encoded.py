@@ -83,7 +83,7 @@ def _has_shape(attributes: Mapping[str, Any], parts: Mapping[str, str]) -> bool:
 def arrays_of_matrix(
     group: SparseGroup, parts: dict[str, np.ndarray], where: str
 ) -> dict[str, np.ndarray]:
-    """Add what :func:`skleiden._sparse.sparse_from_arrays` needs beside the parts.
+    """Add what `sparse_from_arrays` needs beside the parts.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from skleiden.layers import from_torch, refuse_tensor
+from skleiden._blocks.tensors import from_torch, refuse_tensor
 
 from ._find import form_of
 from ._hdf5 import read_hdf5

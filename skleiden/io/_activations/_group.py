@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from skleiden._sparse import sparse_from_arrays
-from skleiden._stored import read_stored
+from skleiden._blocks.sparse import sparse_from_arrays
+from skleiden._blocks.stored import read_stored
 
 from ._encoded import (
     ENCODING,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skleiden._hdf5_chunks import (
+from skleiden._blocks.hdf5_chunks import (
     KNOWN_FILTERS,
     Filters,
     chunk_infos,

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skleiden._align import align_layers
+from skleiden._blocks.sources import source_of
 from skleiden._ids import as_id_array, check_ids
-from skleiden.layers import LayerStack, align_layers, read_rows
+from skleiden._layers import LayerStack
 
 from ._find import check_regular
 from ._layer import Layer, naming, shape_of
@@ -145,7 +147,7 @@ def align(found: dict[str, Layer]) -> LayerStack:
             blocks[name] = (
                 layer.content
                 if same
-                else read_rows(layer.content, [rows[i] for i in kept])
+                else source_of(layer.content).select(np.array([rows[i] for i in kept]))
             )
     return LayerStack({name: blocks[name] for name in found}, ids=as_id_array(kept))
 

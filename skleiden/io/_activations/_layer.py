@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skleiden.layers import is_stored
+from skleiden._blocks.sources import is_lazy
 
 
 class Layer(NamedTuple):
@@ -50,7 +50,7 @@ def check_matrix(matrix: Any, path: Path, *, left_there: bool = False) -> Any:
         raise ValueError(
             f"{str(path)!r} must hold real numbers; got dtype {matrix.dtype}."
         )
-    left_there = left_there or isinstance(matrix, np.memmap) or is_stored(matrix)
+    left_there = left_there or isinstance(matrix, np.memmap) or is_lazy(matrix)
     values = matrix.data if sp.issparse(matrix) else matrix
     if not left_there and not np.isfinite(values).all():
         raise ValueError(

@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from skleiden._sparse import sparse_from_arrays
+from skleiden._blocks.sparse import sparse_from_arrays
 
 from ._archive import members_of
 from ._ids import ids_of_file

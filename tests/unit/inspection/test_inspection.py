@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._blocks import sources
 from skleiden._text import encodable
 from skleiden.inspection import (
     Communities,
@@ -21,7 +22,6 @@ from skleiden.inspection import (
     summarize,
     top_features,
 )
-from skleiden.inspection import _features as inspection
 from skleiden.io import load_communities, save_communities
 from skleiden.plotting import (
     CommunityMapDisplay,
@@ -83,7 +83,7 @@ def form(request, mapped):
 def row_batches(request, monkeypatch):
     """Rows read all at once, one by one, and a few at a time."""
     if request.param is not None:
-        monkeypatch.setattr(inspection, "_BLOCK_SIZE", request.param)
+        monkeypatch.setattr(sources, "_BLOCK_SIZE", request.param)
 
 
 def buffers(X):
@@ -253,10 +253,10 @@ def test_prototypes_are_means(form, row_batches):
             assert_array_equal(found[name][community], expected)
 
 
-def testrow_batches_of_one_row(monkeypatch):
-    monkeypatch.setattr(inspection, "_BLOCK_SIZE", 1)
+def test_row_batches_of_one_row(monkeypatch):
+    monkeypatch.setattr(sources, "_BLOCK_SIZE", 1)
     for matrix in (EARLY, sp.csr_array(EARLY)):
-        batches = list(inspection.row_batches(matrix))
+        batches = list(sources.row_batches([sources.source_of(matrix)]))
         assert batches == [slice(i, i + 1) for i in range(30)]
 
 

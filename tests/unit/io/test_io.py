@@ -156,7 +156,7 @@ def test_texts_are_saved_as_they_are(path):
         ((1, np.float64(2.0)), [1, 2.0]),
         ({"mlp": np.int64(4)}, {"mlp": 4}),
         (None, None),
-        (MutualKNNLeiden, "<class 'skleiden.clusterer.MutualKNNLeiden'>"),
+        (MutualKNNLeiden, "<class 'skleiden._clusterer.MutualKNNLeiden'>"),
         (MutualKNNLeiden(resolution=2.0), "MutualKNNLeiden(resolution=2.0)"),
         (1j, "1j"),
         ({np.int64(0): 1.0}, {"0": 1.0}),

@@ -15,11 +15,12 @@ import zarr
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
-import skleiden.layers
+import skleiden._blocks.sources as sources
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._blocks.layout import as_layer_stack
+from skleiden._blocks.sources import StoredSource, rows_at_once, source_of
 from skleiden.inspection import describe_communities, explain, prototypes, top_features
 from skleiden.io import load_activations
-from skleiden.layers import as_layer_stack, read_rows, rows_at_once
 from skleiden.model_selection import permute_columns
 
 rng = np.random.default_rng(0)
@@ -136,7 +137,10 @@ class Counting:
 
     def __init__(self, array, monkeypatch):
         self.array, self.read = array, []
-        monkeypatch.setattr(skleiden.layers, "is_stored", lambda block: block is self)
+        kind_of = sources._kind_of
+        monkeypatch.setattr(
+            sources, "_kind_of", lambda m: StoredSource if m is self else kind_of(m)
+        )
 
     def __getattr__(self, name):
         return getattr(self.array, name)
@@ -149,10 +153,10 @@ class Counting:
 def test_each_chunk_is_read_once(tmp_path, monkeypatch):
     array = Counting(as_zarr(tmp_path / "a.zarr", LAYERS)["l9"], monkeypatch)
     rows = [40, 0, 33, 5, 40, 47, 89]
-    assert_array_equal(read_rows(array, rows), EARLY[rows])
+    assert_array_equal(source_of(array).select(np.array(rows)), EARLY[rows])
     assert array.read == [(0, 90)]  # small, so at once
     array.read.clear()
-    monkeypatch.setattr(skleiden.sketcher, "_BLOCK_SIZE", 20 * 30)
+    monkeypatch.setattr(sources, "_BLOCK_SIZE", 20 * 30)
     MultiLayerTfidfSketcher(8, random_state=0).fit(LayerStack([array]))
     assert array.read == [(i, min(i + 16, 90)) for i in range(0, 90, 16)]
 
@@ -164,16 +168,20 @@ def test_blocks_of_whole_chunks(tmp_path, monkeypatch):
             for i, r in enumerate(rows)
         ]
 
-    assert rows_at_once([EARLY], 50) == 50
-    assert rows_at_once([EARLY], 0) == 1
-    assert rows_at_once(of_chunks(16), 50) == 48
-    assert rows_at_once(of_chunks(16), 5) == 16
-    assert rows_at_once([EARLY, *of_chunks(4, 6)], 50) == 48
+    def at_once(*matrices_and_wanted):
+        *matrices, wanted = matrices_and_wanted
+        return rows_at_once(list(map(source_of, matrices)), wanted)
+
+    assert at_once(EARLY, 50) == 50
+    assert at_once(EARLY, 0) == 1
+    assert at_once(*of_chunks(16), 50) == 48
+    assert at_once(*of_chunks(16), 5) == 16
+    assert at_once(EARLY, *of_chunks(4, 6), 50) == 48
     # Bounded memory goes before reading each chunk once.
-    monkeypatch.setattr(skleiden.layers, "_MOST_AT_ONCE", 20 * 30)
-    assert rows_at_once(of_chunks(7, 8), 5) == 8
-    assert rows_at_once(of_chunks(64), 5) == 5
-    assert rows_at_once(of_chunks(64), 64) == 20
+    monkeypatch.setattr(sources, "_MOST_AT_ONCE", 20 * 30)
+    assert at_once(*of_chunks(7, 8), 5) == 8
+    assert at_once(*of_chunks(64), 5) == 5
+    assert at_once(*of_chunks(64), 64) == 20
 
 
 # --- what reads layers ----------------------------------------------------------------
@@ -200,7 +208,7 @@ def test_one_array_is_split_by_widths(tmp_path):
         as_layer_stack(array, [30, 30])
     assert as_layer_stack(array).layers == (array,)
     empty = as_zarr(tmp_path / "b.zarr", {"x": wide[:0]}, (16, 60))["x"]
-    with pytest.raises(ValueError, match=r"Found a Array with shape \(0, 60\)"):
+    with pytest.raises(ValueError, match=r"Zarr array or .* with shape \(0, 60\)"):
         sketcher.fit(empty)
 
 

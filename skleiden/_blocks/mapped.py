@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import scipy.sparse as sp
 
-from ._kernels import knn
+from skleiden._kernels import knn
+
+from .stored import stored_in
 
 # Where SciPy's sparse formats keep their numbers.
 _SPARSE_PARTS = ("data", "indices", "indptr", "row", "col", "offsets")
@@ -34,7 +35,7 @@ def share_memory(out: np.ndarray, matrix: Any) -> bool:
     read = [place for array in arrays for place in _places(array)]
     if any(a.overlaps(b) for a in written for b in read):
         return True
-    root, stored = _root(out), _stored_in(matrix)
+    root, stored = _root(out), stored_in(matrix)
     if root is None or root.filename is None or stored is None:
         return False
     return _is_within(str(root.filename), stored)
@@ -207,14 +208,6 @@ def _mapped_files(start: int, stop: int) -> list[_Place]:
     return places
 
 
-def _stored_in(matrix: Any) -> str | None:
-    """The file or folder of a Zarr array or HDF5 dataset, where it is on this disk."""
-    if hasattr(matrix, "file"):  # of h5py
-        return str(matrix.file.filename)
-    root = getattr(getattr(matrix, "store", None), "root", None)  # of zarr
-    return None if root is None else str(root)
-
-
 def _is_within(file: str, place: str) -> bool:
     if Path(place).is_dir():
         return Path(place).resolve() in Path(file).resolve().parents
@@ -222,35 +215,3 @@ def _is_within(file: str, place: str) -> bool:
         return Path(file).samefile(place)
     except OSError:  # one of them was removed or renamed
         return file == place
-
-
-class ZarrPlace(NamedTuple):
-    """Where a Zarr array is on this disk, and what is there.
-
-    Stands for the array in a pickle, and so in joblib's hashes, by which caches know
-    it. The array's own pickle tells neither a store that was rewritten from the one
-    before, nor, once it has been read, itself from what it was.
-    """
-
-    root: str
-    path: str
-    stamp: str
-
-    def open(self) -> Any:
-        """Open the array, as it is now."""
-        import zarr
-
-        return zarr.open_array(self.root, path=self.path, mode="r")
-
-
-def place_of_zarr(array: Any) -> ZarrPlace | None:
-    """Where a Zarr array is; None if it is no such array, or not on this disk."""
-    root = getattr(getattr(array, "store", None), "root", None)
-    if root is None or not Path(root).is_dir():
-        return None
-    folder, digest = Path(root) / array.path, hashlib.blake2b(digest_size=16)
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        stat = file.stat()
-        facts = (file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
-        digest.update(repr(facts).encode())
-    return ZarrPlace(str(Path(root).resolve()), array.path, digest.hexdigest())

@@ -2,84 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from functools import partial, reduce
-from itertools import pairwise, product
+from collections.abc import Mapping, Sequence
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
-from tqdm import tqdm
 
-from ._fitting import all_or_nothing, at_most_useful
+from ._blocks.checks import as_float_dtype
+from ._blocks.layout import Layers, as_layer_stack, open_layers
+from ._blocks.runner import Runner
+from ._fitting import all_or_nothing
 from ._kernels import countsketch
-from ._mapped import Output, check_size, share_memory
-from .layers import (
-    LayerStack,
-    as_float_dtype,
-    as_layer_stack,
-    check_finite,
-    check_layout,
-    check_real,
-    is_dask_array,
-    is_stored,
-    layer_layout,
-    read_rows,
-    refuse_layer_sequence,
-    rows_at_once,
-)
+from ._stages import sketch
 
 __all__ = ["MultiLayerTfidfSketcher"]
-
-# Rows are read in blocks of about this many stored numbers: large enough to keep
-# NumPy busy, small enough for the processor's cache and for streaming from disk.
-_BLOCK_SIZE = 2**20
-
-
-class _Part(NamedTuple):
-    """Columns of the input in one storage: one layer, or a wide CSR's several.
-
-    `start` is the number of its first row in X, of which it may be a block.
-    """
-
-    matrix: Any
-    layers: range
-    columns: slice
-    start: int = 0
-
-
-class Settings(NamedTuple):
-    """The parameters that a fitted sketcher keeps to, whatever is set afterwards."""
-
-    weighting: str
-    smooth_idf: bool
-    sublinear_tf: bool
-    zero_tol: float
-    dtype: np.dtype
-
-
-class WeightedLayer(NamedTuple):
-    """A layer as the sketch weighs it, before it is hashed.
-
-    `read` gives float rows of a slice, dense or CSR as `matrix` is. Times `weight`,
-    less `centre` where they have any activity, scaled to unit length and by the root
-    of `share`, they are what the sketch stands for.
-    """
-
-    name: str
-    matrix: Any
-    read: Callable[[slice], Any]
-    weight: np.ndarray
-    centre: np.ndarray
-    share: float
 
 
 class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
@@ -272,7 +214,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     # What scikit-learn would route to other estimators' `out` is none of its business.
     __metadata_request__transform = {"out": UNUSED}
 
-    _settings: Settings
+    _settings: sketch.Settings
     _statistics: countsketch.ColumnStatistics
     n_zero_rows_: int
 
@@ -426,9 +368,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             and as the class has it.
         """
         check_is_fitted(self)
-        parts = self._check_parts(X, reset=False)
-        self._check_out(out, parts)
-        return self._embed(parts, out)
+        layers = self._open(X, reset=False)
+        self._check_out(out, layers)
+        return self._embed(layers, out)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns: the layer's name and a number.
@@ -447,117 +389,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         names = [f"{name}_{i}" for name, d in layers for i in range(d)]
         return np.asarray(names, dtype=object)
 
-    def _check_out(self, out: np.ndarray | None, parts: list[_Part]) -> None:
-        """Refuse an `out` that cannot take the embedding of the parts."""
-        if out is None:
-            return
-        shape = parts[0].matrix.shape[0], sum(self.n_components_)
-        dtype = self._settings.dtype
-        wanted = f"numpy.empty({shape}, dtype=numpy.{dtype})"
-        if is_dask_array(parts[0].matrix):
-            raise TypeError(
-                "out is not for Dask arrays, whose embedding is lazy; got "
-                f"{type(out).__name__}. Store the embedding with its store method."
-            )
-        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-            raise TypeError(
-                f"out must be a NumPy array or memory map; got {type(out).__name__}. "
-                f"Pass {wanted}, or one of numpy.lib.format.open_memmap."
-            )
-        if out.shape != shape:
-            raise ValueError(
-                "out must have one row per row of X and a column for each component of "
-                f"all layers, shape {shape}; got shape {out.shape}. Pass {wanted}."
-            )
-        if out.dtype != dtype:
-            raise ValueError(
-                f"out must have the sketcher's dtype, {dtype}; got {out.dtype}. Pass "
-                f"{wanted}, or set the sketcher's dtype and fit again."
-            )
-        if not out.flags.c_contiguous:
-            raise ValueError(
-                "out must be C-ordered and contiguous; got an array with strides "
-                f"{out.strides}. Pass {wanted}."
-            )
-        if not out.flags.writeable:
-            raise ValueError(
-                "out must be writable; got a read-only array. Open a memory map with "
-                "mode='r+' or 'w+'."
-            )
-        for part in parts:
-            if share_memory(out, part.matrix):
-                raise ValueError(
-                    "out must not share memory, or its place in a file, with X; got "
-                    f"{self._describe(part)}, which would be overwritten while it is "
-                    f"read. Pass {wanted}, or a memory map of another file."
-                )
+    def _check_out(self, out: np.ndarray | None, layers: Layers) -> None:
+        """Refuse an `out` that cannot take the embedding of the layers."""
+        if out is not None:
+            shape = layers.n_samples, sum(self.n_components_)
+            layers.check_out(out, shape, self._settings.dtype)
 
-    def _embed(self, parts: list[_Part], out: np.ndarray | None = None) -> Any:
-        if is_dask_array(parts[0].matrix):
-            return self._on_workers("_embed", parts)
-        n_samples, n_layers = parts[0].matrix.shape[0], len(self.n_components_)
-        starts = np.cumsum([0, *self.n_components_])
-        if out is None:
-            out = np.empty((n_samples, starts[-1]), dtype=self._settings.dtype)
-        embedding = Output(out)
-        present = np.empty((n_layers, n_samples), dtype=bool)
-        weights, offset, rounding = self._column_weights()
-        shares = self._shares()
-
-        def embed(part: _Part, rows: slice) -> None:
-            block = self._read(part, rows)
-            first = starts[part.layers.start]
-            weight = weights[part.columns]
-            if offset is None:  # centring cancels digits, for which float64 has room
-                weight = weight.astype(block.dtype)
-            with np.errstate(over="ignore", invalid="ignore"):  # told below
-                sketched = countsketch.sketch(
-                    block,
-                    weight,
-                    self.buckets_[part.columns] - first,
-                    starts[part.layers.stop] - first,
-                )
-            for layer in part.layers:
-                columns = slice(starts[layer], starts[layer + 1])
-                of_layer = sketched[:, columns.start - first : columns.stop - first]
-                if offset is not None:
-                    active = countsketch.active_rows(block, self._within(part, layer))
-                    of_layer[active] -= offset[columns]
-                    # What rounding alone may have left is nothing.
-                    of_layer[np.abs(of_layer) <= rounding[columns]] = 0
-                try:
-                    present[layer, rows] = countsketch.scale_rows(
-                        of_layer, np.sqrt(shares[layer])
-                    )
-                except OverflowError:
-                    raise ValueError(
-                        f"Values of X up to {np.abs(block).max():.3g} overflow "
-                        f"{of_layer.dtype} in layer {self.layer_names_[layer]!r}. "
-                        f"{self._overflow_remedy(of_layer.dtype)}"
-                    ) from None
-                embedding.write(rows, columns, of_layer)
-
-        self._run(embed, parts, "Sketch")
-        # Rows have unit length by now, but for those without activity in some layer.
-        partial = np.flatnonzero(~present[shares > 0].all(axis=0))
-        filled = shares @ present[:, partial]
-        lengths = np.sqrt(np.where(filled > 0, filled, 1))
-        # In blocks, because rows so chosen are copied to memory.
-        step = max(1, _BLOCK_SIZE // int(starts[-1]))
-        for start in range(0, partial.size, step):
-            block = slice(start, start + step)
-            embedding.divide(partial[block], lengths[block])
-        return embedding.finish()
-
-    def _learn(
-        self, X: Any, *, first: bool, out: np.ndarray | None = None
-    ) -> list[_Part]:
-        """Validate X and learn from it; returns its parts."""
+    def _learn(self, X: Any, *, first: bool, out: np.ndarray | None = None) -> Layers:
+        """Validate X and learn from it; returns its layers."""
         self._settle(first)
         weighting = self._settings.weighting
-        parts = self._check_parts(X, reset=first)
-        self._check_out(out, parts)  # before all of X is read
-        new, n_zero_rows = self._count(parts)
+        layers = self._open(X, reset=first)
+        self._check_out(out, layers)  # before all of X is read
+        runner = layers.runner(self.verbose)
+        new, n_zero_rows = sketch.count(
+            layers, self._settings, self._reading(runner), runner
+        )
         if first:
             self._draw_hashes()
             for name in ("idf_", "mean_", "scale_"):  # of a fit with other weighting
@@ -574,8 +421,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         elif weighting == "zscore":
             if not np.isfinite(new.spread).all():
                 column = int(np.argmin(np.isfinite(new.spread)))
-                part = next(part for part in parts if part.columns.stop > column)
-                largest = _largest(part.matrix, column - part.columns.start)
+                largest = sketch.largest_value(layers, column, runner)
                 raise ValueError(
                     f"The standard deviation of column {column} of X, with values up "
                     f"to {largest:.3g}, overflows float64. Scale X down, or use "
@@ -583,47 +429,39 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 )
             self.mean_ = new.mean
             self.scale_ = countsketch.standard_deviation(new)
-        return parts
+        return layers
 
-    def _count(self, parts: list[_Part]) -> tuple[countsketch.ColumnStatistics, int]:
-        """Statistics of the columns, and the number of rows that are all zero."""
-        if is_dask_array(parts[0].matrix):
-            return self._on_workers("_count", parts)
-        moments = self._settings.weighting == "zscore"
-        active = np.zeros((parts[-1].layers.stop, parts[0].matrix.shape[0]), dtype=bool)
+    def _embed(self, layers: Layers, out: np.ndarray | None = None) -> Any:
+        runner = layers.runner(self.verbose)
+        return sketch.embed(layers, self._sketch(), self._reading(runner), runner, out)
 
-        def count(part: _Part, rows: slice) -> countsketch.ColumnStatistics:
-            block = self._read(part, rows)
-            active[part.layers.start, rows] = countsketch.active_rows(block)
-            return countsketch.column_statistics(block, moments=moments)
+    def _reading(self, runner: Runner) -> sketch.Reading:
+        return sketch.Reading(self.batch_size, runner.threads(self.n_jobs))
 
-        # Blocks are merged in order: sums must not depend on n_jobs.
-        blocks = self._run(count, parts, "Count")
-        per_part = len(blocks) // len(parts)
-        statistics = countsketch.side_by_side(
-            reduce(countsketch.merge, blocks[i : i + per_part])
-            for i in range(0, len(blocks), per_part)
+    def _sketch(self) -> sketch.Sketch:
+        """What the fitted sketcher embeds rows by."""
+        weights, centres = np.ones(self.n_features_in_), None
+        if self._settings.weighting == "idf":
+            weights = self.idf_
+        elif self._settings.weighting == "zscore":
+            weights = 1 / self.scale_
+            centres = weights * self.mean_
+        shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
+        return sketch.Sketch(
+            self._settings,
+            self.n_components_,
+            shares / shares.sum(),
+            weights,
+            centres,
+            self.buckets_,
+            self.signs_,
         )
-        return statistics, int(np.count_nonzero(~active.any(axis=0)))
 
-    def _on_workers(self, method: str, parts: list[_Part]) -> Any:
-        """Statistics of Dask arrays, or lazily their embedding, block by block."""
-        from ._blocks import dask as _dask
-
-        there = copy(self)
-        there.n_jobs, there.verbose = None, 0
-        if method == "_count":  # needs nothing that a former fit has learnt
-            learnt = ("df_", "idf_", "mean_", "scale_", "buckets_", "signs_")
-            for name in (*learnt, "_statistics"):
-                there.__dict__.pop(name, None)
-        function = partial(_of_blocks, there, method)
-        matrices = [part.matrix for part in parts]
-        if method == "_embed":
-            n_columns, dtype = sum(self.n_components_), self._settings.dtype
-            return _dask.map_rows(function, matrices, n_columns, dtype)
-        return _dask.fold_rows(
-            function, _merge, matrices, description="Count", verbose=self.verbose
-        )
+    def _weighted_layers(self, X: Any) -> list[sketch.WeightedLayer]:
+        """The layers of X as the fitted sketcher weighs them."""
+        check_is_fitted(self)
+        stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
+        return sketch.weighted_layers(self._open(stack, reset=False), self._sketch())
 
     def _settle(self, first: bool) -> None:
         """Set the parameters to keep to; refuse a change of them in partial_fit."""
@@ -632,13 +470,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
             )
-        settings = Settings(
+        settings = sketch.Settings(
             self.weighting, self.smooth_idf, self.sublinear_tf, self.zero_tol, dtype
         )
         if first:
             self._settings = settings
         for name, kept, now in zip(
-            Settings._fields, self._settings, settings, strict=True
+            sketch.Settings._fields, self._settings, settings, strict=True
         ):
             if kept != now:
                 raise ValueError(
@@ -646,46 +484,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                     "partial_fit; call fit to start again."
                 )
 
-    def _check_parts(self, X: Any, *, reset: bool) -> list[_Part]:
-        """Validate X and return it as parts, without a copy where X is canonical."""
-        for given in X.layers if isinstance(X, LayerStack) else [X]:
-            check_size(given, "X")
-        if isinstance(X, Mapping) and not sp.issparse(X):
-            X = LayerStack(X)
-        lazy = is_dask_array(X) or is_stored(X)
-        if (isinstance(X, LayerStack) or lazy) and min(X.shape, default=1) < 1:
-            raise ValueError(
-                f"Found a {type(X).__name__} with shape {X.shape} while at least 1 row "
-                "and 1 column are required."
-            )
-        if isinstance(X, LayerStack):
-            if reset:
-                check_layout(X, self.layers)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            names, widths, matrices = X.names, X.widths, list(X.layers)
-        elif lazy:
-            matrices = [*LayerStack([X]).layers]  # which checks it
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            given = self.layers if reset else self._by_layer(self.layer_widths_)
-            names, widths = layer_layout(given, X.shape[1])
-        else:
-            refuse_layer_sequence(X)
-            # Finiteness is checked block by block, where a memory map is read anyway.
-            X = validate_data(
-                self,
-                X,
-                reset=reset,
-                accept_sparse="csr",
-                dtype="numeric",
-                ensure_all_finite=False,
-            )
-            check_real(X, "X")
-            if reset:
-                names, widths = layer_layout(self.layers, X.shape[1])
-            else:
-                names, widths = self.layer_names_, self.layer_widths_
-            matrices = [X]
+    def _open(self, X: Any, *, reset: bool) -> Layers:
+        """Validate X, and find its layers, or those that it must have."""
+        stated = self.layers if reset else self._by_layer(self.layer_widths_)
+        layers = open_layers(X, stated, partial(validate_data, self, reset=reset))
+        names, widths = layers.layout.names, layers.layout.widths
         if reset:
+            layers.layout.check(self.layers)
             self._set_layers(names, widths)
         elif (names, widths) != (self.layer_names_, self.layer_widths_):
             raise ValueError(
@@ -693,23 +498,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 f"order; got {dict(zip(names, widths, strict=True))}, fitted with "
                 f"{self._by_layer(self.layer_widths_)}."
             )
-        starts = np.cumsum([0, *widths]).tolist()
-        whole = sp.issparse(X) or lazy
-        if len(matrices) < len(widths) and not whole:
-            matrices = [X[:, a:b] for a, b in pairwise(starts)]
-        if len(matrices) < len(widths):  # read whole: slicing copies, or reads again
-            X = _canonical(X) if sp.issparse(X) else X
-            parts = [_Part(X, range(len(widths)), slice(0, starts[-1]))]
-        else:
-            parts = [
-                _Part(
-                    _canonical(matrix) if sp.issparse(matrix) else matrix,
-                    range(layer, layer + 1),
-                    slice(starts[layer], starts[layer + 1]),
-                )
-                for layer, matrix in enumerate(matrices)
-            ]
-        return parts
+        return layers
 
     def _set_layers(self, names: tuple[str, ...], widths: tuple[int, ...]) -> None:
         """Set the fitted layout, and what the parameters say of each layer."""
@@ -750,135 +539,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         )
         self.signs_ = np.concatenate(signs)
 
-    def _column_weights(self) -> tuple[np.ndarray, Any, Any]:
-        """Signed weight of each column; what centring subtracts, and its rounding."""
-        weights = self.signs_ * self._unsigned_weights()
-        if self._settings.weighting != "zscore":
-            return weights, None, None
-        shift, n_buckets = weights * self.mean_, sum(self.n_components_)
-        offset = np.bincount(self.buckets_, shift, minlength=n_buckets)
-        added = np.bincount(self.buckets_, 1 + np.abs(shift), minlength=n_buckets)
-        return weights, offset, 4 * np.finfo(np.float64).eps * added
-
-    def _unsigned_weights(self) -> np.ndarray:
-        if self._settings.weighting == "idf":
-            return self.idf_
-        if self._settings.weighting == "zscore":
-            return 1 / self.scale_
-        return np.ones(self.n_features_in_)
-
-    def _shares(self) -> np.ndarray:
-        """Weights of the layers that add up to 1."""
-        shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
-        return shares / shares.sum()
-
     def _by_layer(self, values: Sequence[Any]) -> dict[str, Any]:
         """One value for each layer, by its name."""
         return dict(zip(self.layer_names_, values, strict=True))
-
-    def _weighted_layers(self, X: Any) -> list[WeightedLayer]:
-        """The layers of X as the fitted sketcher weighs them."""
-        check_is_fitted(self)
-        stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
-        self._check_parts(stack, reset=False)
-        weights, centres = self._unsigned_weights(), np.zeros(self.n_features_in_)
-        if self._settings.weighting == "zscore":
-            centres = weights * self.mean_
-        layers = []
-        starts = np.cumsum([0, *self.layer_widths_])
-        shares = self._shares()
-        for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
-            columns = slice(starts[i], starts[i + 1])
-            if sp.issparse(matrix):
-                matrix = _canonical(matrix)
-            read = partial(self._read, _Part(matrix, range(i, i + 1), columns))
-            layers.append(
-                WeightedLayer(
-                    name, matrix, read, weights[columns], centres[columns], shares[i]
-                )
-            )
-        return layers
-
-    def _overflow_remedy(self, dtype: np.dtype) -> str:
-        if self._settings.weighting == "zscore":
-            smallest = self.scale_.min()
-            return (
-                f"They are divided by standard deviations down to {smallest:.3g}: fit "
-                "on rows of the same scale as these, or scale X down before fit."
-            )
-        if dtype == np.float64:
-            return "Scale X down."
-        return "Scale X down, or pass it as float64."
-
-    def _within(self, part: _Part, layer: int) -> slice:
-        """Columns of one layer inside a part."""
-        starts = np.cumsum([0, *self.layer_widths_])
-        return slice(
-            starts[layer] - part.columns.start, starts[layer + 1] - part.columns.start
-        )
-
-    def _read(self, part: _Part, rows: slice) -> np.ndarray | sp.csr_array:
-        """Rows of a part in float32 or float64, checked and pruned."""
-        matrix = part.matrix
-        sparse = sp.issparse(matrix)
-        if sparse:
-            indptr = matrix.indptr[rows.start : rows.stop + 1]
-            entries = slice(indptr[0], indptr[-1])
-            values = matrix.data[entries]
-        else:
-            values = read_rows(matrix, rows)
-        exact = np.can_cast(values.dtype, np.float32)
-        values = np.asarray(values, dtype=np.float32 if exact else np.float64)
-        where = f" in {self._describe(part)},"
-        check_finite(values, where, part.start + rows.start, part.start + rows.stop)
-        if self._settings.zero_tol > 0:
-            values = np.where(np.abs(values) > self._settings.zero_tol, values, 0)
-        if self._settings.sublinear_tf:
-            values = np.sign(values) * np.log1p(np.abs(values))
-        if not sparse:
-            return values
-        indices, indptr = matrix.indices[entries], indptr - indptr[0]
-        stored = values != 0
-        if not stored.all():
-            indptr = np.append(0, np.cumsum(stored))[indptr]
-            values, indices = values[stored], indices[stored]
-        return sp.csr_array(
-            (values, indices, indptr),
-            shape=(rows.stop - rows.start, matrix.shape[1]),
-        )
-
-    def _describe(self, part: _Part) -> str:
-        names = [repr(self.layer_names_[layer]) for layer in part.layers]
-        return f"layer {names[0]}" if len(names) == 1 else f"layers {', '.join(names)}"
-
-    def _run(
-        self, task: Callable[[_Part, slice], Any], parts: list[_Part], description: str
-    ) -> list[Any]:
-        """Run a task on every block of rows of every part, in threads."""
-        for part in parts:
-            check_size(part.matrix, self._describe(part))
-        n_samples = parts[0].matrix.shape[0]
-        batch_size = self.batch_size
-        if batch_size is None:
-            stored = max(
-                part.matrix.nnz if sp.issparse(part.matrix) else part.matrix.size
-                for part in parts
-            )
-            wanted = _BLOCK_SIZE * n_samples // max(stored, 1)
-            batch_size = rows_at_once((part.matrix for part in parts), wanted)
-        batches = list(gen_batches(n_samples, min(batch_size, n_samples)))
-        # Tasks write into one array, so a backend of processes will not do.
-        n_jobs = at_most_useful(self.n_jobs)
-        run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
-        results = run(delayed(task)(*pair) for pair in product(parts, batches))
-        return list(
-            tqdm(
-                results,
-                desc=description,
-                total=len(parts) * len(batches),
-                disable=not self.verbose,
-            )
-        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -886,51 +549,6 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         dtype = as_float_dtype(self.dtype)
         tags.transformer_tags.preserves_dtype = [] if dtype is None else [dtype.name]
         return tags
-
-
-def _of_blocks(
-    sketcher: MultiLayerTfidfSketcher, method: str, start: int, blocks: list[Any]
-) -> Any:
-    """What a method gives of a block of rows of all layers."""
-    X = blocks[0]
-    if len(blocks) > 1:
-        X = LayerStack(blocks, names=sketcher.layer_names_)
-    parts = sketcher._check_parts(X, reset=False)
-    return getattr(sketcher, method)([part._replace(start=start) for part in parts])
-
-
-def _merge(
-    a: tuple[countsketch.ColumnStatistics, int],
-    b: tuple[countsketch.ColumnStatistics, int],
-) -> tuple[countsketch.ColumnStatistics, int]:
-    return countsketch.merge(a[0], b[0]), a[1] + b[1]
-
-
-def _largest(matrix: Any, column: int) -> float:
-    """The largest absolute value of a column."""
-    if not is_dask_array(matrix):
-        return float(np.abs(matrix[:, column : column + 1]).max())
-    from ._blocks import dask as _dask
-
-    return _dask.fold_rows(
-        lambda _, blocks: _largest(blocks[0], column),
-        max,
-        [matrix],
-        description="Largest value",
-        verbose=0,
-    )
-
-
-def _canonical(matrix: Any) -> sp.csr_array:
-    """CSR array on the same memory; a sorted, summed-up copy if X is not canonical."""
-    # A new wrapper, because SciPy caches what it finds out on the caller's object.
-    matrix = sp.csr_array(
-        (matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape
-    )
-    if not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    return matrix
 
 
 def _weights_of_layers(

@@ -7,21 +7,18 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, ClusterMixin, _fit_context
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._blocks.runner import Local
 from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
-from ._stages.affinity import Joining, directed, join_graph
-from ._stages.distinct import as_shards
-from ._stages.partition import KNNGraph, Partitioning
-from ._stages.search import SEARCH_CONSTRAINTS, last_similarities
-from ._vectors import SearchedRows, nearest_of_queries, refuse_layers, search_rows
-from .layers import check_real, is_dask_array
+from ._stages.affinity import Joining, NearestLists, join_graph
+from ._stages.partition import Partitioning
+from ._stages.search import SEARCH_CONSTRAINTS
+from ._vectors import list_neighbors, nearest_of_queries
 
 __all__ = ["MutualKNNLeiden"]
 
@@ -327,7 +324,10 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         with all_or_nothing(self):
             partitioning = Partitioning.of(self)
             self.backend_ = partitioning.backend
-            found = self._build_graph(X)
+            nearest = list_neighbors(self, X)
+            self._set_neighbors(nearest)
+            found = join_graph(nearest, Joining.of(self))
+            del nearest
             edges = found.affinity.nnz // 2
             with Local(self.verbose).progress(
                 f"Leiden ({self.backend_}, {edges} edges)", 1
@@ -377,8 +377,6 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             Communities; -1 where no fitted row of a community votes.
         """
         check_is_fitted(self)
-        if self.metric == "precomputed":
-            return self._vote(*self._read_queries(X))
         found = nearest_of_queries(self, X)
         return np.concatenate(
             [self._vote(near, np.any(equal, axis=1)) for near, equal in found]
@@ -399,106 +397,12 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         ballots.data *= distinct.counts()[ballots.indices]
         return labels.vote(ballots, self.labels_[distinct.first])
 
-    def _build_graph(self, X: Any) -> KNNGraph:
-        """Search the neighbours of X and join them; sets what tells of the search."""
-        precomputed = self.metric == "precomputed"
-        found = self._read_distances(X) if precomputed else search_rows(self, X)
-        self.n_neighbors_, self.algorithm_ = found.n_neighbors, found.algorithm
-        self.knn_recall_ = found.recall
-        runner, distinct, tables = found[:3]
-        del found
+    def _set_neighbors(self, nearest: NearestLists) -> None:
+        """Set what tells of the search, and what `predict` needs."""
+        self.n_neighbors_, self.algorithm_ = nearest.n_neighbors, nearest.algorithm
+        self.knn_recall_, self.kth_similarity_ = nearest.recall, nearest.kth_similarity
+        distinct = nearest.distinct
         self._distinct = distinct._replace(vectors=distinct.vectors.to_keep())
-        last = last_similarities(runner, tables, self.n_neighbors_)
-        self.kth_similarity_ = distinct.spread(last, np.inf)
-        lists = directed(runner, tables, distinct.first.size)
-        del tables  # half of the memory that joining takes
-        joining = Joining(self.graph, self.weights, symmetric=not precomputed)
-        attaching = self.small_clusters == "attach"
-        return join_graph(runner, lists, distinct, joining, attaching=attaching)
-
-    def _check_distances(self, X: Any, *, reset: bool) -> np.ndarray | sp.csr_array:
-        """Validate distances between rows, or of queries to the fitted rows."""
-        refuse_layers(self, X)
-        if is_dask_array(X):
-            raise TypeError(
-                "metric='precomputed' takes a graph in memory; got a Dask array. Fit "
-                "on the vectors with metric='cosine', or compute the graph first."
-            )
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype="numeric",
-            ensure_min_samples=2 if reset else 1,
-        )
-        check_real(X, "X")
-        if X.dtype not in (np.float32, np.float64):
-            X = X.astype(np.float64)
-        if reset and X.shape[0] != X.shape[1]:
-            raise ValueError(
-                "metric='precomputed' takes a square matrix of distances; got shape "
-                f"{X.shape}. For vectors use metric='cosine'."
-            )
-        sparse = sp.issparse(X)
-        if sparse:
-            X = sp.csr_array((X.data, X.indices, X.indptr), shape=X.shape)
-            if not X.has_canonical_format:
-                X = X.copy()
-                X.sum_duplicates()
-        self._check_range(X.data if sparse else X)
-        if reset:
-            self._check_graph(X)
-        return X
-
-    def _check_range(self, values: np.ndarray) -> None:
-        """Refuse values that are no cosine distances."""
-        lowest, highest = values.min(initial=0.0), values.max(initial=0.0)
-        if lowest < -1e-6 or highest > 2 + 1e-6:
-            raise ValueError(
-                "metric='precomputed' takes cosine distances, 1 - similarity, between "
-                f"0 and 2; got values from {lowest:.6g} to {highest:.6g}. Compute them "
-                "with FaissKNeighborsTransformer() or KNeighborsTransformer("
-                "mode='distance', metric='cosine')."
-            )
-
-    def _check_graph(self, X: Any) -> None:
-        """Refuse what is between 0 and 2 and yet no distances of rows."""
-        if sp.issparse(X):
-            if X.nnz and (X.data == 1).all():
-                raise ValueError(
-                    "metric='precomputed' takes distances; got a graph whose entries "
-                    "are all 1, as of a neighbours transformer with "
-                    "mode='connectivity'. Use mode='distance'."
-                )
-        elif not np.allclose(X, X.T, atol=1e-4):
-            raise ValueError(
-                "metric='precomputed' takes a dense matrix of distances only if it is "
-                f"symmetric; got one that differs from its transpose by up to "
-                f"{np.abs(X - X.T).max():.3g}. Leave a neighbour graph sparse: the "
-                "zeros of toarray() would be distances."
-            )
-
-    def _read_distances(self, X: Any) -> SearchedRows:
-        """The distinct rows of a graph of distances, and their neighbours."""
-        distances = self._check_distances(X, reset=True)
-        k = min(int(self.n_neighbors), distances.shape[0] - 1)
-        found, distinct = knn.neighbors_from_distances(distances, k)
-        if found.ids.shape[1] < min(k, distinct.first.size - 1):
-            raise ValueError(
-                f"The precomputed graph has at most {found.ids.shape[1]} neighbours a "
-                f"row, fewer than n_neighbors={self.n_neighbors}. Compute it with more "
-                "neighbours, or lower n_neighbors."
-            )
-        distinct = distinct._replace(vectors=as_shards(distinct.vectors))
-        runner = Local(self.verbose)
-        return SearchedRows(runner, distinct, [found], k, "precomputed", float("nan"))
-
-    def _read_queries(self, X: Any) -> tuple[knn.Neighbors, np.ndarray]:
-        """Nearest distinct rows, by distances, and a mask of queries equal to one."""
-        k = min(self.n_neighbors_ + 1, self._distinct.first.size)
-        distances = self._check_distances(X, reset=False)
-        return knn.neighbors_of_queries(distances, self._distinct.inverse, k)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,0 +1,324 @@
+"""The sketch: count columns, then weight, hash and scale each layer of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
+
+from skleiden._blocks.checks import check_finite
+from skleiden._blocks.layout import Layers, Layout, Part
+from skleiden._blocks.mapped import Output, check_size
+from skleiden._blocks.runner import Runner
+from skleiden._blocks.sources import (
+    Source,
+    densified,
+    row_batches,
+    stored_values,
+    with_values,
+)
+from skleiden._fitting import at_most_useful
+from skleiden._kernels import countsketch
+
+# Statistics of the columns, and the number of rows that are all zero.
+Counts = tuple[countsketch.ColumnStatistics, int]
+
+# Rows of the embedding that are copied to memory at once hold about so many numbers.
+_COPIED = 2**20
+
+
+class Settings(NamedTuple):
+    """The parameters that a fitted sketcher keeps to, whatever is set afterwards."""
+
+    weighting: str
+    smooth_idf: bool
+    sublinear_tf: bool
+    zero_tol: float
+    dtype: np.dtype
+
+
+class Reading(NamedTuple):
+    """How much is read at once, by how many threads, and who hears of it."""
+
+    batch_size: int | None
+    n_jobs: int | None
+    progress: Callable[[int], object] | None = None
+
+
+class Sketch(NamedTuple):
+    """All that embeds rows, as it was learnt.
+
+    Arrays have an entry for each column of X, but for `shares`, the weights of the
+    layers that add up to 1. `centres` is subtracted from weighted values; None if
+    nothing is.
+    """
+
+    settings: Settings
+    n_components: tuple[int, ...]
+    shares: np.ndarray
+    weights: np.ndarray
+    centres: np.ndarray | None
+    buckets: np.ndarray
+    signs: np.ndarray
+
+
+class WeightedLayer(NamedTuple):
+    """A layer as the sketch weighs it, before it is hashed.
+
+    Rows, as `read` gives them, times `weight`, less `centre` where they have any
+    activity, scaled to unit length and by the root of `share`, are what the sketch
+    stands for.
+    """
+
+    name: str
+    source: Source
+    read: Callable[[slice], Any]
+    weight: np.ndarray
+    centre: np.ndarray
+    share: float
+
+
+def count(
+    layers: Layers, settings: Settings, reading: Reading, runner: Runner
+) -> Counts:
+    """Count the activity of each column, and the rows without any."""
+    with runner.progress("Count", layers.n_reads) as progress:
+        reading = reading._replace(progress=progress)
+        task = partial(_count, layers.layout, settings, reading)
+        handles, _ = _on_blocks(layers, task, runner)
+    counts: Counts = runner.fold(_merged, handles, "Count")
+    return counts
+
+
+def embed(
+    layers: Layers,
+    sketch: Sketch,
+    reading: Reading,
+    runner: Runner,
+    out: np.ndarray | None = None,
+) -> Any:
+    """Embed rows, into `out` if it is given; of layers on workers, lazily."""
+    with runner.progress("Sketch", layers.n_reads) as progress:
+        reading = reading._replace(progress=progress)
+        task = partial(_embed, layers.layout, sketch, reading, out)
+        handles, sizes = _on_blocks(layers, task, runner)
+    width = sum(sketch.n_components)
+    return runner.rows(handles, sizes, width, sketch.settings.dtype)
+
+
+def largest_value(layers: Layers, column: int, runner: Runner) -> float:
+    """Find the largest absolute value in a column."""
+    handles, _ = _on_blocks(layers, partial(_largest, layers.layout, column), runner)
+    return float(runner.fold(max, handles, "Largest value"))
+
+
+def weighted_layers(layers: Layers, sketch: Sketch) -> list[WeightedLayer]:
+    """Give the layers as the sketch weighs them."""
+    centres = (
+        np.zeros_like(sketch.weights) if sketch.centres is None else sketch.centres
+    )
+    layout = layers.layout
+    return [
+        WeightedLayer(
+            layout.names[layer],
+            part.source,
+            partial(_read, layout, sketch.settings, part),
+            sketch.weights[part.columns],
+            centres[part.columns],
+            sketch.shares[layer],
+        )
+        for layer, part in enumerate(layout.parts(layers.sources))
+    ]
+
+
+def _on_blocks(
+    layers: Layers, task: Callable[..., Any], runner: Runner
+) -> tuple[list[Any], list[int]]:
+    """Run a task on each block of rows; gives handles, and the blocks' sizes."""
+    there, blocks = runner.put(task), layers.row_blocks()
+    handles = [runner.call(_run, there, start, of) for start, _, of in blocks]
+    return handles, [n_rows for _, n_rows, _ in blocks]
+
+
+def _run(task: Callable[..., Any], start: int, matrices: Sequence[Any]) -> Any:
+    return task(start, matrices)
+
+
+def _on_batches(
+    task: Callable[[Part, slice], Any],
+    layout: Layout,
+    parts: Sequence[Part],
+    reading: Reading,
+) -> list[Any]:
+    """Run a task on batches of rows of every part, in threads."""
+    for part in parts:
+        check_size(part.source.matrix, layout.describe(part.layers))
+    batches = row_batches([part.source for part in parts], reading.batch_size)
+    pairs = list(product(parts, batches))
+    # Tasks write into one array, so a backend of processes will not do.
+    n_jobs = at_most_useful(reading.n_jobs)
+    run = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")
+    results = []
+    found = run(delayed(task)(*pair) for pair in pairs)
+    for (_, rows), result in zip(pairs, found, strict=True):
+        results.append(result)
+        if reading.progress is not None:
+            reading.progress(rows.stop - rows.start)
+    return results
+
+
+def _read(layout: Layout, settings: Settings, part: Part, rows: slice) -> Any:
+    """Rows of a part in float32 or float64, checked, without what counts as zero."""
+    block = part.source.read(rows)
+    values = stored_values(block)
+    exact = np.can_cast(values.dtype, np.float32)
+    values = np.asarray(values, dtype=np.float32 if exact else np.float64)
+    where = f" in {layout.describe(part.layers)},"
+    check_finite(values, where, part.start + rows.start, part.start + rows.stop)
+    if settings.zero_tol > 0:
+        values = np.where(np.abs(values) > settings.zero_tol, values, 0)
+    if settings.sublinear_tf:
+        values = np.sign(values) * np.log1p(np.abs(values))
+    return with_values(block, values)
+
+
+def _count(
+    layout: Layout,
+    settings: Settings,
+    reading: Reading,
+    start: int,
+    matrices: Sequence[Any],
+) -> Counts:
+    parts = layout.parts(matrices, start)
+    moments = settings.weighting == "zscore"
+    active = np.zeros((len(layout.names), parts[0].source.shape[0]), dtype=bool)
+
+    def count(part: Part, rows: slice) -> countsketch.ColumnStatistics:
+        block = _read(layout, settings, part, rows)
+        active[part.layers.start, rows] = countsketch.active_rows(block)
+        return countsketch.column_statistics(block, moments=moments)
+
+    # Blocks are merged in order: sums must not depend on n_jobs.
+    blocks = _on_batches(count, layout, parts, reading)
+    per_part = len(blocks) // len(parts)
+    statistics = countsketch.side_by_side(
+        reduce(countsketch.merge, blocks[i : i + per_part])
+        for i in range(0, len(blocks), per_part)
+    )
+    return statistics, int(np.count_nonzero(~active.any(axis=0)))
+
+
+def _merged(a: Counts, b: Counts) -> Counts:
+    return countsketch.merge(a[0], b[0]), a[1] + b[1]
+
+
+def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -> float:
+    parts = layout.parts(matrices, start)
+    part = next(part for part in parts if part.columns.stop > column)
+    at = column - part.columns.start
+    return max(
+        float(np.abs(densified(part.source.read(rows)[:, at : at + 1])).max())
+        for rows in row_batches([part.source])
+    )
+
+
+class _Hashing(NamedTuple):
+    """What each column is multiplied by, and what centring subtracts of each bucket.
+
+    `rounding` is what errors of rounding alone may leave there. Both are None where
+    nothing is subtracted.
+    """
+
+    weights: np.ndarray
+    offset: np.ndarray | None
+    rounding: np.ndarray | None
+
+
+def _hashing(sketch: Sketch) -> _Hashing:
+    weights = sketch.signs * sketch.weights
+    if sketch.centres is None:
+        return _Hashing(weights, None, None)
+    shift, n_buckets = sketch.signs * sketch.centres, sum(sketch.n_components)
+    offset = np.bincount(sketch.buckets, shift, minlength=n_buckets)
+    added = np.bincount(sketch.buckets, 1 + np.abs(shift), minlength=n_buckets)
+    return _Hashing(weights, offset, 4 * np.finfo(np.float64).eps * added)
+
+
+def _embed(
+    layout: Layout,
+    sketch: Sketch,
+    reading: Reading,
+    out: np.ndarray | None,
+    start: int,
+    matrices: Sequence[Any],
+) -> np.ndarray:
+    parts = layout.parts(matrices, start)
+    n_samples, first_columns = parts[0].source.shape[0], layout.starts
+    starts = np.cumsum([0, *sketch.n_components])
+    if out is None:
+        out = np.empty((n_samples, starts[-1]), dtype=sketch.settings.dtype)
+    embedding = Output(out)
+    present = np.empty((len(layout.names), n_samples), dtype=bool)
+    weights, offset, rounding = _hashing(sketch)
+
+    def embed(part: Part, rows: slice) -> None:
+        block = _read(layout, sketch.settings, part, rows)
+        first = starts[part.layers.start]
+        weight = weights[part.columns]
+        if offset is None:  # centring cancels digits, for which float64 has room
+            weight = weight.astype(block.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            sketched = countsketch.sketch(
+                block,
+                weight,
+                sketch.buckets[part.columns] - first,
+                starts[part.layers.stop] - first,
+            )
+        for layer in part.layers:
+            columns = slice(starts[layer], starts[layer + 1])
+            of_layer = sketched[:, columns.start - first : columns.stop - first]
+            if offset is not None and rounding is not None:
+                own = first_columns[layer : layer + 2] - part.columns.start
+                active = countsketch.active_rows(block, slice(*own))
+                of_layer[active] -= offset[columns]
+                # What rounding alone may have left is nothing.
+                of_layer[np.abs(of_layer) <= rounding[columns]] = 0
+            try:
+                present[layer, rows] = countsketch.scale_rows(
+                    of_layer, np.sqrt(sketch.shares[layer])
+                )
+            except OverflowError:
+                largest = np.abs(stored_values(block)).max()
+                raise ValueError(
+                    f"Values of X up to {largest:.3g} overflow {of_layer.dtype} in "
+                    f"layer {layout.names[layer]!r}. "
+                    f"{_overflow_remedy(sketch, of_layer.dtype)}"
+                ) from None
+            embedding.write(rows, columns, of_layer)
+
+    _on_batches(embed, layout, parts, reading)
+    # Rows have unit length by now, but for those without activity in some layer.
+    incomplete = np.flatnonzero(~present[sketch.shares > 0].all(axis=0))
+    filled = sketch.shares @ present[:, incomplete]
+    lengths = np.sqrt(np.where(filled > 0, filled, 1))
+    step = max(1, _COPIED // int(starts[-1]))
+    for begin in range(0, incomplete.size, step):
+        some = slice(begin, begin + step)
+        embedding.divide(incomplete[some], lengths[some])
+    return embedding.finish()
+
+
+def _overflow_remedy(sketch: Sketch, dtype: np.dtype) -> str:
+    if sketch.settings.weighting == "zscore":
+        return (
+            "They are divided by standard deviations down to "
+            f"{1 / sketch.weights.max():.3g}: fit on rows of the same scale as these, "
+            "or scale X down before fit."
+        )
+    if dtype == np.float64:
+        return "Scale X down."
+    return "Scale X down, or pass it as float64."
