@@ -15,9 +15,10 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks.checks import as_float_dtype
-from ._blocks.layout import Layers, as_layer_stack, open_layers
+from ._blocks.layout import Layers
 from ._blocks.runner import Runner
 from ._fitting import all_or_nothing
+from ._input import as_layer_stack, open_layers
 from ._kernels import countsketch
 from ._stages import sketch
 

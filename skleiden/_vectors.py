@@ -11,10 +11,10 @@ from sklearn.utils.validation import validate_data
 
 from ._blocks.checks import check_finite, is_mapping, refuse_layer_sequence
 from ._blocks.distances import open_distances
-from ._blocks.layout import open_matrix
 from ._blocks.mapped import check_size, check_written
 from ._blocks.runner import Local, Runner
 from ._blocks.sources import Source, source_of
+from ._input import open_matrix
 from ._kernels import knn
 from ._layers import LayerStack
 from ._stages.affinity import NearestLists, directed

@@ -24,7 +24,8 @@ from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 
-from .sources import side_by_side
+from .rows import side_by_side
+from .stored import ZarrPlace, place_of_zarr
 
 # The stages whose tasks come from the caller's arrays.
 _READING = {"Count", "Largest value", "Vectors"}
@@ -340,3 +341,33 @@ def each_block(array: Any) -> Iterator[np.ndarray]:
     runner = OnWorkers()
     for _, _, (chunks,) in row_blocks([array]):
         yield from runner.fetch([runner.call(side_by_side, chunks)])
+
+
+class Parts(NamedTuple):
+    """A Dask array of Zarr arrays on this disk, of which the places are known.
+
+    Stands for the array in a pickle, as `ZarrPlace` does for a Zarr array.
+    """
+
+    graph: dict[Any, Any]
+    name: str
+    chunks: tuple[tuple[int, ...], ...]
+    meta: Any
+
+    def open(self) -> Any:
+        """Give the array, of what the Zarr arrays hold now."""
+        graph = {
+            key: value.open() if isinstance(value, ZarrPlace) else value
+            for key, value in self.graph.items()
+        }
+        return da.Array(graph, self.name, self.chunks, meta=self.meta)
+
+
+def packed(array: Any) -> Any:
+    """Give what a pickle holds of a Dask array, equal before and after it was used."""
+    graph = dict(array.dask)
+    places = {key: place_of_zarr(value) for key, value in graph.items()}
+    known = {key: place for key, place in places.items() if place is not None}
+    if not known:
+        return array
+    return Parts(graph | known, array.name, array.chunks, array._meta)

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from .checks import check_real
-from .sources import is_on_workers, source_of, stored_values
+from .rows import stored_values
+from .sources import is_on_workers, source_of
 
 
 def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any:

@@ -18,7 +18,7 @@ from sklearn.utils import gen_batches
 from .checks import check_real, refuse_dask_frame, refuse_masked
 from .runner import Local, Runner
 from .sparse import as_csr, check_sparse
-from .stored import ZarrPlace, is_zarr, place_of_zarr, read_stored
+from .stored import is_zarr, place_of_zarr, read_stored
 
 # Rows are read in blocks of about this many stored numbers: large enough to keep
 # NumPy busy, small enough for the processor's cache and for streaming from disk.
@@ -266,6 +266,11 @@ class DaskSource(Source):
             f"{type(out).__name__}. Store the embedding with its store method."
         )
 
+    def packed(self) -> Any:
+        from .dask import packed
+
+        return packed(self.matrix)
+
     def runner(self, verbose: int = 0) -> Runner:
         from .dask import OnWorkers
 
@@ -369,7 +374,7 @@ def check_one_place(layers: Mapping[str, Any]) -> None:
 
 def unpacked(part: Any) -> Any:
     """Give the matrix of which `Source.packed` gave this."""
-    if isinstance(part, ZarrPlace):
+    if hasattr(part, "open"):
         return part.open()
     return part[0](part[1], shape=part[2]) if isinstance(part, tuple) else part
 
@@ -400,44 +405,3 @@ def row_batches(
         most = max(source.n_stored for source in sources)
         batch_size = rows_at_once(sources, _BLOCK_SIZE * n // max(most, 1))
     return list(gen_batches(n, max(1, min(batch_size, n))))
-
-
-def stored_values(block: Any) -> np.ndarray:
-    """The numbers that a block of rows stores: all, or those that are not zero."""
-    return block.data if sp.issparse(block) else block
-
-
-def with_values(block: Any, values: np.ndarray) -> Any:
-    """A block of rows with other numbers in place of those it stores, without zeros."""
-    if not sp.issparse(block):
-        return values
-    indices, indptr = block.indices, block.indptr
-    stored = values != 0
-    if not stored.all():
-        indptr = np.append(0, np.cumsum(stored))[indptr]
-        values, indices = values[stored], indices[stored]
-    return sp.csr_array((values, indices, indptr), shape=block.shape)
-
-
-def densified(block: Any) -> np.ndarray:
-    """A block of rows as an ndarray."""
-    return block.toarray() if sp.issparse(block) else np.asarray(block)
-
-
-def side_by_side(chunks: Sequence[Any]) -> Any:
-    """Chunks of the same rows as one matrix."""
-    if len(chunks) == 1:
-        return chunks[0]
-    if any(sp.issparse(chunk) for chunk in chunks):
-        return sp.hstack(chunks, format="csr")
-    return np.hstack(chunks)
-
-
-def dense_rows(chunks: Sequence[Any]) -> np.ndarray:
-    """Chunks of the same rows as one ndarray; refused if they are sparse."""
-    if any(sp.issparse(chunk) for chunk in chunks):
-        raise TypeError(
-            "Sparse blocks of X were passed, but dense data are required. Convert "
-            "them, for example with X.map_blocks(lambda block: block.toarray())."
-        )
-    return np.asarray(side_by_side(chunks))

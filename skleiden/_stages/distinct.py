@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from skleiden._blocks.checks import check_finite
+from skleiden._blocks.rows import dense_rows
 from skleiden._blocks.runner import Local, Runner
-from skleiden._blocks.sources import dense_rows
 from skleiden._kernels import ivf, knn
 
 # Vectors on workers are divided into at least so many blocks of at least so many rows.

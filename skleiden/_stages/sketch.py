@@ -13,14 +13,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from skleiden._blocks.checks import check_finite
 from skleiden._blocks.layout import Layers, Layout, Part
 from skleiden._blocks.mapped import Output, check_size
+from skleiden._blocks.rows import densified, stored_values, with_values
 from skleiden._blocks.runner import Runner
-from skleiden._blocks.sources import (
-    Source,
-    densified,
-    row_batches,
-    stored_values,
-    with_values,
-)
+from skleiden._blocks.sources import Source, row_batches
 from skleiden._fitting import at_most_useful
 from skleiden._kernels import countsketch
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skleiden._blocks.layout import as_layer_stack
 from skleiden._blocks.sources import source_of
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._ids import as_id_array
+from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import encodable, refuse_unencodable

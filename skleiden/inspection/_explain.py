@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skleiden._blocks.sources import densified, row_batches
+from skleiden._blocks.rows import densified
+from skleiden._blocks.sources import row_batches
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._stages.sketch import WeightedLayer
 

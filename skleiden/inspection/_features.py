@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from skleiden._blocks.layout import as_layer_stack
 from skleiden._blocks.mapped import check_size
 from skleiden._blocks.sources import row_batches, source_of
+from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 
 from ._members import check_labels, check_positive_integer

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skleiden._blocks.checks import is_mapping
-from skleiden._blocks.layout import check_only, open_matrix
 from skleiden._blocks.sources import source_of
+from skleiden._input import check_only, open_matrix
 from skleiden._kernels import shuffle
 from skleiden._layers import LayerStack
 

@@ -2,13 +2,14 @@
 
 import pickle
 
+import dask.array as da
 import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.pipeline import make_pipeline
 
-from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.io import load_activations
 
 zarr = pytest.importorskip("zarr")
@@ -58,3 +59,24 @@ def test_a_cache_knows_a_store_that_was_rewritten(tmp_path):
     copy = pickle.loads(pickle.dumps(load_activations(path)))
     for one, other in zip(copy.layers, load_activations(path).layers, strict=True):
         assert_array_equal(one[:], other[:])
+
+
+def test_dask_arrays_of_a_store_that_was_rewritten(tmp_path):
+    path = tmp_path / "a.zarr"
+
+    def stack():
+        layers = load_activations(path)
+        arrays = [da.from_array(layer, chunks=(20, -1)) for layer in layers.layers]
+        return LayerStack([array + 1 for array in arrays], names=layers.names)
+
+    as_zarr(path, LAYERS)
+    one = stack()
+    before = joblib.hash(one)
+    copy = pickle.loads(pickle.dumps(one))
+    for found, layer in zip(copy.layers, load_activations(path).layers, strict=True):
+        assert isinstance(found, da.Array)
+        assert_array_equal(found.compute(scheduler="synchronous"), layer[:] + 1)
+    one.layers[0].compute(scheduler="synchronous")
+    assert joblib.hash(one) == joblib.hash(stack()) == before
+    as_zarr(path, {name: layer[::-1] for name, layer in LAYERS.items()})
+    assert joblib.hash(stack()) != before

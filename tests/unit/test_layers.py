@@ -16,7 +16,8 @@ from sklearn.utils import _safe_indexing, shuffle
 
 from skleiden import LayerStack, align_layers
 from skleiden._blocks.checks import refuse_layer_sequence
-from skleiden._blocks.layout import as_layer_stack, layer_layout
+from skleiden._blocks.layout import layer_layout
+from skleiden._input import as_layer_stack
 
 # Small integers, which float16 and uint8 hold as well.
 A = np.random.default_rng(0).integers(0, 4, size=(6, 4)).astype(np.float64)

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 
 import skleiden._blocks.sources as sources
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
-from skleiden._blocks.layout import as_layer_stack
 from skleiden._blocks.sources import StoredSource, rows_at_once, source_of
+from skleiden._input import as_layer_stack
 from skleiden.inspection import describe_communities, explain, prototypes, top_features
 from skleiden.io import load_activations
 from skleiden.model_selection import permute_columns

@@ -1,0 +1,50 @@
+"""Blocks of rows, as sources give them: ndarrays and CSR arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+
+def stored_values(block: Any) -> np.ndarray:
+    """The numbers that a block of rows stores: all, or those that are not zero."""
+    return block.data if sp.issparse(block) else block
+
+
+def with_values(block: Any, values: np.ndarray) -> Any:
+    """A block of rows with other numbers in place of those it stores, without zeros."""
+    if not sp.issparse(block):
+        return values
+    indices, indptr = block.indices, block.indptr
+    stored = values != 0
+    if not stored.all():
+        indptr = np.append(0, np.cumsum(stored))[indptr]
+        values, indices = values[stored], indices[stored]
+    return sp.csr_array((values, indices, indptr), shape=block.shape)
+
+
+def densified(block: Any) -> np.ndarray:
+    """A block of rows as an ndarray."""
+    return block.toarray() if sp.issparse(block) else np.asarray(block)
+
+
+def side_by_side(chunks: Sequence[Any]) -> Any:
+    """Chunks of the same rows as one matrix."""
+    if len(chunks) == 1:
+        return chunks[0]
+    if any(sp.issparse(chunk) for chunk in chunks):
+        return sp.hstack(chunks, format="csr")
+    return np.hstack(chunks)
+
+
+def dense_rows(chunks: Sequence[Any]) -> np.ndarray:
+    """Chunks of the same rows as one ndarray; refused if they are sparse."""
+    if any(sp.issparse(chunk) for chunk in chunks):
+        raise TypeError(
+            "Sparse blocks of X were passed, but dense data are required. Convert "
+            "them, for example with X.map_blocks(lambda block: block.toarray())."
+        )
+    return np.asarray(side_by_side(chunks))
