@@ -17,7 +17,8 @@ from skleiden._ids import as_id_array, check_ids
 from skleiden._layers import LayerStack
 
 from ._find import check_regular
-from ._layer import Layer, naming, shape_of
+from ._layer import Layer, shape_of
+from ._npy import load_npy
 from ._text import load_json, read_text
 
 # What may stand beside an array to name its rows: layer_17.npy, layer_17.ids.json.
@@ -63,7 +64,7 @@ def read_ids(path: Path) -> Ids | None:
     with path.open("rb") as file:
         is_array = file.read(6) == b"\x93NUMPY"
     if is_array:
-        return ids_of_file(_read_array(path), path)
+        return ids_of_file(load_npy(path, "must hold ids, numbers or strings"), path)
     if path.suffix == ".json":
         listed = load_json(path)
         if not isinstance(listed, list):
@@ -72,12 +73,6 @@ def read_ids(path: Path) -> Ids | None:
             )
         return Ids(listed, path)
     return Ids(_read_lines(path), path)
-
-
-def _read_array(path: Path) -> np.ndarray:
-    with naming(path, "must hold ids, numbers or strings"):
-        # Mapped first, so that no memory is taken for more than the file holds.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _read_lines(path: Path) -> list[str]:

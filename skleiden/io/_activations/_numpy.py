@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from pathlib import Path
-from typing import IO, NamedTuple
 
-import numpy as np
 from numpy.lib import format as npy
 
 from skleiden._blocks.sparse import sparse_from_arrays
@@ -15,34 +12,21 @@ from skleiden._blocks.sparse import sparse_from_arrays
 from ._archive import members_of
 from ._ids import ids_of_file
 from ._layer import Layer, check_matrix, naming, natural_order
-
-_BROKEN = "is broken, truncated, or holds objects instead of numbers"
+from ._npy import BROKEN, load_npy, read_header
 
 
 def read_npy(path: Path, mmap: bool) -> dict[str, Layer]:
-    return {"": Layer(check_matrix(load_npy(path, mmap), path))}
-
-
-def load_npy(path: Path, mmap: bool = False) -> np.ndarray:
-    """Load the array of a file that holds just what its header says."""
-    with naming(path, _BROKEN):
-        with path.open("rb") as file:
-            _read_header(file, path.stat().st_size)
-            if not mmap:
-                file.seek(0)
-                return npy.read_array(file, allow_pickle=False)
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
+    return {"": Layer(check_matrix(load_npy(path, mmap=mmap), path))}
 
 
 def read_npz(path: Path) -> dict[str, Layer]:
     members = {m.filename.removesuffix(".npy"): m for m in members_of(path)}
     arrays = {}
-    with naming(path, _BROKEN), zipfile.ZipFile(path) as archive:
+    with naming(path, BROKEN), zipfile.ZipFile(path) as archive:
         headers = {}
         for name, member in members.items():
             with archive.open(member) as file:
-                headers[name] = _read_header(file, member.file_size, f"{name!r}: ")
+                headers[name] = read_header(file, member.file_size, f"{name!r}: ")
         is_sparse = {"format", "shape"} <= set(headers)
         for name, header in headers.items():
             if is_sparse or len(header.shape) == 2 or name == "ids":
@@ -64,36 +48,3 @@ def read_npz(path: Path) -> dict[str, Layer]:
         name: Layer(check_matrix(arrays[name], path), ids)
         for name in sorted(arrays, key=natural_order)
     }
-
-
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-
-def _read_header(file: IO[bytes], size: int, what: str = "") -> _Header:
-    """Read the header of an array, and refuse one that does not fit to `size` bytes.
-
-    NumPy takes memory for what the header says, before it finds that it is not there,
-    and leaves out in silence what follows the array.
-    """
-    try:
-        version = npy.read_magic(file)
-        if version not in _HEADERS:  # of fields with names beyond Latin-1
-            raise ValueError("it holds records, not a matrix")
-        shape, _, dtype = _HEADERS[version](file)
-    except Exception as error:  # MemoryError too, of deeply nested brackets
-        raise ValueError(f"{what}{error}") from error
-    if dtype.hasobject:
-        raise ValueError(f"{what}it holds pickled objects")
-    claimed = math.prod(shape) * dtype.itemsize
-    left = size - file.tell()
-    if min(shape, default=0) < 0 or claimed != left:
-        raise ValueError(
-            f"{what}it has {left} bytes of numbers, and its header says {claimed}, for "
-            f"the shape {shape} and dtype {dtype}"
-        )
-    return _Header(shape, dtype)
-
-
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
