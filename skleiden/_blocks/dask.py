@@ -25,6 +25,7 @@ from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 
 from .rows import side_by_side
+from .sparse import check_sparse
 from .stored import ZarrPlace, place_of_zarr
 
 # The stages whose tasks come from the caller's arrays.
@@ -329,6 +330,8 @@ def _of_columns(
 
 
 def _of_rows(function: Callable[[int, Any], Any], rows: list[Any]) -> Any:
+    for block in rows:
+        check_sparse(block, "X")
     return function(0, sp.csr_array(sp.vstack(rows, format="csr")))
 
 

@@ -13,6 +13,8 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -23,6 +25,7 @@ from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden, align
 from skleiden.cli import main
 from skleiden.inspection import top_features
 from skleiden.io import load_activations, load_texts
+from skleiden.model_selection import permute_columns
 from tests.children import check_refused, outcomes
 
 pytestmark = pytest.mark.slow
@@ -1039,3 +1042,25 @@ def test_vectors_in_memory(make, message):
 
     with pytest.raises(ValueError, match=message):
         align_layers({"x": {"a": make(torch)}})
+
+
+def test_sparse_blocks_of_dask_arrays():
+    """Blocks are made by the workers, after X was checked."""
+
+    def outside(block):
+        matrix = sp.csr_array(block)
+        matrix.indices = np.where(matrix.indices == 4, 10**6, matrix.indices)
+        return matrix
+
+    X = da.ones((60, 5), chunks=(20, -1)).map_blocks(outside, meta=sp.csr_array((0, 0)))
+    message = r"^X.* is not a valid sparse matrix .* from 0 to 4; got 0 to 1000000"
+    for use in (
+        lambda: MultiLayerTfidfSketcher(8, layers=[2, 3]).fit(X),
+        lambda: MultiLayerTfidfSketcher(8).fit(LayerStack([X])),
+        lambda: permute_columns(X).compute(),
+    ):
+        with (
+            dask.config.set(scheduler="synchronous"),
+            pytest.raises(ValueError, match=message),
+        ):
+            use()
