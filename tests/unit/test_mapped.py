@@ -169,19 +169,20 @@ def test_out_in_a_file_that_was_removed(path, tmp_path):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from skleiden import MultiLayerTfidfSketcher, sketcher
+from skleiden import MultiLayerTfidfSketcher
+from skleiden._stages import sketch
 
 X = np.load(sys.argv[1])
 done = []
 
-class Output(sketcher.Output):
+class Output(sketch.Output):
     def write(self, *arguments):
         super().write(*arguments)
         done.append(1)
         if len(done) == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
-sketcher.Output = Output
+sketch.Output = Output
 out = np.lib.format.open_memmap(sys.argv[2], mode="w+", dtype="f4", shape=(40, 32))
 made = MultiLayerTfidfSketcher(16, layers=[8, 8], batch_size=10)
 made.fit_transform(X, out=out)
