@@ -9,13 +9,23 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from skleiden import __version__
 
-from . import _cluster, _demo
 from ._signals import SIGNALS
 from ._workers import end_workers
+
+# What each does. The module of the same name is imported when the command is given, so
+# that the help of all does not wait for scikit-learn; this takes about a second, in
+# which a user may press Ctrl-C, and is therefore inside the `try` of main.
+_COMMANDS = {
+    "cluster": "find communities in activations",
+    "profile": "find a resolution to rely on",
+    "report": "write the page of saved communities",
+    "demo": "find communities in the embedded activations of a language model",
+}
 
 # What data, options and the system can lead to; anything else is a fault of our own.
 _EXPECTED = (
@@ -30,13 +40,14 @@ _EXPECTED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return its exit code."""
     plain = warnings.formatwarning
     with SIGNALS.caught():
         try:
             _prepare_streams()
             warnings.formatwarning = _one_line
-            options = _parser().parse_args(arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            options = _parser(given).parse_args(given)
             code: int = options.run(options)
             sys.stdout.flush()
         except BrokenPipeError:
@@ -60,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended_by(error: BaseException) -> tuple[str, int] | None:
-    """What to say of an error, and the exit code; None for a fault of our own."""
+    """Tell what to say of an error, and the exit code; None for a fault of our own."""
     number = SIGNALS.number
     if isinstance(error, KeyboardInterrupt) or number is not None:
         # Compiled code may have made something else of the interruption.
@@ -74,7 +85,7 @@ def _ended_by(error: BaseException) -> tuple[str, int] | None:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    """A warning without the place in our code from which it came."""
+    """Format a warning without the place in our code from which it came."""
     return f"skleiden: warning: {message}\n"
 
 
@@ -89,18 +100,31 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults of options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Make a parser of all commands, with the options of the one that is given."""
     parser = argparse.ArgumentParser(
         prog="skleiden",
         description="Find communities in high-dimensional, multi-layer data.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (
-        _cluster.add_cluster,
-        _cluster.add_profile,
-        _cluster.add_report,
-        _demo.add_demo,
-    ):
-        add(commands)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    given = next((text for text in arguments if not text.startswith("-")), None)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=_Formatter)
+        if name == given:
+            module = import_module(f"{__name__}._{name}")
+            command.description = module.DESCRIPTION
+            command.set_defaults(run=module.main)
+            module.add_options(command)
     return parser

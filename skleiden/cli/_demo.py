@@ -6,17 +6,23 @@ import argparse
 import shutil
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ._cluster import content_of
-from ._options import add_seed, add_some, make_pipeline
+import numpy as np
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from skleiden import datasets, inspection, io, report
+from skleiden.inspection import Communities, members
+from skleiden.io._files import as_given, check_place, writing
+
+from ._options import add_estimators, add_seed, make_pipeline
+from ._output import content_of
+from ._progress import Stages
 from ._signals import SIGNALS
-from ._stages import Stages
 
-if TYPE_CHECKING:
-    from skleiden.inspection import Communities
+# Parameters that one may try out; the others are their defaults.
+_OPTIONS = ("resolution", "n_neighbors", "n_components", "weighting")
 
-_DESCRIPTION = """\
+DESCRIPTION = """\
 Find communities among prompts by what a language model's neurons do, on data that
 comes with the package: MLP activations of the six layers of MiniLM, and each prompt's
 theme, which the clustering does not see. Prints the communities with some of their
@@ -25,14 +31,8 @@ long each stage took; saves everything as JSON, and as a page to look at.
 """
 
 
-def add_demo(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo",
-        help="find communities in the embedded activations of a language model",
-        description=_DESCRIPTION,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "-o",
         "--output",
@@ -42,23 +42,15 @@ def add_demo(commands: Any) -> None:
         help="where to save the communities; an existing file is replaced. The page "
         "goes beside it, with the suffix .html, which FILE must not have",
     )
-    add_some(parser, "resolution", "n_neighbors", "n_components", "weighting")
+    add_estimators(parser, only=_OPTIONS)
     add_seed(parser)
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="show no progress, only the result"
     )
-    parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> int:
-    # Imported here, inside the `try` of main: it takes about a second, in which a user
-    # may press Ctrl-C.
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
-
-    from skleiden.datasets import load_prompt_activations
-    from skleiden.inspection import describe_communities
-    from skleiden.io._files import as_given, check_place
-
+def main(options: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     page = options.output.with_suffix(".html")
     # Before the work, not after it.
     places = {path: check_place(path) for path in (options.output, page)}
@@ -69,16 +61,14 @@ def _run(options: argparse.Namespace) -> int:
         )
     stage = Stages(quiet=options.quiet)
     with stage("Load"):
-        data = load_prompt_activations()
-    pipeline = make_pipeline(options, n_jobs=-1).set_params(
-        sketch__verbose=0, leiden__verbose=0
-    )
+        data = datasets.load_prompt_activations()
+    pipeline = make_pipeline(options, n_jobs=-1, verbose=0)
     with stage("Sketch", "lower --n-components"):
         embedding = pipeline["sketch"].fit_transform(data.data)
     with stage("Cluster", "lower --n-components or --n-neighbors"):
         labels = pipeline["leiden"].fit_predict(embedding)
     with stage("Inspect"):
-        found = describe_communities(pipeline, data.data, texts=data.prompts)
+        found = inspection.describe_communities(pipeline, data.data, texts=data.prompts)
     with stage("Save"):
         missing = _save(found, options.output, page)
     print(_table(found))
@@ -107,18 +97,14 @@ def _save(found: Communities, path: Path, page: Path) -> str | None:
 
     Whenever this ends, there is no page of other communities beside these.
     """
-    from skleiden.io import save_communities
-    from skleiden.io._files import check_place, writing
-    from skleiden.report import write_report
-
     title = "Prompts of 29 themes, by their neurons"
     try:
-        content = content_of(lambda file: write_report(file, found, title=title))
+        content = content_of(lambda file: report.write_report(file, found, title=title))
     except ImportError as error:
-        save_communities(path, found)
+        io.save_communities(path, found)
         old = f"; {str(page)!r} is of other communities" if page.exists() else ""
         return f"No page: {error}{old}"
-    both = content_of(lambda file: save_communities(file, found)), content
+    both = content_of(lambda file: io.save_communities(file, found)), content
     with SIGNALS.held(), writing(page) as new_page, writing(path) as new:
         for file, text in zip((new, new_page), both, strict=True):
             file.write(text)
@@ -134,10 +120,6 @@ def _is_page(path: Path) -> bool:
 
 def _table(found: Communities) -> str:
     """Each community's size, three strongest neurons and three prompts."""
-    import numpy as np
-
-    from skleiden.inspection import members
-
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     indent = " " * 18
     texts = found.texts or [str(i) for i in found.ids]

@@ -8,135 +8,26 @@ removed, whatever their names are, and in them only the files that they name.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
-import json
 import os
 import shutil
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
-from skleiden import __version__
 from skleiden.io._files import (
     NEW_FILE,
     as_given,
     clear_leftovers,
     is_leftover,
-    lock,
     write_whole,
 )
 
+from ._exchange import EARLIER, exchange, flush, replace, same, why_fixed, why_not_moved
+from ._lock import lock_within, locked
+from ._manifest import MANIFEST, Manifest, facts_of, read_manifest
 from ._signals import SIGNALS
-
-MANIFEST = "manifest.json"
-FORMAT = "skleiden-run"
-# Raised when a reader of the old form would misunderstand the new one.
-SCHEMA_VERSION = 1
-
-# What Linux calls relative to the current folder, and the exchange of two paths.
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
-# Where an earlier run is, inside of the new one, where folders cannot be exchanged.
-_EARLIER = ".earlier"
-
-# What a system says of a folder that it does not rename.
-_FIXED = {
-    errno.EBUSY: "it is a mount point",
-    errno.EXDEV: "it is in a lower layer of its file system, as of the image of a "
-    "container",
-    errno.EPERM: "it belongs to another user, or is protected",
-}
-
-
-class Manifest(NamedTuple):
-    """What a run consists of.
-
-    Attributes
-    ----------
-    command : str
-        The command that made it.
-
-    files : dict of {str: {"bytes": int, "sha256": str}}
-        Its files but the manifest.
-
-    names : list of str
-        Files that the command may write: while a run is written, these are its own.
-
-    rewritten : dict, as `files`
-        Files that are about to be replaced, as they will be.
-
-    on_its_way_to : str or None
-        Name of the folder that the run is to be, until it is that and all is done.
-
-    replaces : str or None
-        SHA-256 of the manifest of the earlier run that was there.
-    """
-
-    command: str
-    files: Mapping[str, Mapping[str, Any]]
-    names: list[str]
-    rewritten: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-    on_its_way_to: str | None = None
-    replaces: str | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write it into the folder of the run."""
-        document: dict[str, Any] = {
-            "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
-            "skleiden_version": __version__,
-            "command": self.command,
-            "files": self.files,
-            "names": self.names,
-        }
-        # What is not the case in a finished run does not stand there.
-        for name in ("rewritten", "on_its_way_to", "replaces"):
-            if getattr(self, name):
-                document[name] = getattr(self, name)
-        write_whole(folder / MANIFEST, json.dumps(document, indent=1) + "\n")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run is whole and in its place."""
-        return self.on_its_way_to is None and len(self.files) > 0
-
-    def has(self, path: Path) -> bool:
-        """Whether a file of its folder is of the run, and as it was saved."""
-        both = (self.files, self.rewritten)
-        known = [files[path.name] for files in both if path.name in files]
-        is_file = len(known) > 0 and path.is_file() and not path.is_symlink()
-        return is_file and _facts(path) in known
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a run; None where there is none that can be relied on."""
-    path = folder / MANIFEST
-    if folder.is_symlink() or path.is_symlink() or not path.is_file():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        known = document["format"] == FORMAT
-        if not known or document["schema_version"] != SCHEMA_VERSION:
-            return None
-        found = Manifest(
-            **{name: document[name] for name in Manifest._fields if name in document}
-        )
-        for name in (*found.names, *found.files, *found.rewritten):
-            # Such as "../thesis.tex", which is not of this folder.
-            if not isinstance(name, str) or Path(name).name != name:
-                return None
-        for facts in (*found.files.values(), *found.rewritten.values()):
-            if facts.keys() != {"bytes", "sha256"}:
-                return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return found
 
 
 class Run:
@@ -147,6 +38,9 @@ class Run:
     folder : Path
         Where its files are written.
 
+    names : list of str
+        The files that are whole.
+
     finished : bool
         Whether it takes its place in the end, rather than stay in `folder`.
     """
@@ -155,7 +49,7 @@ class Run:
         self.folder = folder
         self.finished = True
         self._out, self._place = out, place
-        self._names: list[str] = []
+        self.names: list[str] = []
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file of the run."""
@@ -164,20 +58,15 @@ class Run:
 
     def add(self, name: str) -> None:
         """Count a file that is written whole to the run."""
-        self._names.append(name)
-
-    @property
-    def names(self) -> list[str]:
-        """The files that are whole."""
-        return list(self._names)
+        self.names.append(name)
 
     @property
     def saved(self) -> list[str]:
         """Paths of the files where they are in the end."""
         if self.finished:
             folder = as_given(self._out, self._place)
-            return [str(folder / name) for name in (*self._names, MANIFEST)]
-        return [str(self.folder / name) for name in self._names]
+            return [str(folder / name) for name in (*self.names, MANIFEST)]
+        return [str(self.folder / name) for name in self.names]
 
 
 @contextmanager
@@ -225,7 +114,7 @@ def new_run(
             f"{str(out)!r} is a whole drive. Give a folder in it as --out."
         )
     _refuse_inputs(out, place, inputs)
-    with _parents(out, place), _locked(out, place):
+    with _parents(out, place), locked(out, place):
         _go_on(out, place)
         earlier = _check_place(out, place, command, overwrite)
         unfinished = Manifest(
@@ -233,7 +122,7 @@ def new_run(
             files={},
             names=list(names),
             on_its_way_to=place.name,
-            replaces=earlier and _facts(place / MANIFEST)["sha256"],
+            replaces=earlier and facts_of(place / MANIFEST)["sha256"],
         )
         folder = _new_folder(out, place, unfinished)
         run = Run(out, place, folder)
@@ -242,10 +131,10 @@ def new_run(
             yield run
             if run.finished:
                 with SIGNALS.held():
-                    facts = {name: _facts(folder / name) for name in run.names}
+                    facts = {name: facts_of(folder / name) for name in run.names}
                     whole = unfinished._replace(files=facts, names=run.names)
                     whole.write(folder)
-                    _flush(folder)
+                    flush(folder)
                     _put_in_place(out, place, folder, whole, earlier)
                     in_place = True
                     _settle(place)
@@ -286,7 +175,7 @@ def existing_run(out: Path) -> Iterator[Manifest | None]:
     )
     if not place.parent.is_dir():
         raise absent
-    with _locked(out, place):
+    with locked(out, place):
         _go_on(out, place)
         if not place.is_dir():
             raise absent
@@ -331,26 +220,22 @@ def _refuse_inputs(out: Path, place: Path, inputs: Iterable[Path]) -> None:
         # Where a symbolic link lies, too, which the run would replace.
         link = Path(os.path.realpath(path.parent)) / path.name
         around = (real, *real.parents, *link.parents)
-        if any(_same(folder, one) for folder in folders for one in around):
+        if any(same(folder, one) for folder in folders for one in around):
             raise ValueError(
                 f"The input {str(path)!r} lies in the folder of --out, {str(out)!r}, "
                 "which belongs to the run alone. Give another --out, or move the input."
             )
-        if any(_same(real, one) for one in place.parents):
+        if any(same(real, one) for one in place.parents):
             raise ValueError(
                 f"--out {str(out)!r} lies in the input {str(path)!r}. Give a folder "
                 "outside of it."
             )
 
 
-def _same(a: Path, b: Path) -> bool:
-    return a == b or (a.exists() and b.exists() and a.samefile(b))
-
-
 def _check_place(
     out: Path, place: Path, command: str, overwrite: bool
 ) -> Manifest | None:
-    """The earlier run, if there is one that can be replaced."""
+    """Get the earlier run, if there is one that can be replaced."""
     if not _entries(place):
         return None
     manifest = read_manifest(place)
@@ -389,11 +274,9 @@ def _refuse_foreign(out: Path, place: Path, manifest: Manifest) -> None:
 
 
 def _on_its_way(folder: Path, place: Path) -> Manifest | None:
-    """The manifest of a whole run in a folder, some of it in its place already."""
+    """Read the manifest of a whole run, some of it in its place already."""
     manifest = _unfinished(folder, place)
-    if manifest is None or not manifest.files:
-        return None
-    if _came(place, folder, manifest):
+    if manifest is None or not manifest.files or _came(place, folder, manifest):
         return None
     places = (place, folder)
     whole = all(any(manifest.has(p / n) for p in places) for n in manifest.files)
@@ -401,7 +284,7 @@ def _on_its_way(folder: Path, place: Path) -> Manifest | None:
 
 
 def _came(place: Path, folder: Path, manifest: Manifest) -> list[str]:
-    """What is in a place and not of the run in a folder, which is to go there.
+    """List what is in a place and not of the run that is to go there.
 
     Only one that is written inside of its place goes there file by file.
     """
@@ -410,27 +293,21 @@ def _came(place: Path, folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _unfinished(folder: Path, place: Path) -> Manifest | None:
-    """The manifest of a run that is on its way to a place, if a folder has one."""
+    """Read the manifest of a run on its way to a place, if a folder has one."""
     manifest = read_manifest(folder)
     to = None if manifest is None else manifest.on_its_way_to
     return manifest if to == place.name else None
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.tell(), "sha256": digest}
-
-
 def _entries(place: Path) -> list[str]:
-    """What is in a folder, but for what was left there by a command of ours."""
+    """List what is in a folder, but for what a command of ours left there."""
     if not place.exists():
         return []
     return sorted(
         path.name
         for path in place.iterdir()
         if not is_leftover(path)
-        and path != _lock_within(place)
+        and path != lock_within(place)
         and not (
             path == _within(place) and not _foreign_in(path, _unfinished(path, place))
         )
@@ -440,123 +317,6 @@ def _entries(place: Path) -> list[str]:
 def _some(names: list[str]) -> str:
     shown = " and ".join(repr(name) for name in names[:2])
     return f"{shown} and {len(names) - 2} more" if len(names) > 2 else shown
-
-
-def _why_fixed(place: Path) -> str | None:
-    """Why a folder should not be exchanged for another, if so."""
-    parent = place.parent
-    if not os.access(parent, os.W_OK | os.X_OK):
-        return f"the folder {str(parent)!r} is not writable"
-    if not os.access(place, os.W_OK | os.X_OK):
-        return "it is not writable"
-    current = Path(os.path.realpath(os.curdir))
-    if any(_same(place, one) for one in (current, *current.parents)):
-        return "the current folder is in it"
-    return None
-
-
-def _why_not_moved(place: Path, full: Path) -> str | None:
-    """Why the system does not rename a folder, if so.
-
-    It is asked to rename it to that of a folder which is not empty, and refuses this in
-    any case, but with another error where it would rename the folder.
-    """
-    try:
-        place.rename(full)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            return None
-        return _FIXED.get(error.errno or 0, error.strerror or str(error))
-    full.rename(place)
-    return "its file system replaces folders that are not empty"
-
-
-# --- One command at a time ------------------------------------------------------------
-
-
-def _lock_within(place: Path) -> Path:
-    return place / f".{place.name}.skleiden-lock"
-
-
-@contextmanager
-def _locked(out: Path, place: Path) -> Iterator[None]:
-    """Keep other commands from a folder, until this one ends, be it killed."""
-    path = place.with_name(f".{place.name}.skleiden-lock")
-    if place.is_dir() and not os.access(place.parent, os.W_OK | os.X_OK):
-        path = _lock_within(place)
-    descriptor = None
-    try:
-        with SIGNALS.held():
-            descriptor = _open_lock(out, path)
-        yield
-    finally:
-        if descriptor is not None:
-            with SIGNALS.held():
-                _close_lock(descriptor, path)
-
-
-def _open_lock(out: Path, path: Path) -> int:
-    while True:
-        try:
-            descriptor = _open_for_lock(path)
-        except OSError as error:
-            raise type(error)(
-                f"Cannot save into {str(out)!r}: {error.strerror or error}: "
-                f"{str(path)!r}. Make the folder {str(path.parent)!r} writable, or "
-                "give another one as --out."
-            ) from error
-        try:
-            free = lock(descriptor)
-            if free and _still_there(descriptor, path):
-                return descriptor
-        except OSError as error:
-            os.close(descriptor)
-            raise type(error)(
-                f"Cannot save into {str(out)!r}: its file system has no locks "
-                f"({error.strerror or error}), so that commands could disturb one "
-                "another. Give a folder of another file system as --out."
-            ) from error
-        os.close(descriptor)
-        if not free:
-            raise BlockingIOError(
-                f"Another command is at work in {str(out)!r}. Wait until it has ended, "
-                "or give another folder."
-            )
-
-
-def _open_for_lock(path: Path) -> int:
-    """Open a file, made if there is none; to read, if it is another user's."""
-    no_link = getattr(os, "O_NOFOLLOW", 0)
-    try:
-        # To write, which locks need in some file systems of networks.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | no_link, 0o666)
-    except PermissionError:
-        if not path.is_file():
-            raise
-        return os.open(path, os.O_RDONLY | no_link)
-    # If it is left by a kill, others in the same folder must be able to open it.
-    with suppress(OSError, AttributeError):  # Windows, and files of others
-        os.fchmod(descriptor, 0o644)
-    return descriptor
-
-
-def _close_lock(descriptor: int, path: Path) -> None:
-    # Removed while it is locked, or else it may be another's by then; Windows removes
-    # no open file, and none that another has opened.
-    if os.name == "nt":
-        os.close(descriptor)
-    with suppress(OSError):
-        path.unlink()
-    if os.name != "nt":
-        os.close(descriptor)
-
-
-def _still_there(descriptor: int, path: Path) -> bool:
-    """Whether a file was not removed, by the command before, since it was opened."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 # --- Folders, made and moved ----------------------------------------------------------
@@ -582,7 +342,7 @@ def _parents(out: Path, place: Path) -> Iterator[None]:
 
 
 def _new_folder(out: Path, place: Path, manifest: Manifest) -> Path:
-    """The folder in which the run is written, after what a killed run left there."""
+    """Make the folder of the run, and clear what a killed run left there."""
     beside, within = _beside(place), _within(place)
     for left in (beside, within):
         if os.path.lexists(left):
@@ -590,10 +350,10 @@ def _new_folder(out: Path, place: Path, manifest: Manifest) -> Path:
     clear_leftovers(place)
     if not place.exists():
         return _make(beside, manifest)
-    reason = _why_fixed(place)
+    reason = why_fixed(place)
     if reason is None:
         _make(beside, manifest)
-        reason = _why_not_moved(place, beside)
+        reason = why_not_moved(place, beside)
         if reason is None:
             return beside
         with suppress(FileNotFoundError):
@@ -640,7 +400,7 @@ def _remove(folder: Path, manifest: Manifest | None) -> None:
 
 
 def _foreign_in(folder: Path, manifest: Manifest | None) -> list[str]:
-    """What is in a folder, and not of the run with a manifest."""
+    """List what is in a folder, and not of the run with a manifest."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder.name]
     own = set() if manifest is None else {*manifest.names, *manifest.files, MANIFEST}
@@ -676,7 +436,7 @@ def _settle(place: Path) -> None:
     if manifest.finished and not manifest.rewritten:
         return
     if manifest.on_its_way_to == place.name:
-        for left in (place / _EARLIER, _within(place), _beside(place)):
+        for left in (place / EARLIER, _within(place), _beside(place)):
             if _is_replaced(left, manifest):
                 try:
                     _remove(left, read_manifest(left))
@@ -688,7 +448,9 @@ def _settle(place: Path) -> None:
                         stacklevel=2,
                     )
         manifest = manifest._replace(on_its_way_to=None, replaces=None)
-    new = {n: _facts(place / n) for n in manifest.rewritten if manifest.has(place / n)}
+    new = {
+        n: facts_of(place / n) for n in manifest.rewritten if manifest.has(place / n)
+    }
     manifest._replace(
         files={**manifest.files, **new},
         names=list(dict.fromkeys((*manifest.names, *new))),
@@ -702,7 +464,7 @@ def _is_replaced(left: Path, manifest: Manifest) -> bool:
         return False
     earlier = left / MANIFEST
     if earlier.is_file():
-        return _facts(earlier)["sha256"] == manifest.replaces
+        return facts_of(earlier)["sha256"] == manifest.replaces
     return not any(left.iterdir())
 
 
@@ -714,38 +476,9 @@ def _put_in_place(
     else:
         _refuse_foreign(out, place, earlier)  # of what came while the command worked
         shutil.copymode(place, folder)
-        if not _exchange(folder, place):
-            _replace(folder, place)
-    _flush(place.parent)
-
-
-def _exchange(a: Path, b: Path) -> bool:
-    """Exchange two folders in one step, if the system can."""
-    rename = None
-    if sys.platform == "linux":
-        rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is None:
-        return False
-    paths = os.fsencode(a), os.fsencode(b)
-    if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
-        return False
-    raise OSError(number, os.strerror(number), str(b))
-
-
-def _replace(folder: Path, place: Path) -> None:
-    """Replace a folder in two steps; the former one is inside of it then.
-
-    After a kill between them `_go_on` does the second.
-    """
-    place.rename(folder / _EARLIER)
-    try:
-        folder.rename(place)
-    except OSError:
-        (folder / _EARLIER).rename(place)
-        raise
+        if not exchange(folder, place):
+            replace(folder, place)
+    flush(place.parent)
 
 
 def _move(out: Path, folder: Path, place: Path, manifest: Manifest) -> None:
@@ -771,13 +504,3 @@ def _move(out: Path, folder: Path, place: Path, manifest: Manifest) -> None:
         if os.name == "nt":  # it replaces no folder
             place.rmdir()
     folder.rename(place)
-
-
-def _flush(folder: Path) -> None:
-    """Have the system write what it knows of a folder to the disk, if it can."""
-    with suppress(OSError):  # Windows opens no folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -20,8 +20,8 @@ import pytest
 import skleiden
 import skleiden.inspection
 import skleiden.io
-from skleiden.cli import _run_folder, main
-from skleiden.cli._run_folder import read_manifest
+from skleiden.cli import _lock, _run_folder, main
+from skleiden.cli._manifest import read_manifest
 from skleiden.io import load_communities, save_communities, save_estimator, save_labels
 from skleiden.io._files import write_whole
 from skleiden.report import write_report
@@ -514,6 +514,7 @@ _KILLS = """
 import json, os, signal, sys, warnings
 from pathlib import Path
 from skleiden.cli import _run_folder
+from skleiden.cli._manifest import facts_of, read_manifest
 from skleiden.cli._run_folder import existing_run, new_run, rewrite
 from skleiden.io._files import NEW_FILE
 
@@ -549,7 +550,7 @@ def look(out):
 """
 _KILL_EVERYWHERE = """
 if way == "two steps":
-    _run_folder._exchange = lambda a, b: False
+    _run_folder.exchange = lambda a, b: False
 
 def write(out, text, kill_at=None):
     global n_left
@@ -642,10 +643,10 @@ def rewrite_page(out, kill_at):
         rewrite(out, manifest, "b.txt", b"rewritten")
 
 def as_manifest_says(out):
-    manifest = _run_folder.read_manifest(out)
+    manifest = read_manifest(out)
     names = [path.name for path in out.iterdir() if not NEW_FILE.match(path.name)]
     return set(names) == {*manifest.files, "manifest.json"} and all(
-        manifest.files[name] == _run_folder._facts(out / name)
+        manifest.files[name] == facts_of(out / name)
         for name in manifest.files
     )
 
@@ -860,7 +861,7 @@ def test_a_full_disk_leaves_the_page_of_a_run(place, capsys, room):
 def test_a_run_that_cannot_take_its_place_is_kept(place, monkeypatch, capsys):
     assert cluster(place) == 0
     before = contents(place / "out")
-    monkeypatch.setattr(_run_folder, "_exchange", _refuse)
+    monkeypatch.setattr(_run_folder, "exchange", _refuse)
     assert cluster(place, "--overwrite") == 1
     assert "Device or resource busy" in capsys.readouterr().err
     assert contents(place / "out") == before
@@ -880,7 +881,7 @@ def test_two_steps_of_which_the_second_fails(place, monkeypatch, capsys):
         return rename(path, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_run_folder, "_exchange", lambda *_: False)
+        patched.setattr(_run_folder, "exchange", lambda *_: False)
         patched.setattr(Path, "rename", refuse)
         assert cluster(place, "--overwrite") == 1
         assert "Permission denied" in capsys.readouterr().err
@@ -965,7 +966,7 @@ def test_no_lock_where_nothing_can_be_made(place, monkeypatch, capsys):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(_run_folder, "_open_for_lock", refuse)
+    monkeypatch.setattr(_lock, "_open_for_lock", refuse)
     assert cluster(place) == 1
     assert "Cannot save into" in capsys.readouterr().err
 
@@ -976,7 +977,7 @@ def test_a_file_system_without_locks(place, capsys, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_run_folder, "lock", refuse)
+    monkeypatch.setattr(_lock, "lock", refuse)
     assert cluster(place) == 1
     error = capsys.readouterr().err
     assert "its file system has no locks (No locks available)" in error
@@ -1135,7 +1136,7 @@ def test_only_the_first_signal_interrupts(place, monkeypatch, capsys):
 @posix
 @pytest.mark.parametrize("where", ["_open_lock", "_close_lock"])
 def test_a_signal_at_a_lock_leaves_none(place, monkeypatch, capsys, where):
-    plain = getattr(_run_folder, where)
+    plain = getattr(_lock, where)
 
     def signalled(*arguments):
         signal.raise_signal(signal.SIGINT)
@@ -1143,7 +1144,7 @@ def test_a_signal_at_a_lock_leaves_none(place, monkeypatch, capsys, where):
         signal.raise_signal(signal.SIGINT)
         return result
 
-    monkeypatch.setattr(_run_folder, where, signalled)
+    monkeypatch.setattr(_lock, where, signalled)
     assert cluster(place) == 130
     assert capsys.readouterr().err.startswith("Interrupted.")
     assert ".out.skleiden-lock" not in names_in(place)

@@ -66,6 +66,16 @@ def exit_code(arguments):
     return stop.value.code
 
 
+def options_of(command, capsys):
+    """The options in the help of a command."""
+    exit_code([command, "--help"])
+    return advised(capsys.readouterr().out)
+
+
+def advised(text):
+    return set(re.findall(r"--[a-z][a-z-]+", text))
+
+
 def environment(path=()):
     """Of a process that finds this package, after what is in `path`."""
     path = [*path, str(Path(skleiden.__file__).parents[1])]
@@ -184,16 +194,28 @@ def test_options_reach_the_pipeline(tmp_path, capsys, saved):
         ([], "arguments are required: COMMAND"),
         (["find"], "invalid choice: 'find'"),
         (["demo", "extra"], "unrecognized arguments: extra"),
-        (["demo", "--resolution", "0"], "--resolution: must be above 0; got 0"),
-        (["demo", "--resolution", "nan"], "--resolution: must be above 0; got nan"),
-        (["demo", "--resolution", "inf"], "--resolution: must be above 0; got inf"),
+        (
+            ["demo", "--resolution", "0"],
+            "--resolution: must be a float in the range (0",
+        ),
+        (["demo", "--resolution", "nan"], "in the range (0.0, inf); got nan"),
+        (["demo", "--resolution", "inf"], "in the range (0.0, inf); got inf"),
         (["demo", "--resolution", "high"], "invalid float value: 'high'"),
-        (["demo", "--n-neighbors", "-1"], "--n-neighbors: must be above 0; got -1"),
+        (
+            ["demo", "--n-neighbors", "-1"],
+            "an int in the range [1, inf); got -1",
+        ),
         (["demo", "--n-neighbors", "1.5"], "invalid int value: '1.5'"),
-        (["demo", "--n-components", "0"], "--n-components: must be above 0; got 0"),
+        (
+            ["demo", "--n-components", "0"],
+            "an int in the range [1, inf); got 0",
+        ),
         (["demo", "--weighting", "bm25"], "invalid choice: 'bm25'"),
         (["demo", "--seed", "x"], "invalid int value: 'x'"),
-        (["demo", "--seed", "-1"], "--seed: must be"),
+        (
+            ["demo", "--seed", "-1"],
+            "in the range [0, 4294967295]; got -1",
+        ),
     ],
 )
 def test_bad_options_exit_with_2(arguments, message, capsys):
@@ -289,19 +311,35 @@ def test_read_only_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, ca
     )
 
 
-def test_too_little_memory_exits_with_1(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("datasets.load_prompt_activations", "'Load'; close other programs, or use a"),
+        ("MultiLayerTfidfSketcher.fit_transform", "'Sketch'; lower --n-components."),
+        (
+            "MutualKNNLeiden.fit",
+            "'Cluster'; lower --n-components or --n-neighbors.",
+        ),
+        ("inspection.describe_communities", "'Inspect'; close other programs, or use"),
+        ("report.write_report", "'Save'; close other programs, or use a computer with"),
+    ],
+)
+def test_too_little_memory_is_told_by_stage(
+    where, message, tmp_path, monkeypatch, capsys
+):
     """As with --n-components 99999999, which some systems would try to allocate."""
 
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 2.77 TiB")
 
-    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit_transform", fail)
+    monkeypatch.setattr(f"skleiden.{where}", fail)
     assert main(["demo", "-q", "--output", str(tmp_path / "found.json")]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "skleiden: error: Not enough memory in the stage 'Sketch'; lower "
-        "--n-components. Unable to allocate 2.77 TiB\n",
-    )
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("skleiden: error: Not enough memory in the stage ")
+    assert message in error
+    assert error.endswith(". Unable to allocate 2.77 TiB\n")
+    assert advised(error) <= options_of("demo", capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -362,7 +400,7 @@ def test_an_error_without_a_text_has_its_name(error, tmp_path, monkeypatch, caps
     assert main(["demo", "-q", "-o", str(tmp_path / "found.json")]) == 1
     expected = {
         MemoryError: "Not enough memory in the stage 'Load'; close other programs, or "
-        "use less data.",
+        "use a computer with more memory.",
         ValueError: "ValueError.",
     }
     assert capsys.readouterr().err == f"skleiden: error: {expected[error]}\n"

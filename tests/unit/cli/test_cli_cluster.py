@@ -1,10 +1,12 @@
 """``skleiden cluster``, ``profile`` and ``report``, on a user's files."""
 
+import argparse
 import csv
-import inspect
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import skleiden
 import skleiden.inspection
 import skleiden.model_selection
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
-from skleiden.cli import _options, main
+from skleiden.cli import main
 from skleiden.io import load_activations, load_communities
 
 pytestmark = pytest.mark.slow
@@ -121,27 +123,6 @@ def test_options_choose_what_is_read(files, tmp_path, capsys):
     assert found.ids.tolist() == list(range(400))
 
 
-def test_options_are_all_parameters_with_their_defaults():
-    for estimator, options, left_out in (
-        (MultiLayerTfidfSketcher, _options.SKETCH, {"layers"}),
-        (MutualKNNLeiden, _options.CLUSTER, {"metric"}),
-    ):
-        expected = {
-            name: parameter.default
-            for name, parameter in inspect.signature(estimator).parameters.items()
-            if name not in left_out | {"random_state", "n_jobs", "verbose"}
-        }
-        expected = {
-            name: value.__name__ if isinstance(value, type) else value
-            for name, value in expected.items()
-        }
-        assert {option.name: option.default for option in options} == expected
-        for option in options:
-            (constraint, *_) = estimator._parameter_constraints[option.name]
-            if option.choices and option.name != "dtype":
-                assert set(option.choices) == constraint.options
-
-
 def test_options_reach_the_estimators(files, tmp_path, capsys):
     options = (
         "--n-components 16,32,8 --layer-weights 1,2,0.5 --weighting zscore "
@@ -167,6 +148,23 @@ def test_options_reach_the_estimators(files, tmp_path, capsys):
         "leiden__n_jobs": 1,
     }
     assert found.items() >= expected.items()
+
+
+@pytest.mark.parametrize("form", ["zarr", "h5py"])
+def test_layers_of_a_store(stack, tmp_path, form):
+    library = pytest.importorskip(form)
+    store = tmp_path / f"layers.{form}"
+    is_zarr = form == "zarr"
+    opened = (
+        library.open_group(store, mode="w") if is_zarr else library.File(store, "w")
+    )
+    for name, layer in zip(stack.names, stack.layers, strict=True):
+        opened[name] = layer.toarray()
+    if not is_zarr:
+        opened.close()
+    assert run("cluster", store, "--out", tmp_path / "out", "-q") == 0
+    found = load_communities(tmp_path / "out" / "communities.json")
+    assert list(found.summary["layers"]) == list(stack.names)
 
 
 @pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
@@ -338,42 +336,66 @@ def test_files_without_rows(tmp_path, capsys, command, n_files):
     )
 
 
+def parser_of(command):
+    """A parser with the options of one command."""
+    parser = argparse.ArgumentParser()
+    import_module(f"skleiden.cli._{command}").add_options(parser)
+    return parser
+
+
+LESS = "; close other programs, or use a computer with more memory. Unable"
+
+
 @pytest.mark.parametrize(
-    ("where", "message"),
+    ("command", "where", "message"),
     [
-        ("skleiden.io.load_activations", "in the stage 'Load'; choose fewer layers by"),
+        ("cluster", "io.load_activations", "'Load'; choose fewer layers by --layers"),
+        ("cluster", "io.load_texts", "'Load'; choose fewer layers by --layers, or"),
+        ("cluster", "MutualKNNLeiden.fit", "'Cluster'; lower --n-components"),
         (
-            "skleiden.MutualKNNLeiden.fit",
-            "in the stage 'Cluster'; lower --n-components",
+            "cluster",
+            "model_selection.community_stability",
+            "'Stability'; lower --n-jobs.",
         ),
-        ("skleiden.model_selection.community_stability", "'Stability'; lower --n-jobs"),
-        ("skleiden.inspection.describe_communities", "'Inspect'; close other programs"),
-        ("skleiden.io.load_communities", "'Load'; close other programs, or use less"),
-        ("skleiden.report.write_report", "'Page'; close other programs, or use less"),
+        (
+            "cluster",
+            "inspection.describe_communities",
+            "'Inspect'; choose fewer layers by --layers.",
+        ),
+        ("cluster", "report.write_report", "'Save'; choose fewer layers by --layers."),
+        ("profile", "io.load_activations", "'Load'; choose fewer layers by --layers"),
+        ("profile", "model_selection._profile._Sweep.add", "'Sweep'; lower --n-comp"),
+        ("profile", "model_selection.ResolutionProfile.plot", f"'Save'{LESS}"),
+        ("report", "io.load_communities", f"'Load'{LESS}"),
+        ("report", "report.write_report", f"'Page'{LESS}"),
     ],
 )
 def test_too_little_memory_is_told_by_stage(
-    files, tmp_path, monkeypatch, capsys, where, message
+    files, tmp_path, monkeypatch, capsys, command, where, message
 ):
-    out, given = tmp_path / "out", ["-q", "--n-subsamples", 2]
-    of_report = where.endswith(("load_communities", "write_report"))
-    if of_report:
-        assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    out = tmp_path / "out"
+    given = [*paths(files), "--out", out, "-q", "--n-neighbors", 15]
+    if command == "report":
+        assert run("cluster", *given) == 0
+        given = [out]
+    elif command == "profile":
+        given += ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "1,2"]
+    else:
+        given += ["--n-subsamples", 2, "--texts", files / "texts.csv"]
 
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 2.77 TiB")
 
-    monkeypatch.setattr(where, fail)
-    code = (
-        run("report", out)
-        if of_report
-        else run("cluster", *paths(files), "--out", out, *given)
-    )
-    assert code == 1
+    monkeypatch.setattr(f"skleiden.{where}", fail)
+    assert run(command, *given) == 1
     error = capsys.readouterr().err
-    assert message in error
+    assert f"Not enough memory in the stage {message}" in error
     assert "Unable to allocate 2.77 TiB" in error
-    assert ("--n-components" in error) == ("'Cluster'" in message)
+    # It names nothing that the command does not have.
+    options = {
+        text for one in parser_of(command)._actions for text in one.option_strings
+    }
+    assert set(re.findall(r"--[a-z][a-z-]+", error)) <= {"--out", *options}
 
 
 @pytest.mark.parametrize("n_jobs", [2**31, 10**30, -(2**31) - 1])
@@ -386,12 +408,6 @@ def test_absurd_numbers_of_jobs(files, tmp_path, monkeypatch, capsys, command, n
     if command == "profile":
         few += ["--resolutions", "1,2", "--n-permutations", 0]
     assert run(command, files / "layer_0.npz", "--out", out, *few) == 0
-
-
-def test_more_jobs_than_processors_are_as_many_as_these(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
-    given = ["2", "3", "4", str(2**31), "-1", "0"]
-    assert [_options._n_jobs(text) for text in given] == [2, 3, 3, 3, -1, 0]
 
 
 def test_warnings_take_one_line(files, tmp_path):
@@ -407,18 +423,6 @@ def test_warnings_take_one_line(files, tmp_path):
     assert finished.returncode == 0
     (line,) = finished.stderr.splitlines()
     assert line.startswith("skleiden: warning: No community has min_cluster_size=399")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["x.npy"], ["--out", "x"], ["x.npy", "--out", "x", "--n-neighbors", "0"]],
-)
-def test_bad_options_exit_with_2(arguments, capsys):
-    for command in ("cluster", "profile"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, *arguments])
-        assert stop.value.code == 2
-        assert capsys.readouterr().err.startswith("usage: skleiden")
 
 
 def test_labels_are_kept_if_what_follows_is_interrupted(
@@ -498,16 +502,6 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
     assert len(table(tmp_path / "out.partial" / "profile.csv")) == 2
     assert str(tmp_path / "out.partial" / "profile.csv") in capsys.readouterr().out
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    "given", ["many", "1,", "0", "-1,2", "1", "inf", "nan", "-inf", "1,inf"]
-)
-def test_bad_resolutions(files, tmp_path, capsys, given):
-    out = tmp_path / "out"
-    arguments = ["profile", *paths(files), "--out", out, f"--resolutions={given}"]
-    assert run(*arguments, "-q") == 1
-    assert "resolutions" in capsys.readouterr().err
 
 
 # --- report ---------------------------------------------------------------------------

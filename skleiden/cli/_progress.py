@@ -7,6 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# What takes less memory: in any command, and where rows are clustered.
+_LESS = "close other programs, or use a computer with more memory"
+LESS_TO_CLUSTER = "lower --n-components, --n-neighbors or --n-jobs"
+
 
 class Stages:
     """Announces stages on standard error and takes their time.
@@ -18,10 +22,13 @@ class Stages:
         self.quiet, self.bars = quiet, bars
         self.seconds: dict[str, float] = {}
 
+    @property
+    def verbose(self) -> int:
+        """Whether stages show bars, which are for a terminal."""
+        return int(self.bars and not self.quiet and sys.stderr.isatty())
+
     @contextmanager
-    def __call__(
-        self, name: str, less_memory: str = "close other programs, or use less data"
-    ) -> Iterator[None]:
+    def __call__(self, name: str, less_memory: str = _LESS) -> Iterator[None]:
         """Run one stage; say what would take less memory if there is too little."""
         self._say(f"{name} ...", end="\n" if self.bars else " ")
         start = time.perf_counter()

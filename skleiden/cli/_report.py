@@ -1,0 +1,68 @@
+"""``skleiden report``: the page of saved communities, written again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from skleiden import io, report
+
+from ._input import naming
+from ._manifest import Manifest
+from ._output import COMMUNITIES, REPORT, TITLE, add_title, content_of
+from ._progress import Stages
+from ._run_folder import existing_run, rewrite
+
+DESCRIPTION = """\
+Write report.html anew from the communities.json of a folder that `skleiden cluster`
+made.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="what `skleiden cluster --out` made"
+    )
+    add_title(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    path = options.folder / REPORT
+    stage = Stages(quiet=True)
+    with existing_run(options.folder) as manifest:
+        if manifest is not None:
+            _check(options.folder, manifest)
+        saved = options.folder / COMMUNITIES
+        with stage("Load"), naming(saved):
+            found = io.load_communities(saved)
+        with stage("Page"):
+            of_run = found.summary.get(TITLE)
+            title = of_run if options.title is None else options.title
+            page = content_of(
+                lambda file: report.write_report(file, found, title=title)
+            )
+            rewrite(options.folder, manifest, REPORT, page)
+    print(json.dumps({"saved": [str(path)]}) if options.json else f"Saved: {path}")
+    return 0
+
+
+def _check(folder: Path, manifest: Manifest) -> None:
+    """Refuse a run without communities, and to replace a page that is not of it."""
+    if manifest.command != "cluster":
+        raise ValueError(
+            f"{str(folder)!r} holds a run of skleiden {manifest.command}, which finds "
+            "no communities. Give the --out of skleiden cluster."
+        )
+    page = folder / REPORT
+    # In a run that was not finished files are known by their names only.
+    own = manifest.has(page) if manifest.finished else REPORT in manifest.names
+    if os.path.lexists(page) and not own:
+        raise FileExistsError(
+            f"{str(page)!r} is not of the run there, or has changed since, and would "
+            "be replaced. Move it away."
+        )
