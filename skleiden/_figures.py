@@ -130,15 +130,16 @@ def write_above(ax: Any, text: str, place: tuple[float, float], **style: Any) ->
     ax.annotate(text, place, xytext=(0, 1), **style)
 
 
-def fitted_labels(estimator: Any) -> Any:
-    """Give the labels of a fitted clusterer, or of a pipeline that ends in one."""
+def fitted_labelling(estimator: Any) -> Any:
+    """Give the fitted clusterer, of any kind, at the end of an estimator."""
     _, last = final_step(estimator)
     if not hasattr(last, "labels_"):
         raise TypeError(
-            "estimator must be a fitted clusterer, or a pipeline that ends in one; got "
-            f"{type(last).__name__} without labels_. Fit it first."
+            "estimator must be a clusterer, or a pipeline that ends in one, with "
+            f"labels_ after fit; {type(last).__name__} has none. Fit it first, or use "
+            "another."
         )
-    return last.labels_
+    return last
 
 
 def no_community(what: str) -> str:

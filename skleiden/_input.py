@@ -16,6 +16,11 @@ from ._blocks.sources import as_matrix, is_lazy, is_on_workers, source_of
 from ._layers import LayerStack
 
 
+def with_rows(X: Any) -> Any:
+    """Give X as something with rows: layers that come as a mapping, stacked."""
+    return LayerStack(X) if is_mapping(X) else X
+
+
 def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     """Validate layered input, and find its layers, without a copy if that can be.
 
@@ -23,8 +28,7 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     """
     for given in X.layers if isinstance(X, LayerStack) else [X]:
         check_size(given, "X")
-    if is_mapping(X):
-        X = LayerStack(X)
+    X = with_rows(X)
     if isinstance(X, LayerStack):
         check_shape(X.shape, type(X).__name__)
         validate(X, skip_check_array=True)
@@ -80,8 +84,7 @@ def as_layer_stack(X: Any, layers: Stated = None) -> LayerStack:
 
     A single dense matrix is split into views, a sparse one into copies of its columns.
     """
-    if is_mapping(X):
-        X = LayerStack(X)
+    X = with_rows(X)
     if is_on_workers(X.layers[0] if isinstance(X, LayerStack) else X):
         raise TypeError(
             "X must be layers in memory or in files here; got Dask arrays. Give them "

@@ -572,7 +572,7 @@ def check_graph(graph: Any, name: str = "graph", n: int | None = None) -> None:
     with positive, finite weights and nothing on the diagonal.
     """
     _require(
-        sp.issparse(graph) and graph.format == "csr",
+        getattr(graph, "format", None) == "csr",
         name,
         "be a CSR array",
         type(graph).__name__,

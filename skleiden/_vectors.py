@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ._blocks.checks import check_finite, is_mapping, refuse_layer_sequence
-from ._blocks.distances import open_distances
+from ._blocks.graphs import open_distances
 from ._blocks.mapped import check_size, check_written
 from ._blocks.runner import Local, Runner
 from ._blocks.sources import Source, source_of

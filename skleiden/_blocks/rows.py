@@ -31,6 +31,13 @@ def densified(block: Any) -> np.ndarray:
     return block.toarray() if sp.issparse(block) else np.asarray(block)
 
 
+def column_squares(block: Any) -> np.ndarray:
+    """Sum of the squares of each column of a block, without a matrix of squares."""
+    if sp.issparse(block):
+        return np.bincount(block.indices, block.data**2, minlength=block.shape[1])
+    return np.einsum("ij,ij->j", block, block)
+
+
 def side_by_side(chunks: Sequence[Any]) -> Any:
     """Chunks of the same rows as one matrix."""
     if len(chunks) == 1:

@@ -100,10 +100,9 @@ class Source:
         """Give what a pickle holds of it, equal before and after it was used."""
         return self.matrix
 
-    def contents(self) -> Iterator[np.ndarray]:
-        """Give all that is stored, as arrays in a fixed order, to be hashed."""
-        for rows in row_batches([self]):
-            yield self.read(rows)
+    def parts(self) -> list[np.ndarray]:
+        """Give the arrays that it is made of, if it has any but those that are read."""
+        return []
 
     def runner(self, verbose: int = 0) -> Runner:
         """Give what runs functions of its blocks."""
@@ -174,10 +173,12 @@ class SparseSource(Source):
         # Without the flags that SciPy sets when a matrix is used.
         return type(self.matrix), _parts(self.matrix), self.shape
 
-    def contents(self) -> Iterator[np.ndarray]:
-        for part in reversed(_parts(self.matrix)):
-            # SciPy chooses the width of indices by what the matrix was made of.
-            yield part.astype(np.int64) if part.dtype.kind == "i" else part
+    def parts(self) -> list[np.ndarray]:
+        # SciPy chooses the width of indices by what the matrix was made of.
+        return [
+            part.astype(np.int64) if part.dtype.kind == "i" else part
+            for part in reversed(_parts(self.matrix))
+        ]
 
 
 class StoredSource(Source):

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from skleiden import LayerStack, inspection, io, model_selection, plotting, report
-from skleiden.inspection import Communities
+from skleiden import LayerStack, io, model_selection, plotting, report
+from skleiden.inspection import Communities, _communities
+from skleiden.inspection._features import CommunitySums
 from skleiden.io._communities import jsonable
 
 from ._input import (
@@ -113,7 +114,7 @@ def main(options: argparse.Namespace) -> int:
                     random_state=options.random_state,
                 )
         with stage("Inspect", FEWER_LAYERS):
-            found = inspection.describe_communities(
+            found, sums = _communities.describe(
                 estimator,
                 stack,
                 texts=texts,
@@ -125,7 +126,7 @@ def main(options: argparse.Namespace) -> int:
         with stage("Save", FEWER_LAYERS):
             io.save_communities(run.folder / COMMUNITIES, found)
             run.add(COMMUNITIES)
-            missing = [*_try_report(run, found), *_try_figures(run, found, stack)]
+            missing = [*_try_report(run, found), *_try_figures(run, found, sums)]
     result = {
         **found.summary,
         "seconds": {name.lower(): round(s, 3) for name, s in stage.seconds.items()},
@@ -175,14 +176,12 @@ def _try_report(run: Run, found: Communities) -> list[str]:
     return []
 
 
-def _try_figures(run: Run, found: Any, stack: LayerStack) -> list[str]:
+def _try_figures(run: Run, found: Any, sums: CommunitySums) -> list[str]:
     labels = found.labels
     draw: dict[str, Callable[[], Any]] = {
         "sizes": lambda: plotting.CommunitySizesDisplay.from_predictions(labels),
         "map": lambda: plotting.CommunityMapDisplay(found.map, labels).plot(),
-        "prototypes": lambda: plotting.PrototypeHeatmapDisplay.from_predictions(
-            stack, labels
-        ),
+        "prototypes": lambda: plotting.PrototypeHeatmapDisplay._from_sums(sums),
         "layers": lambda: plotting.LayerAgreementDisplay(found.layer_agreement).plot(),
     }
     missing = (try_figure(run, name, display) for name, display in draw.items())

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skleiden._blocks.sources import source_of
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._ids import as_id_array
 from skleiden._input import as_layer_stack
@@ -19,7 +18,7 @@ from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import encodable, refuse_unencodable
 
-from ._features import TopFeature, top_features
+from ._features import CommunitySums, TopFeature, community_sums
 from ._graph import (
     CommunityMap,
     Representatives,
@@ -27,8 +26,8 @@ from ._graph import (
     graph_summary,
     representatives,
 )
-from ._layers import layer_agreement
-from ._members import check_labels, summarize
+from ._layers import fitted_embedding, layer_agreement
+from ._members import check_labels, check_positive_integer, summarize
 
 # Packages whose versions labels may depend on.
 _PACKAGES = (
@@ -142,9 +141,9 @@ class Communities:
         for name in ("summary", "parameters", "versions", "fingerprint"):
             settle(name, encodable(getattr(self, name)))
         n = self.labels.size
-        for name in ("confidence", "attached", "stability"):
+        dtypes = {"confidence": float, "attached": bool, "stability": float}
+        for name, dtype in dtypes.items():
             if getattr(self, name) is not None:
-                dtype = np.bool_ if name == "attached" else np.float64
                 settle(name, np.asarray(getattr(self, name), dtype=dtype))
         for name in ("ids", "texts", "confidence", "attached"):
             given = getattr(self, name)
@@ -154,11 +153,18 @@ class Communities:
                     "labels."
                 )
         n_clusters = int(self.labels.max()) + 1
-        if self.stability is not None and self.stability.shape != (n_clusters,):
-            raise ValueError(
-                f"stability must have one value for each of {n_clusters} communities; "
-                f"got shape {self.stability.shape}."
-            )
+        by_community = {
+            f"layer_agreement of {name!r}": values
+            for name, values in self.layer_agreement.items()
+        }
+        if self.stability is not None:
+            by_community["stability"] = self.stability
+        for name, values in by_community.items():
+            if np.shape(values) != (n_clusters,):
+                raise ValueError(
+                    f"{name} must have one value for each of {n_clusters} communities; "
+                    f"got shape {np.shape(values)}."
+                )
 
     def __repr__(self) -> str:
         counts = summarize(self.labels)
@@ -195,7 +201,8 @@ def describe_communities(
         `StableLeiden` of either.
 
     X : LayerStack, mapping of {name: matrix}, or matrix
-        What it was fitted on: top neurons come from it, unsketched.
+        What it was fitted on: top neurons come from it, unsketched. Read once, where
+        the embedding is still at hand in the clusterer.
 
     ids : sequence of length n_samples, default=None
         Identifiers of the rows; those of X, else the row numbers, if None.
@@ -249,12 +256,37 @@ def describe_communities(
     >>> len(communities.top_features), communities.summary["n_communities"]
     (4, 4)
     """
+    return describe(
+        estimator,
+        X,
+        ids=ids,
+        texts=texts,
+        n_features=n_features,
+        n_representatives=n_representatives,
+        stability=stability,
+        max_map_rows=max_map_rows,
+        random_state=random_state,
+    )[0]
+
+
+def describe(
+    estimator: Any,
+    X: Any,
+    *,
+    ids: Iterable[Any] | None = None,
+    texts: Mapping[Any, str] | Iterable[str] | None = None,
+    n_features: int = 10,
+    n_representatives: int = 5,
+    stability: np.ndarray | None = None,
+    max_map_rows: int = 3000,
+    random_state: int | np.random.RandomState | None = 0,
+) -> tuple[Communities, CommunitySums]:
+    """Describe communities, and keep the sums that figures can be drawn from, too."""
     clusterer = fitted_clusterer(estimator)
     labels = check_labels(clusterer.labels_)
     sketcher = fitted_sketcher(estimator)
     layout = None if sketcher is None else sketcher._by_layer(sketcher.layer_widths_)
     stack = as_layer_stack(X, layout)
-    n_clusters = int(labels.max()) + 1
     if ids is None:
         ids = np.arange(len(stack)) if stack.ids is None else stack.ids
     ids = as_id_array(ids)
@@ -264,21 +296,25 @@ def describe_communities(
             "X must be what the estimator was fitted on; got "
             f"{len(stack)} rows, fitted with {labels.size}."
         )
+    check_positive_integer(n_features, "n_features")
     rng = check_random_state(random_state)
     agreement: dict[str, np.ndarray] = {}
-    if sketcher is not None and n_clusters:
-        embedding = sketcher.transform(stack)
-        components = sketcher._by_layer(sketcher.n_components_)
+    if sketcher is not None and labels.max() >= 0:
+        embedding, components = fitted_embedding(estimator, stack)
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
+    digest = hashlib.blake2b(digest_size=16)
+    sums = community_sums(stack, labels, digest)
+    if stack.ids is not None:
+        digest.update(repr(stack.ids.tolist()).encode())
     affinity = clusterer.affinity_matrix_
-    return Communities(
+    found = Communities(
         labels=labels,
         ids=ids,
         texts=texts_of(texts, ids),
         confidence=getattr(estimator, "confidence_", None),
         attached=clusterer.attached_,
         stability=stability,
-        top_features=top_features(stack, labels, n_features=n_features),
+        top_features=sums.top_features(n_features),
         representatives=representatives(clusterer, n_representatives),
         layer_agreement=agreement,
         map=community_map(affinity, max_rows=max_map_rows, random_state=rng)
@@ -287,8 +323,9 @@ def describe_communities(
         summary=_facts(estimator, clusterer, stack, sketcher),
         parameters=estimator.get_params(),
         versions=_versions(),
-        fingerprint=_fingerprint(stack),
+        fingerprint=digest.hexdigest(),
     )
+    return found, sums
 
 
 def check_names(ids: np.ndarray, layers: Iterable[Any]) -> None:
@@ -339,16 +376,7 @@ def _facts(
 ) -> dict[str, Any]:
     counts = summarize(clusterer.labels_)
     graph = graph_summary(clusterer.affinity_matrix_)
-    facts: dict[str, Any] = {
-        name: counts[name]
-        for name in (
-            "n_samples",
-            "n_communities",
-            "n_noise",
-            "coverage",
-            "largest_share",
-        )
-    }
+    facts = {name: value for name, value in counts.items() if np.ndim(value) == 0}
     facts["n_attached"] = int(np.count_nonzero(clusterer.attached_))
     facts["modularity"] = clusterer.modularity_
     if hasattr(estimator, "stability_"):
@@ -370,15 +398,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # installed under another name, or not at all
             continue
     return found
-
-
-def _fingerprint(stack: LayerStack) -> str:
-    """Hash of layers' names, shapes and numbers as they are stored, and of the ids."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, matrix in zip(stack.names, stack.layers, strict=True):
-        digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
-        for part in source_of(matrix).contents():
-            digest.update(np.ascontiguousarray(part).data)
-    if stack.ids is not None:
-        digest.update(repr(stack.ids.tolist()).encode())
-    return digest.hexdigest()

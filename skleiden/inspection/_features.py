@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.sources import row_batches, source_of
+from skleiden._blocks.rows import column_squares
+from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 
@@ -93,23 +94,10 @@ def prototypes(
     array([[2., 0.],
            [0., 5.]])
     """
-    stack, labels = _check_layers_and_labels(X, labels, layers)
-    sizes = np.bincount(labels[labels >= 0]).astype(np.float64)
-    found = {}
-    for name, matrix in zip(stack.names, stack.layers, strict=True):
-        sums = _community_sums(matrix, labels, sizes.size)
-        with np.errstate(invalid="ignore"):
-            found[name] = sums.values[:-1] / sizes[:, None]
-        if standardize:
-            mean = sums.values.sum(axis=0) / labels.size
-            squares = sums.squares.sum(axis=0)
-            variance = squares / labels.size - mean**2
-            # Sums of squares cancel to rounding where a neuron is constant.
-            varies = variance > _ROUNDING * squares / labels.size
-            found[name] -= mean
-            found[name] /= np.sqrt(variance, out=np.ones_like(mean), where=varies)
-            found[name][:, ~varies] *= 0  # but nan where there is no row
-    return found
+    sums = community_sums(*layers_and_labels(X, labels, layers))
+    return {
+        name: sums.prototypes(name, standardize=standardize) for name in sums.layers
+    }
 
 
 def top_features(
@@ -182,89 +170,110 @@ def top_features(
         raise ValueError(f"versus must be 'others' or 'global'; got {versus!r}.")
     if weighting not in ("row", "community"):
         raise ValueError(f"weighting must be 'row' or 'community'; got {weighting!r}.")
-    stack, labels = _check_layers_and_labels(X, labels, layers)
-    sizes = np.bincount(labels[labels >= 0])
-    best: dict[int, list[TopFeature]] = {int(c): [] for c in np.flatnonzero(sizes)}
-    for name, matrix in zip(stack.names, stack.layers, strict=True):
-        sums = _community_sums(matrix, labels, sizes.size)
-        contrast = _Contrast(name, sums, sizes, labels.size, versus, weighting)
-        for c, found in best.items():
-            found += contrast.candidates(c, n_features)
-            found.sort(key=lambda feature: -feature.effect_size)
-            del found[n_features:]
-    return best
+    sums = community_sums(*layers_and_labels(X, labels, layers))
+    return sums.top_features(n_features, versus, weighting)
 
 
 class _Sums(NamedTuple):
-    """Of each column, in each community and, last, in the noise.
+    """Sums over the rows of one layer.
 
-    Float64 arrays of shape (n_clusters + 1, width).
+    `values` and `counts` (of what is not zero), of shape (n_clusters + 1, width), are
+    those of each community and, last, of the noise; `squares`, of shape (width,), those
+    of all rows.
     """
 
     values: np.ndarray
-    squares: np.ndarray
     counts: np.ndarray
+    squares: np.ndarray
 
 
-class _Contrast:
-    """Communities of one layer against their baselines."""
+class CommunitySums(NamedTuple):
+    """What one pass over X tells of the neurons of each community.
 
-    def __init__(
-        self,
-        layer: str,
-        sums: _Sums,
-        sizes: np.ndarray,
-        n_samples: int,
-        versus: str,
-        weighting: str,
-    ) -> None:
-        self.layer, self.sums, self.sizes, self.n_samples = (
-            layer,
-            sums,
-            sizes,
-            n_samples,
+    `sizes` are the rows of each community and, last, of the noise; `layers` the sums
+    of each layer, by name.
+    """
+
+    sizes: np.ndarray
+    layers: dict[str, _Sums]
+
+    def prototypes(self, name: str, *, standardize: bool) -> np.ndarray:
+        """Give the means of communities in one layer, see `prototypes`."""
+        sums, n_samples = self.layers[name], self.sizes.sum()
+        with np.errstate(invalid="ignore"):
+            found = sums.values[:-1] / self.sizes[:-1, None]
+        if standardize:
+            mean = sums.values.sum(axis=0) / n_samples
+            variance = sums.squares / n_samples - mean**2
+            # Sums of squares cancel to rounding where a neuron is constant.
+            varies = variance > _ROUNDING * sums.squares / n_samples
+            found -= mean
+            found /= np.sqrt(variance, out=np.ones_like(mean), where=varies)
+            found[:, ~varies] *= 0  # but nan where there is no row
+        return found
+
+    def top_features(
+        self, n_features: int, versus: str = "others", weighting: str = "row"
+    ) -> dict[int, list[TopFeature]]:
+        """Give the neurons that set each community apart, see `top_features`."""
+        best: dict[int, list[TopFeature]] = {
+            c: [] for c in np.flatnonzero(self.sizes[:-1]).tolist()
+        }
+        for name, sums in self.layers.items():
+            contrasts = _contrasts(sums, self.sizes, versus, weighting)
+            for c, (effect, *figures) in contrasts:
+                n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
+                best[c] += [
+                    TopFeature(
+                        name,
+                        int(j),
+                        float(effect[j]),
+                        *(float(of[j]) for of in figures),
+                    )
+                    for j in np.argsort(-effect, kind="stable")[:n_kept]
+                ]
+                best[c].sort(key=lambda feature: -feature.effect_size)
+                del best[c][n_features:]
+        return best
+
+
+def _contrasts(
+    sums: _Sums, sizes: np.ndarray, versus: str, weighting: str
+) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    """Compare each community with its baseline, neuron by neuron, in one layer.
+
+    Gives its label, and the effect sizes, means and shares of a `TopFeature`; nothing
+    for a community that there is nothing to compare with.
+    """
+    others, by_row = versus == "others", weighting == "row"
+    present, n_samples = np.flatnonzero(sizes[:-1]), int(sizes.sum())
+    both, squares = (sums.values, sums.counts), sums.squares
+    totals = [of.sum(axis=0) for of in both]
+    if not by_row:
+        added = [(of[present] / sizes[present, None]).sum(axis=0) for of in both]
+    for c in present.tolist():
+        size = int(sizes[c])
+        n_outside, n_communities = n_samples - size * others, present.size - others
+        if n_outside == 0 or not (by_row or n_communities):
+            continue
+        inside = [of[c] for of in both]
+        mean, share = (of / size for of in inside)
+        row_mean, row_share = (
+            (total - own * others) / n_outside
+            for total, own in zip(totals, inside, strict=True)
         )
-        self.others = versus == "others"
-        self.by_community = weighting == "community"
-        self.totals = _Sums(*(of.sum(axis=0) for of in sums))
-        if self.by_community:
-            present = np.flatnonzero(sizes)
-            self.n_present = present.size
-            self.added = [
-                (of[present] / sizes[present, None]).sum(axis=0)
-                for of in (sums.values, sums.counts)
-            ]
-
-    def candidates(self, c: int, n_features: int) -> list[TopFeature]:
-        """The neurons of the largest effects for one community."""
-        size = int(self.sizes[c])
-        inside = _Sums(*(of[c] for of in self.sums))
-        outside, n_outside = self.totals, self.n_samples
-        if self.others:
-            outside = _Sums(*(t - i for t, i in zip(outside, inside, strict=True)))
-            n_outside -= size
-        if n_outside == 0:  # one community of all rows: nothing to compare with
-            return []
-        mean, share = inside.values / size, inside.counts / size
-        row_mean = outside.values / n_outside
-        spread = outside.squares - n_outside * row_mean**2
-        freedom = n_outside - 1
-        if self.others:
-            spread = spread + inside.squares - size * mean**2
-            freedom += size - 1
-        baseline, baseline_share = row_mean, outside.counts / n_outside
-        if self.by_community:
-            n_communities = self.n_present - self.others
-            if n_communities == 0:
-                return []
+        spread, freedom = squares - n_outside * row_mean**2, n_outside - 1
+        if others:
+            spread, freedom = spread - size * mean**2, freedom + size - 1
+        baseline, baseline_share = row_mean, row_share
+        if not by_row:
             baseline, baseline_share = (
-                (added - own * self.others) / n_communities
-                for added, own in zip(self.added, (mean, share), strict=True)
+                (total - own * others) / n_communities
+                for total, own in zip(added, (mean, share), strict=True)
             )
         difference = mean - baseline
         # Sums of squares cancel to rounding where a neuron is constant on both sides.
-        rounding = _ROUNDING * (inside.squares + outside.squares)
-        deviation = np.sqrt(np.maximum(spread, rounding) / max(freedom, 1))
+        deviation = np.sqrt(np.maximum(spread, _ROUNDING * squares) / max(freedom, 1))
         effect = np.divide(
             difference,
             deviation,
@@ -272,56 +281,66 @@ class _Contrast:
             # Means of one constant differ by rounding.
             where=difference > _ROUNDING * (np.abs(mean) + np.abs(baseline)),
         )
-        n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
-        return [
-            TopFeature(
-                layer=self.layer,
-                neuron=int(j),
-                effect_size=float(effect[j]),
-                mean=float(mean[j]),
-                baseline_mean=float(baseline[j]),
-                share=float(share[j]),
-                baseline_share=float(baseline_share[j]),
-            )
-            for j in np.argsort(-effect, kind="stable")[:n_kept]
-        ]
+        yield c, (effect, mean, baseline, share, baseline_share)
 
 
-def _community_sums(matrix: Any, labels: np.ndarray, n_clusters: int) -> _Sums:
-    """Sum, sum of squares and nonzero count of each column in each community."""
+def community_sums(
+    stack: LayerStack, labels: np.ndarray, digest: Any = None
+) -> CommunitySums:
+    """Sum up the rows of each community, in one pass over the layers.
+
+    A `digest` of hashlib, if one is given, takes in all that is read.
+    """
+    n_clusters = int(labels.max()) + 1
     placed = np.where(labels < 0, n_clusters, labels)
-    sums = np.zeros((n_clusters + 1, matrix.shape[1]))
-    squares, counts = np.zeros_like(sums), np.zeros_like(sums)
-    check_size(matrix, "a layer of X")
-    source = source_of(matrix)
+    sizes = np.bincount(placed, minlength=n_clusters + 1)
+    layers = {}
+    for name, matrix in zip(stack.names, stack.layers, strict=True):
+        check_size(matrix, "a layer of X")
+        if digest is not None:
+            digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
+        layers[name] = _layer_sums(source_of(matrix), placed, sizes.size, digest)
+    return CommunitySums(sizes, layers)
+
+
+def _layer_sums(
+    source: Source, placed: np.ndarray, n_groups: int, digest: Any
+) -> _Sums:
+    """Sum up the rows of each group, whose numbers are given by `placed`."""
+    by_rows = digest is not None
+    if digest is not None and (parts := source.parts()):
+        by_rows = False
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
+    values = np.zeros((n_groups, source.shape[1]))
+    counts, squares = np.zeros(values.shape, np.int32), np.zeros(values.shape[1])
     for rows in row_batches([source]):
         n_rows = rows.stop - rows.start
         indicator = sp.csr_array(
             (np.ones(n_rows), (placed[rows], np.arange(n_rows))),
-            shape=(n_clusters + 1, n_rows),
+            shape=(n_groups, n_rows),
         )
-        block = source.read(rows).astype(np.float64)
-        sums += indicator @ block
-        counts += indicator @ (block != 0).astype(np.float64)
+        stored = source.read(rows)
+        if by_rows:
+            digest.update(np.ascontiguousarray(stored).data)
+        block = stored.astype(np.float64)
+        values += indicator @ block
+        counts += (indicator @ (block != 0)).astype(np.int32)
         with np.errstate(over="ignore"):  # told below
-            squares += indicator @ (block * block)
+            squares += column_squares(block)
     if not np.isfinite(squares).all():
         raise ValueError(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
             "these values, or leave their rows out of X and labels."
         )
-    return _Sums(sums, squares, counts)
+    return _Sums(values, counts, squares)
 
 
-def _check_layers_and_labels(
+def layers_and_labels(
     X: Any,
     labels: Sequence[int] | np.ndarray,
     layers: Mapping[str, int] | Sequence[int] | None,
 ) -> tuple[LayerStack, np.ndarray]:
-    stack, labels = as_layer_stack(X, layers), check_labels(labels)
-    if labels.size != len(stack):
-        raise ValueError(
-            f"labels must give one label per row; got {labels.size} labels for "
-            f"{len(stack)} rows."
-        )
-    return stack, labels
+    """Layers of X and one label for each of its rows, refused if they do not fit."""
+    stack = as_layer_stack(X, layers)
+    return stack, check_labels(labels, len(stack))

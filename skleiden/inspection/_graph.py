@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from sklearn.utils import Bunch, check_random_state
 
-from skleiden._blocks.sparse import check_sparse
+from skleiden._blocks.graphs import open_affinity, without_diagonal
 from skleiden._fitting import fitted_clusterer
 from skleiden._kernels import leiden
 
@@ -182,7 +182,7 @@ def graph_summary(affinity: Any) -> Bunch:
     >>> summary.n_edges, summary.n_isolated, summary.n_connected_components
     (2, 1, 2)
     """
-    graph = _check_graph(affinity)
+    graph = open_affinity(affinity)
     degrees = np.diff(graph.indptr)
     n_components, component = connected_components(graph, directed=False)
     return Bunch(
@@ -252,14 +252,14 @@ def community_map(
     (100, 2)
     """
     check_positive_integer(max_rows, "max_rows")
-    graph = _check_graph(affinity)
+    graph = open_affinity(affinity)
     rng = check_random_state(random_state)
     n = graph.shape[0]
     rows = np.arange(n)
     if n > max_rows:
         rows = np.sort(rng.choice(n, max_rows, replace=False))
         chosen = graph[rows]
-        graph = _without_diagonal(chosen[:, rows] + chosen @ chosen.T)
+        graph = without_diagonal(chosen[:, rows] + chosen @ chosen.T)
     positions = leiden.layout(
         leiden.network(_strongest(graph, _TIES)), seed=int(rng.randint(2**31 - 1))
     )
@@ -280,32 +280,3 @@ def _strongest(graph: sp.csr_array, n_ties: int) -> sp.csr_array:
         (graph.data[kept], (rows[kept], graph.indices[kept])), shape=graph.shape
     )
     return sp.csr_array(strongest.maximum(strongest.T.tocsr()))
-
-
-def _without_diagonal(matrix: Any) -> sp.csr_array:
-    entries = matrix.tocoo()
-    kept = (entries.row != entries.col) & (entries.data != 0)
-    return sp.csr_array(
-        (entries.data[kept].astype(np.float32), (entries.row[kept], entries.col[kept])),
-        shape=matrix.shape,
-    )
-
-
-def _check_graph(affinity: Any) -> sp.csr_array:
-    if not sp.issparse(affinity) or affinity.shape[0] != affinity.shape[1]:
-        raise ValueError(
-            "affinity must be a sparse square matrix, such as the affinity_matrix_ of "
-            f"a MutualKNNLeiden; got {type(affinity).__name__} of shape "
-            f"{np.shape(affinity)}."
-        )
-    check_sparse(affinity, "affinity")
-    if affinity.shape[0] == 0:
-        raise ValueError("affinity must have at least one row; got none.")
-    graph = _without_diagonal(affinity)
-    difference = abs(graph - graph.T)
-    if difference.nnz and difference.max() > 1e-6 * abs(graph).max():
-        raise ValueError(
-            "affinity must be symmetric; got a graph that differs from its transpose "
-            f"by up to {difference.max():.3g}."
-        )
-    return graph

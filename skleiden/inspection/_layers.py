@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
 from skleiden._blocks.checks import check_real, refuse_layer_sequence
 from skleiden._blocks.layout import layer_layout
+from skleiden._fitting import fitted_sketcher
 from skleiden._kernels import knn
 
 from ._members import check_labels, check_positive_integer
@@ -87,13 +89,8 @@ def layer_agreement(
     X = check_array(X, dtype="numeric")
     check_real(X, "X")
     X = X.astype(np.result_type(X, np.float32), copy=False)
-    labels = check_labels(labels)
     n = X.shape[0]
-    if labels.size != n:
-        raise ValueError(
-            f"labels must give one label per row; got {labels.size} labels for {n} "
-            "rows."
-        )
+    labels = check_labels(labels, n)
     names, widths = layer_layout(layers, X.shape[1])
     sizes = np.bincount(labels[labels >= 0])
     asked = _some_of_each(labels, max_members, check_random_state(random_state))
@@ -120,6 +117,36 @@ def layer_agreement(
                 chance < 1, (mean - chance) / (1 - chance), np.nan
             )
     return agreement
+
+
+def fitted_embedding(estimator: Any, X: Any) -> tuple[np.ndarray, dict[str, int]]:
+    """Give what an estimator's sketcher makes of the X that it was fitted on.
+
+    That, and the columns of each layer in it. Where the next step is the clusterer, the
+    vectors that this holds are the embedding, but for the rounding of equal rows.
+    """
+    sketcher = fitted_sketcher(estimator)
+    components = sketcher._by_layer(sketcher.n_components_)
+    *_, before, last = _fitted_steps(estimator)
+    distinct: Any = getattr(last, "_distinct", None)
+    vectors = getattr(distinct, "vectors", None)  # not here if fitted on Dask's workers
+    if before is not sketcher or not isinstance(vectors, np.ndarray):
+        return sketcher.transform(X), components
+    if distinct.first.size == distinct.inverse.size:  # each row once, none of them zero
+        return vectors, components
+    embedding = np.zeros((distinct.inverse.size, vectors.shape[1]), vectors.dtype)
+    present = distinct.inverse >= 0
+    embedding[present] = vectors[distinct.inverse[present]]
+    return embedding, components
+
+
+def _fitted_steps(estimator: Any) -> list[Any]:
+    """Give the steps of nested pipelines, and of what a StableLeiden kept, in order."""
+    inner = getattr(estimator, "estimator_", None)
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    if inner is None and not steps:
+        return [estimator]
+    return [one for step in steps or [inner] for one in _fitted_steps(step)]
 
 
 def _some_of_each(

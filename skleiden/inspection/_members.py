@@ -116,8 +116,8 @@ def members(
     }
 
 
-def check_labels(labels: Any) -> np.ndarray:
-    """Labels as an int64 array, refused if they are not one-dimensional integers."""
+def check_labels(labels: Any, n_rows: int | None = None) -> np.ndarray:
+    """Labels as an int64 array, refused if they are not one integer for each row."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -127,6 +127,11 @@ def check_labels(labels: Any) -> np.ndarray:
     if labels.min() < -1:
         raise ValueError(
             f"labels must be at least 0, or -1 for noise; got {labels.min()}."
+        )
+    if n_rows is not None and labels.size != n_rows:
+        raise ValueError(
+            f"labels must give one label per row; got {labels.size} labels for "
+            f"{n_rows} rows."
         )
     return labels.astype(np.int64)
 

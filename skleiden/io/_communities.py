@@ -31,13 +31,9 @@ FORMAT = "skleiden-communities"
 # Raised when a reader of the old form would misunderstand the new one.
 SCHEMA_VERSION = 1
 
-_ANY, _SHARE = (-math.inf, math.inf), (0, 1)
 _FEATURE_LIMITS = {
-    "effect_size": _ANY,
-    "mean": _ANY,
-    "baseline_mean": _ANY,
-    "share": _SHARE,
-    "baseline_share": _SHARE,
+    name: (0, 1) if "share" in name else (-math.inf, math.inf)
+    for name in TopFeature._fields[2:]
 }
 
 
@@ -112,13 +108,8 @@ def save_communities(
     >>> json.loads(path.read_text())["communities"]
     [{'label': 0, 'size': 2, 'members': ['q1', 'q2']}]
     """
-    if not isinstance(communities, Communities):
-        raise TypeError(
-            "save_communities takes Communities; got "
-            f"{type(communities).__name__}. Make them with describe_communities, or of "
-            "labels: Communities(labels, ids)."
-        )
-    document = _document(communities, min_size)
+    check_communities(communities, "save_communities")
+    document = document_of(communities, min_size=min_size)
     try:
         _read(document)
     except ValueError as error:
@@ -191,35 +182,24 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
         ) from error
 
 
-def _document(found: Communities, min_size: int) -> dict[str, Any]:
+def check_communities(value: Any, taker: str) -> None:
+    """Refuse, for a function of a name, what is not `Communities`."""
+    if not isinstance(value, Communities):
+        raise TypeError(
+            f"{taker} takes Communities; got {type(value).__name__}. Make them with "
+            "describe_communities, or of labels: Communities(labels, ids)."
+        )
+
+
+def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
+    """Communities as native types of JSON, as a file and the page hold them."""
     ids = [_id_to_json(i) for i in found.ids]
-    texts = None if found.texts is None else np.array(found.texts, dtype=object)
-    communities = []
     listed = members(found.labels, min_size=min_size)
-    for label, rows in listed.items():
-        one: dict[str, Any] = {
-            "label": label,
-            "size": rows.size,
-            "members": [ids[row] for row in rows],
-        }
-        if texts is not None:
-            one["texts"] = texts[rows]
-        if found.stability is not None:
-            one["stability"] = found.stability[label]
-        if label in found.top_features:
-            one["top_features"] = [f._asdict() for f in found.top_features[label]]
-        if label in found.representatives:
-            both = found.representatives[label]
-            one["representatives"] = {
-                kind: [row._asdict() for row in rows]
-                for kind, rows in both._asdict().items()
-            }
-        if found.layer_agreement:
-            one["layer_agreement"] = {
-                name: values[label] for name, values in found.layer_agreement.items()
-            }
-        communities.append(one)
     noise = np.flatnonzero(found.labels < 0)
+
+    def texts_of(rows: np.ndarray) -> list[str] | None:
+        return None if found.texts is None else [found.texts[row] for row in rows]
+
     document: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -229,24 +209,37 @@ def _document(found: Communities, min_size: int) -> dict[str, Any]:
         "parameters": found.parameters,
         "summary": found.summary,
         "n_samples": found.labels.size,
-        "n_communities": len(communities),
+        "n_communities": len(listed),
         "n_noise": noise.size,
-        "communities": communities,
+        "communities": [
+            {"label": label, "size": rows.size, "members": [ids[row] for row in rows]}
+            | _known(
+                texts=texts_of(rows),
+                stability=None if found.stability is None else found.stability[label],
+                top_features=found.top_features.get(label),
+                representatives=found.representatives.get(label),
+                layer_agreement={
+                    name: values[label]
+                    for name, values in found.layer_agreement.items()
+                }
+                or None,
+            )
+            for label, rows in listed.items()
+        ],
         "noise": [ids[row] for row in noise],
+        **_known(noise_texts=texts_of(noise)),
+        "rows": {"ids": ids, "labels": found.labels}
+        | _known(confidence=found.confidence, attached=found.attached),
     }
-    if texts is not None:
-        document["noise_texts"] = texts[noise]
-    document["rows"] = {"ids": ids, "labels": found.labels}
-    for name in ("confidence", "attached"):
-        if getattr(found, name) is not None:
-            document["rows"][name] = getattr(found, name)
     if found.map is not None:
-        document["map"] = {
-            "rows": found.map.rows,
-            "positions": [[round(float(v), 4) for v in p] for p in found.map.positions],
-        }
+        positions = np.asarray(found.map.positions, dtype=np.float64).round(4)
+        document["map"] = found.map._replace(positions=positions)
     plain: dict[str, Any] = encodable(jsonable(document))
     return plain
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _read(document: dict[str, Any]) -> Communities:
@@ -291,7 +284,7 @@ def _read(document: dict[str, Any]) -> Communities:
         return every
 
     layers = _mapping("summary", document["summary"]).get("layers")
-    stability = by_label("stability", lambda what, value, _: _number(what, value, 0, 1))
+    stability = by_label("stability", lambda what, value, _: _share(what, value))
     agreement = by_label("layer_agreement", _read_agreement)
     names = [list(one) for one in agreement.values()]
     for what, known in (("stability", stability), ("layer_agreement", agreement)):
@@ -315,8 +308,8 @@ def _read(document: dict[str, Any]) -> Communities:
         labels=labels,
         ids=[_id_from_json(value) for value in saved],
         texts=texts,
-        confidence=_numbers("rows.confidence", rows.get("confidence"), n),
-        attached=_flags("rows.attached", rows.get("attached"), n),
+        confidence=_column(rows, "confidence", _share, n),
+        attached=_column(rows, "attached", _flag, n),
         stability=of_all(stability) if stability else None,
         top_features=by_label(
             "top_features", lambda what, value, _: _read_features(what, value, layers)
@@ -474,18 +467,20 @@ def _number(
     return float(value)
 
 
-def _numbers(what: str, values: Any, n: int) -> np.ndarray | None:
-    if values is None:
-        return None
-    return np.array([_number(what, value, 0, 1) for value in _list(what, values, n)])
+def _flag(what: str, value: Any) -> bool:
+    _require(type(value) is bool, what, "be true or false", value)
+    return bool(value)
 
 
-def _flags(what: str, values: Any, n: int) -> np.ndarray | None:
-    if values is None:
-        return None
-    for value in _list(what, values, n):
-        _require(type(value) is bool, what, "be true or false", value)
-    return np.array(values, dtype=bool)
+def _share(what: str, value: Any) -> float:
+    return _number(what, value, 0, 1)
+
+
+def _column(rows: dict[str, Any], name: str, read: Callable[..., Any], n: int) -> Any:
+    """One value for each of n rows, if they are told."""
+    what = f"rows.{name}"
+    values = None if rows.get(name) is None else _list(what, rows[name], n)
+    return values and [read(what, value) for value in values]
 
 
 def _id_to_json(identifier: Any) -> Any:
@@ -537,6 +532,8 @@ def _id_from_json(value: Any) -> Any:
 
 def jsonable(value: Any) -> Any:
     """A value with its containers as JSON can hold them, the rest as its repr."""
+    if hasattr(value, "_asdict"):  # a named tuple
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {
             key: jsonable(item)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import all_or_nothing, final_step
+from skleiden._input import with_rows
 from skleiden._kernels import partitions
 
 from ._runs import draw_seeds, fit, fitted_run, repeat_fit
@@ -210,7 +211,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or LayerStack of n_samples rows
+        X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
             What the estimator takes.
 
         y : array-like or None, default=None
@@ -223,7 +224,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         """
         self._validate_params()
         with all_or_nothing(self):
-            estimator = self._inner()
+            estimator, X = self._inner(), with_rows(X)
             names = varied_names(
                 estimator, self.vary, None, "Give it an estimator with a random_state."
             )

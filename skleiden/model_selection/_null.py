@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skleiden._blocks.checks import is_mapping
 from skleiden._blocks.sources import source_of
-from skleiden._input import check_only, open_matrix
+from skleiden._input import check_only, open_matrix, with_rows
 from skleiden._kernels import shuffle
 from skleiden._layers import LayerStack
 
@@ -50,8 +49,7 @@ def permute_columns(
            [2, 7]])
     """
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    if is_mapping(X):
-        X = LayerStack(X)
+    X = with_rows(X)
     if isinstance(X, LayerStack):
         shuffled = [_shuffled(layer, (seed, i)) for i, layer in enumerate(X.layers)]
         return LayerStack(shuffled, names=X.names, ids=X.ids)

@@ -20,23 +20,22 @@ from tqdm import tqdm
 
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, processes
+from skleiden._input import with_rows
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
 from skleiden._stages.partition import KNNGraph
 
 from ._null import permute_columns
 from ._runs import (
-    GUARD_CONSTRAINTS,
     Guard,
     Run,
-    build_graph,
     draw_seeds,
-    embed,
+    fit_graph,
     leiden_runs,
     seed_names,
 )
 from ._scorers import net_information, refuse_graph
-from ._search import SelectFinestStable, SelectInformative, SelectStable
+from ._search import select_finest_stable, select_informative, select_stable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +63,7 @@ _PROMINENCE = 0.02
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
-        **GUARD_CONSTRAINTS,
+        **Guard.CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -98,7 +97,7 @@ def resolution_profile(
     estimator : MutualKNNLeiden, or pipeline that ends in one
         Is cloned, not fitted. Its `resolution` is ignored.
 
-    X : array-like or LayerStack of n_samples rows
+    X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
         What it would be fitted on.
 
     y : array-like or None, default=None
@@ -198,6 +197,7 @@ def resolution_profile(
         )
     if n_permutations:
         refuse_graph(estimator)
+    X = with_rows(X)
     rng = check_random_state(random_state)
     seeds = _draw_seeds(estimator, prefix, n_runs, n_sketches, rng)
     grid, n_resolutions = None, 0
@@ -223,8 +223,8 @@ def resolution_profile(
             seed = rng.randint(2**31 - 1)
             data = permute_columns(X, random_state=seed) if copy else X
             for front, leiden_seeds in seeds:
-                clusterer, Xt = embed(clone(estimator).set_params(**front), data, y)
-                graph = build_graph(clusterer, Xt)
+                varied = clone(estimator).set_params(**front)
+                clusterer, graph = fit_graph(varied, data, y)
                 if grid is None:
                     grid = _find_grid(clusterer, graph, n_resolutions, guard)
                 sweep = current = current or _Sweep(grid)
@@ -300,21 +300,17 @@ class ResolutionProfile:
     def __init__(self, real: _Sweep, nulls: Sequence[_Chance], guard: Guard) -> None:
         rows = np.flatnonzero(real.complete())
         self._runs = [real.runs[i] for i in rows]
-        scores = [guard.scores(runs) for runs in self._runs]
+        figures = [guard.figures(runs) for runs in self._runs]
         self.table: dict[str, np.ndarray] = {
             "resolution": real.grid[rows],
             "n_runs": np.array([len(runs) for runs in self._runs]),
         }
-        for name in ("n_clusters", "coverage", "largest_fraction", "modularity"):
-            self.table[name] = np.array(
-                [np.mean([getattr(run, name) for run in runs]) for runs in self._runs]
-            )
-        self.table["stability"] = np.array([pairs.mean() for pairs in scores])
-        self.table["worst_pair"] = np.array([pairs.min() for pairs in scores])
+        for name in figures[0]:
+            self.table[name] = np.array([one[name] for one in figures])
         self.table["net_information"] = np.array(
             [net_information(runs).mean() for runs in self._runs]
         )
-        self.table["null"], best = _null_scores(real, nulls, rows, guard)
+        self.table["null"], best = _null_scores(real, nulls, rows)
         # Not above nan, the null of an interrupted sweep.
         self._n_without_null = int(np.isnan(best).sum())
         above = self.table["worst_pair"] > np.maximum(best, guard.degenerate_score)
@@ -354,9 +350,9 @@ class ResolutionProfile:
             If there is no such resolution, or `rule` is unknown.
         """
         select: dict[str, Callable[[Mapping[str, Any]], int]] = {
-            "informative": SelectInformative(),
-            "stable": SelectStable(),
-            "finest_stable": SelectFinestStable(tolerance),
+            "informative": select_informative,
+            "stable": select_stable,
+            "finest_stable": select_finest_stable(tolerance=tolerance),
         }
         if rule not in select:
             raise ValueError(f"rule must be one of {sorted(select)}; got {rule!r}.")
@@ -619,13 +615,13 @@ def _chance(sweep: _Sweep, guard: Guard) -> _Chance:
 
 
 def _null_scores(
-    real: _Sweep, nulls: Sequence[_Chance], rows: np.ndarray, guard: Guard
+    real: _Sweep, nulls: Sequence[_Chance], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and best pair of the permuted copies at each of some resolutions.
 
     nan where their runs are missing, or all degenerate. Where they are degenerate the
     best pair is that of the nearest resolution at which they are not, of the finer
-    ones first, which permuted data reach last.
+    ones first, which permuted data reach last; -inf if they are everywhere.
     """
     mean, best = np.full((2, rows.size), np.nan)
     missing = np.zeros(rows.size, dtype=bool)
@@ -636,7 +632,7 @@ def _null_scores(
             mean[position], best[position] = pairs.mean(), pairs.max()
     known = np.flatnonzero(~np.isnan(best))
     if known.size == 0:
-        best[:] = guard.degenerate_score
+        best[:] = -np.inf
     else:
         next_known = np.searchsorted(known, np.arange(rows.size))
         best = best[known[np.minimum(next_known, known.size - 1)]]

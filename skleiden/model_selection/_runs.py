@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, combinations
 from numbers import Integral, Real
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -17,19 +18,12 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
 from skleiden._clusterer import MutualKNNLeiden
+from skleiden._figures import fitted_labelling
 from skleiden._fitting import final_step, processes
 from skleiden._kernels import partitions
 from skleiden._stages.affinity import Joining, join_graph
 from skleiden._stages.partition import KNNGraph, Partitioning
 from skleiden._vectors import list_neighbors
-
-GUARD_CONSTRAINTS: dict[str, Any] = {
-    "noise": [StrOptions({"singletons", "cluster", "drop"})],
-    "min_clusters": [Interval(Integral, 1, None, closed="left")],
-    "max_cluster_fraction": [Interval(Real, 0, 1, closed="right")],
-    "min_coverage": [Interval(Real, 0, 1, closed="both")],
-    "degenerate_score": [Interval(Real, -1, 1, closed="both")],
-}
 
 
 class Run(NamedTuple):
@@ -62,14 +56,26 @@ def summarize_run(labels: Any, attached: Any = None, modularity: Any = None) -> 
     )
 
 
-class Guard(NamedTuple):
-    """How two partitions are scored, and which are too degenerate for it."""
+@dataclass(frozen=True)
+class Guard:
+    """When the agreement of partitions may be relied on, and what it is.
+
+    See `make_stability_scorer` for the parameters; `CONSTRAINTS` are theirs.
+    """
 
     noise: str = "singletons"
     min_clusters: int = 2
     max_cluster_fraction: float = 0.5
     min_coverage: float = 0.5
     degenerate_score: float = 0.0
+
+    CONSTRAINTS: ClassVar[dict[str, Any]] = {
+        "noise": [StrOptions({"singletons", "cluster", "drop"})],
+        "min_clusters": [Interval(Integral, 1, None, closed="left")],
+        "max_cluster_fraction": [Interval(Real, 0, 1, closed="right")],
+        "min_coverage": [Interval(Real, 0, 1, closed="both")],
+        "degenerate_score": [Interval(Real, -1, 1, closed="both")],
+    }
 
     def is_degenerate(self, run: Run) -> bool:
         """Whether a partition says too little for its agreement to count."""
@@ -100,6 +106,16 @@ class Guard(NamedTuple):
                 for i, j in combinations(range(len(runs)), 2)
             ]
         )
+
+    def figures(self, runs: Sequence[Run]) -> dict[str, float]:
+        """What some runs are like on average, and how well their pairs agree."""
+        names = ("n_clusters", "coverage", "largest_fraction", "modularity")
+        scores = self.scores(runs)
+        return {
+            **{name: np.mean([getattr(run, name) for run in runs]) for name in names},
+            "stability": scores.mean(),
+            "worst_pair": scores.min(),
+        }
 
 
 def common_labels(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -152,13 +168,7 @@ def draw_seeds(
 
 def fitted_run(estimator: Any) -> Run:
     """The partition that a fitted clusterer, or pipeline that ends in one, holds."""
-    _, last = final_step(estimator)
-    if not hasattr(last, "labels_"):
-        raise TypeError(
-            f"The estimator must be a clusterer, or a pipeline that ends in one, with "
-            f"labels_ after fit; {type(last).__name__} has none. Fit it first, or use "
-            "another."
-        )
+    last = fitted_labelling(estimator)
     return summarize_run(
         last.labels_,
         getattr(last, "attached_", None),
@@ -171,8 +181,8 @@ def fit(estimator: Any, X: Any, y: Any) -> Any:
     return estimator.fit(X) if y is None else estimator.fit(X, y)
 
 
-def embed(estimator: Any, X: Any, y: Any = None) -> tuple[Any, Any]:
-    """Fit all but the last step of nested pipelines; the last, and its input."""
+def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
+    """What nested pipelines compute before Leiden, and the clusterer at their end."""
     while type(estimator) is Pipeline:
         *front, (_, last) = estimator.steps
         # With a last step that does nothing, `memory` caches all the others.
@@ -182,16 +192,11 @@ def embed(estimator: Any, X: Any, y: Any = None) -> tuple[Any, Any]:
             verbose=estimator.verbose,
         ).fit_transform(X, y)
         estimator = last
-    return estimator, X
-
-
-def build_graph(clusterer: MutualKNNLeiden, X: Any) -> KNNGraph:
-    """What `fit` computes before Leiden."""
-    clusterer._validate_params()
-    Partitioning.of(clusterer)  # which refuses, before the search, what makes no sense
-    graph = join_graph(list_neighbors(clusterer, X), Joining.of(clusterer))
+    estimator._validate_params()
+    Partitioning.of(estimator)  # which refuses, before the search, what makes no sense
+    graph = join_graph(list_neighbors(estimator, X), Joining.of(estimator))
     graph.there = None  # runs go to processes that may have no part in a cluster
-    return graph
+    return estimator, graph
 
 
 def leiden_runs(
@@ -225,24 +230,21 @@ def repeat_fit(
     share their embedding and their graph.
     """
     prefix, last = final_step(estimator)
-    own = f"{prefix}random_state"
-    sharing = isinstance(last, MutualKNNLeiden) and rows is None
-    groups: dict[Any, list[int]] = {}
-    for i, run in enumerate(seeds):
-        rest = tuple(seed for name, seed in sorted(run.items()) if name != own)
-        groups.setdefault(rest if sharing else i, []).append(i)
     n_jobs = processes(n_jobs)
     parallel = Parallel(n_jobs=n_jobs)
-    if not sharing:
+    if rows is not None or not isinstance(last, MutualKNNLeiden):
+        of_runs: Sequence[Any] = [None] * len(seeds) if rows is None else rows
         return parallel(
-            delayed(_fit)(
-                clone(estimator), X, y, run, None if rows is None else rows[i]
-            )
-            for i, run in enumerate(seeds)
+            delayed(_fit)(clone(estimator), X, y, run, of)
+            for run, of in zip(seeds, of_runs, strict=True)
         )
+    own = f"{prefix}random_state"
+    groups: dict[Any, list[int]] = {}
+    for i, run in enumerate(seeds):
+        others = tuple(seed for name, seed in sorted(run.items()) if name != own)
+        groups.setdefault(others, []).append(i)
     if len(groups) == 1:
-        clusterer, Xt = embed(clone(estimator).set_params(**seeds[0]), X, y)
-        graph = build_graph(clusterer, Xt)
+        clusterer, graph = fit_graph(clone(estimator).set_params(**seeds[0]), X, y)
         # One task for each process, which hands the graph over to igraph once.
         n_tasks = min(len(seeds), effective_n_jobs(n_jobs))
         shares = np.array_split([run.get(own) for run in seeds], n_tasks)
@@ -271,6 +273,5 @@ def _fit(
 def _fit_group(
     estimator: Any, X: Any, y: Any, seeds: Sequence[Mapping[str, int]], own: str
 ) -> list[Run]:
-    clusterer, Xt = embed(estimator.set_params(**seeds[0]), X, y)
-    graph = build_graph(clusterer, Xt)
+    clusterer, graph = fit_graph(estimator.set_params(**seeds[0]), X, y)
     return leiden_runs(clusterer, graph, [run.get(own) for run in seeds])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from numbers import Integral, Real
 from time import perf_counter
@@ -15,11 +16,11 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import _num_samples
 
 from skleiden._fitting import final_step
+from skleiden._input import with_rows
 from skleiden._kernels import partitions
 
 from ._null import permute_columns
 from ._runs import (
-    GUARD_CONSTRAINTS,
     Guard,
     Run,
     common_labels,
@@ -60,7 +61,7 @@ _SUBSAMPLE_CONSTRAINTS: list[Any] = [
         "subsample": [*_SUBSAMPLE_CONSTRAINTS, None],
         "metrics": [StrOptions(set(_STABILITY_METRICS)), "array-like"],
         "reuse_fit": ["boolean"],
-        **GUARD_CONSTRAINTS,
+        **Guard.CONSTRAINTS,
         **_RUN_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
@@ -79,7 +80,7 @@ def make_stability_scorer(
     reuse_fit: bool = False,
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
-) -> StabilityScorer:
+) -> _StabilityScorer:
     """Make a scorer of how much of a partition survives other seeds.
 
     The scorer fits clones of the estimator, each with other random states or on another
@@ -216,7 +217,7 @@ def make_stability_scorer(
     ...     {"mutualknnleiden__resolution": [0.01, 1.0, 8.0]},
     ...     scoring=make_stability_scorer(n_runs=3),
     ...     cv=FullDataSplit(),
-    ...     refit=select_stable(),
+    ...     refit=select_stable,
     ... ).fit(stack)
     >>> search.best_params_
     {'mutualknnleiden__resolution': 1.0}
@@ -227,7 +228,7 @@ def make_stability_scorer(
             "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
             "of them; set one of both."
         )
-    return StabilityScorer(
+    return _StabilityScorer(
         n_runs=n_runs,
         vary=vary,
         subsample=subsample,
@@ -241,35 +242,25 @@ def make_stability_scorer(
     )
 
 
-class StabilityScorer:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _StabilityScorer:
     """See `make_stability_scorer`."""
 
-    def __init__(
-        self,
-        *,
-        n_runs: int,
-        vary: str | Sequence[str],
-        subsample: float | None,
-        guard: Guard,
-        metrics: str | Sequence[str],
-        reuse_fit: bool,
-        n_jobs: int | None,
-        random_state: int | np.random.RandomState | None,
-    ) -> None:
-        self.n_runs = n_runs
-        self.vary = vary
-        self.subsample = subsample
-        self.guard = guard
-        self.metrics = metrics
-        self.reuse_fit = reuse_fit
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    n_runs: int
+    vary: str | Sequence[str]
+    subsample: float | None
+    guard: Guard
+    metrics: str | Sequence[str]
+    reuse_fit: bool
+    n_jobs: int | None
+    random_state: int | np.random.RandomState | None
 
     def __call__(
         self, estimator: Any, X: Any, y: Any = None
     ) -> float | dict[str, float]:
         """Score an estimator, which is cloned and fitted again."""
         start = perf_counter()
+        X = with_rows(X)
         rng = check_random_state(self.random_state)
         # What can be refused is refused before anything is fitted.
         names = varied_names(estimator, self.vary, self.subsample)
@@ -284,15 +275,7 @@ class StabilityScorer:
         null_seed = rng.randint(2**31 - 1)
 
         runs += repeat_fit(estimator, X, y, seeds, rows=rows, n_jobs=self.n_jobs)
-        scores = self.guard.scores(runs)
-        values = {
-            "stability": scores.mean(),
-            "worst_pair": scores.min(),
-            "n_clusters": np.mean([run.n_clusters for run in runs]),
-            "coverage": np.mean([run.coverage for run in runs]),
-            "largest_fraction": np.mean([run.largest_fraction for run in runs]),
-            "modularity": np.mean([run.modularity for run in runs]),
-        }
+        values = self.guard.figures(runs)
         if "net_information" in asked:
             values["net_information"] = net_information(runs).mean()
         if "null" in asked:
@@ -316,7 +299,7 @@ class StabilityScorer:
         "metrics": [StrOptions(set(_PREDICTION_METRICS)), "array-like"],
         "vary": [str, "array-like"],
         "random_state": ["random_state"],
-        **GUARD_CONSTRAINTS,
+        **Guard.CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -330,7 +313,7 @@ def make_prediction_stability_scorer(
     min_coverage: float = 0.5,
     degenerate_score: float = 0.0,
     random_state: int | np.random.RandomState | None = 0,
-) -> PredictionStabilityScorer:
+) -> _PredictionStabilityScorer:
     """Make a scorer of how well held-out communities are predicted.
 
     For ordinary cross-validation: the scorer gets an estimator fitted on the training
@@ -421,7 +404,7 @@ def make_prediction_stability_scorer(
     True
     """
     _check_metrics(metrics, _PREDICTION_METRICS)
-    return PredictionStabilityScorer(
+    return _PredictionStabilityScorer(
         metrics=metrics,
         vary=vary,
         guard=Guard(
@@ -431,21 +414,14 @@ def make_prediction_stability_scorer(
     )
 
 
-class PredictionStabilityScorer:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _PredictionStabilityScorer:
     """See `make_prediction_stability_scorer`."""
 
-    def __init__(
-        self,
-        *,
-        metrics: str | Sequence[str],
-        vary: str | Sequence[str],
-        guard: Guard,
-        random_state: int | np.random.RandomState | None,
-    ) -> None:
-        self.metrics = metrics
-        self.vary = vary
-        self.guard = guard
-        self.random_state = random_state
+    metrics: str | Sequence[str]
+    vary: str | Sequence[str]
+    guard: Guard
+    random_state: int | np.random.RandomState | None
 
     def __call__(
         self, estimator: Any, X: Any, y: Any = None
@@ -457,6 +433,7 @@ class PredictionStabilityScorer:
                 "has none. Use make_stability_scorer."
             )
         refuse_graph(estimator)
+        X = with_rows(X)
         rng = check_random_state(self.random_state)
         (seeds,) = draw_seeds(estimator, seed_names(estimator, self.vary), 1, rng)
         predicted = np.asarray(estimator.predict(X))
@@ -513,7 +490,7 @@ def community_stability(
     estimator : estimator
         A clusterer, or a pipeline that ends in one, fitted on X.
 
-    X : array-like or LayerStack of n_samples rows
+    X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
         What it was fitted on.
 
     y : array-like or None, default=None
@@ -572,6 +549,7 @@ def community_stability(
     >>> bool((community_stability(pipeline, stack, n_runs=5) > 0.9).all())
     True
     """
+    X = with_rows(X)
     n = _num_samples(X)
     own = _own_run(estimator, n).labels
     rng = check_random_state(random_state)

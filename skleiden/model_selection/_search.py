@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import _num_samples
+
+from skleiden._input import with_rows
 
 
 class FullDataSplit:
@@ -51,7 +54,7 @@ class FullDataSplit:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
             Samples, whose number counts.
 
         y, groups : object
@@ -62,35 +65,43 @@ class FullDataSplit:
         train, test : ndarray of shape (n_samples,)
             The numbers of all rows, twice.
         """
-        rows = np.arange(_num_samples(X))
+        rows = np.arange(_num_samples(with_rows(X)))
         yield rows, rows
 
     def __repr__(self) -> str:
         return "FullDataSplit()"
 
 
-def select_informative() -> SelectInformative:
+def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
     """Choose the candidate of the highest net information, for ``refit=``.
+
+    ``refit=select_informative`` and ``refit=select_informative()`` mean the same.
+
+    Parameters
+    ----------
+    cv_results : mapping of {str: array-like}, default=None
+        The ``cv_results_`` of a search whose scorer comes from `make_stability_scorer`
+        with "net_information" among its metrics, or as the only one.
 
     Returns
     -------
-    select : callable
-        Takes the ``cv_results_`` of a search whose scorer comes from
-        `make_stability_scorer` with "net_information" among its metrics, or as the
-        only one, and returns the number of the candidate with the most; of equal ones
-        the first. Candidates without a score (nan) are never chosen.
+    choice : int, or callable
+        Number of the candidate with the most; of equal ones the first. Candidates
+        without a score (nan) are never chosen. Without `cv_results`, the function
+        itself.
 
     Raises
     ------
+    TypeError
+        If `cv_results` is something else.
+
     ValueError
-        By the callable, if there is no net information among the results, or no
-        candidate has any.
+        If there is no net information among the results, or no candidate has any.
 
     Warns
     -----
     UserWarning
-        By the callable, if none is above 0: of no candidate is more found again than
-        not.
+        If none is above 0: of no candidate is more found again than not.
 
     See Also
     --------
@@ -119,33 +130,43 @@ def select_informative() -> SelectInformative:
     Examples
     --------
     >>> from skleiden.model_selection import select_informative
-    >>> select_informative()({"mean_test_net_information": [0.7, 1.4, 1.2]})
+    >>> select_informative({"mean_test_net_information": [0.7, 1.4, 1.2]})
     1
     """
-    return SelectInformative()
+    if cv_results is None:
+        return select_informative
+    return int(np.argmax(_scores(cv_results, "net_information")))
 
 
-def select_stable() -> SelectStable:
+def select_stable(cv_results: Mapping[str, Any] | None = None) -> Any:
     """Choose the candidate of the highest stability, for ``refit=``.
+
+    ``refit=select_stable`` and ``refit=select_stable()`` mean the same.
+
+    Parameters
+    ----------
+    cv_results : mapping of {str: array-like}, default=None
+        The ``cv_results_`` of a search whose scorer comes from `make_stability_scorer`.
 
     Returns
     -------
-    select : callable
-        Takes the ``cv_results_`` of a search whose scorer comes from
-        `make_stability_scorer` and returns the number of its best candidate; of equal
-        ones the first. Candidates without a score (nan) are never chosen.
+    choice : int, or callable
+        Number of the best candidate; of equal ones the first. Candidates without a
+        score (nan) are never chosen. Without `cv_results`, the function itself.
 
     Raises
     ------
+    TypeError
+        If `cv_results` is something else.
+
     ValueError
-        By the callable, if there is no stability among the results, or no candidate
-        has one.
+        If there is no stability among the results, or no candidate has one.
 
     Warns
     -----
     UserWarning
-        By the callable, if no stability is above 0: all candidates are degenerate or
-        no more alike than by chance.
+        If no stability is above 0: all candidates are degenerate or no more alike than
+        by chance.
 
     See Also
     --------
@@ -171,39 +192,51 @@ def select_stable() -> SelectStable:
     Examples
     --------
     >>> from skleiden.model_selection import select_stable
-    >>> select_stable()({"mean_test_score": [0.6, 0.9, 0.8]})
+    >>> select_stable({"mean_test_score": [0.6, 0.9, 0.8]})
     1
     """
-    return SelectStable()
+    if cv_results is None:
+        return select_stable
+    return int(np.argmax(_scores(cv_results, "stability")))
 
 
-def select_finest_stable(tolerance: float = 0.05) -> SelectFinestStable:
+def select_finest_stable(
+    cv_results: Mapping[str, Any] | None = None, *, tolerance: float = 0.05
+) -> Any:
     """Choose the most communities at nearly the highest stability, for ``refit=``.
+
+    ``refit=select_finest_stable`` takes the default, and
+    ``refit=select_finest_stable(tolerance=0.1)`` another tolerance.
 
     Parameters
     ----------
+    cv_results : mapping of {str: array-like}, default=None
+        The ``cv_results_`` of a search whose scorer comes from
+        ``make_stability_scorer(metrics=["stability", "n_clusters"])``.
+
     tolerance : float, default=0.05
         Share of the highest stability that may be given up, in [0, 1).
 
     Returns
     -------
-    select : callable
-        Takes the ``cv_results_`` of a search whose scorer comes from
-        ``make_stability_scorer(metrics=["stability", "n_clusters"])`` and returns the
-        number of the candidate with the most communities among those whose stability
+    choice : int, or callable
+        Number of the candidate with the most communities among those whose stability
         is at least ``(1 - tolerance)`` times the highest; of equal ones the most
-        stable.
+        stable. Without `cv_results`, a function of these.
 
     Raises
     ------
+    TypeError
+        If `cv_results` is something else, such as a tolerance without its name.
+
     ValueError
-        If `tolerance` is outside [0, 1); by the callable, if stability or number of
-        communities are missing from the results.
+        If `tolerance` is outside [0, 1); if stability or number of communities are
+        missing from the results.
 
     Warns
     -----
     UserWarning
-        By the callable, as in `select_stable`.
+        As `select_stable` does.
 
     See Also
     --------
@@ -216,61 +249,35 @@ def select_finest_stable(tolerance: float = 0.05) -> SelectFinestStable:
     ...     "mean_test_stability": [0.90, 0.88, 0.50],
     ...     "mean_test_n_clusters": [4.0, 9.0, 30.0],
     ... }
-    >>> select_finest_stable()(results)
+    >>> select_finest_stable(results)
     1
+    >>> select_finest_stable(tolerance=0.0)(results)
+    0
     """
-    return SelectFinestStable(tolerance)
-
-
-class SelectInformative:
-    """See `select_informative`."""
-
-    def __call__(self, cv_results: Mapping[str, Any]) -> int:
-        """Return the number of the chosen candidate."""
-        return int(np.argmax(_scores(cv_results, "net_information")))
-
-    def __repr__(self) -> str:
-        return "select_informative()"
-
-
-class SelectStable:
-    """See `select_stable`."""
-
-    def __call__(self, cv_results: Mapping[str, Any]) -> int:
-        """Return the number of the chosen candidate."""
-        return int(np.argmax(_scores(cv_results, "stability")))
-
-    def __repr__(self) -> str:
-        return "select_stable()"
-
-
-class SelectFinestStable:
-    """See `select_finest_stable`."""
-
-    def __init__(self, tolerance: float) -> None:
-        if not 0 <= tolerance < 1:
-            raise ValueError(f"tolerance must be in [0, 1); got {tolerance!r}.")
-        self.tolerance = tolerance
-
-    def __call__(self, cv_results: Mapping[str, Any]) -> int:
-        """Return the number of the chosen candidate."""
-        stability = _scores(cv_results, "stability")
-        if "mean_test_n_clusters" not in cv_results:
-            raise ValueError(
-                "select_finest_stable needs the number of communities; score with "
-                "make_stability_scorer(metrics=['stability', 'n_clusters'])."
-            )
-        n_clusters = np.asarray(cv_results["mean_test_n_clusters"], dtype=float)
-        best = stability.max()
-        near = stability >= best - self.tolerance * abs(best)
-        return int(np.lexsort((stability, np.where(near, n_clusters, -1)))[-1])
-
-    def __repr__(self) -> str:
-        return f"select_finest_stable(tolerance={self.tolerance})"
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance must be in [0, 1); got {tolerance!r}.")
+    if cv_results is None:
+        return partial(select_finest_stable, tolerance=tolerance)
+    stability = _scores(cv_results, "stability")
+    if "mean_test_n_clusters" not in cv_results:
+        raise ValueError(
+            "select_finest_stable needs the number of communities; score with "
+            "make_stability_scorer(metrics=['stability', 'n_clusters'])."
+        )
+    n_clusters = np.asarray(cv_results["mean_test_n_clusters"], dtype=float)
+    best = stability.max()
+    near = stability >= best - tolerance * abs(best)
+    return int(np.lexsort((stability, np.where(near, n_clusters, -1)))[-1])
 
 
 def _scores(cv_results: Mapping[str, Any], metric: str) -> np.ndarray:
     """Scores of all candidates by one metric, -inf where there is none."""
+    if not hasattr(cv_results, "keys"):
+        raise TypeError(
+            "cv_results must be the cv_results_ of a search; got "
+            f"{cv_results!r}. Give options by name: "
+            "select_finest_stable(tolerance=0.05)."
+        )
     for name in (f"mean_test_{metric}", "mean_test_score"):
         if name in cv_results:
             scores = np.asarray(cv_results[name], dtype=float)

@@ -196,13 +196,13 @@ def test_what_a_run_did_not_save_is_never_touched(place, capsys, monkeypatch, ch
 def test_what_comes_while_the_command_works_is_not_touched(place, capsys, monkeypatch):
     assert cluster(place) == 0
     before = contents(place / "out")
-    describe = skleiden.inspection.describe_communities
+    describe = skleiden.inspection._communities.describe
 
     def describe_late(*arguments, **options):
         (place / "out" / "late.txt").write_text("mine")
         return describe(*arguments, **options)
 
-    monkeypatch.setattr(skleiden.inspection, "describe_communities", describe_late)
+    monkeypatch.setattr(skleiden.inspection._communities, "describe", describe_late)
     assert cluster(place, "--overwrite") == 1
     error = capsys.readouterr().err
     assert "'late.txt', which the run there did not save" in error
@@ -278,7 +278,7 @@ def test_copies_of_a_run_are_not_touched(place, suffix):
 
 
 def test_an_unfinished_run_to_another_place_is_not_touched(place, capsys, monkeypatch):
-    monkeypatch.setattr(skleiden.inspection, "describe_communities", _refuse)
+    monkeypatch.setattr(skleiden.inspection._communities, "describe", _refuse)
     assert cluster(place, out="other") == 1
     monkeypatch.undo()
     (place / "other.partial").rename(place / "out.partial")
@@ -759,7 +759,7 @@ from skleiden.cli import main
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-skleiden.inspection.describe_communities = kill
+skleiden.inspection._communities.describe = kill
 main(sys.argv[1:])
 """
 
@@ -785,7 +785,7 @@ def test_an_error_keeps_what_is_saved_and_the_earlier_run(place, monkeypatch, ca
     def fail(*_, **__):
         raise ValueError("not today")
 
-    monkeypatch.setattr(skleiden.inspection, "describe_communities", fail)
+    monkeypatch.setattr(skleiden.inspection._communities, "describe", fail)
     assert cluster(place, "--overwrite") == 1
     labels, out = str(place / "out.partial" / "labels.csv"), str(place / "out")
     assert capsys.readouterr().err == (

@@ -20,11 +20,11 @@ class AnyDistances(MutualKNNLeiden):
     """
 
     def fit(self, X, y=None):
-        with patch("skleiden._blocks.distances._check_range"):
+        with patch("skleiden._blocks.graphs._check_range"):
             return super().fit(X)
 
     def predict(self, X):
-        with patch("skleiden._blocks.distances._check_range"):
+        with patch("skleiden._blocks.graphs._check_range"):
             return super().predict(X)
 
 

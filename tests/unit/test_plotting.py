@@ -375,7 +375,9 @@ def test_sizes_from_another_clusterer():
 
 
 def test_refuses_an_estimator_without_labels():
-    with pytest.raises(TypeError, match=r"got MutualKNNLeiden without labels_. Fit it"):
+    with pytest.raises(
+        TypeError, match=r"after fit; MutualKNNLeiden has none\. Fit it"
+    ):
         CommunitySizesDisplay.from_estimator(MutualKNNLeiden())
 
 

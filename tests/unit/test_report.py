@@ -18,6 +18,7 @@ from skleiden.inspection import (
     Representatives,
     TopFeature,
 )
+from skleiden.io import save_communities
 from skleiden.plotting import CommunityMapDisplay, CommunitySizesDisplay
 from skleiden.report import write_report
 
@@ -112,27 +113,18 @@ def names_in(folder):
 # --- The file -------------------------------------------------------------------------
 
 
-def test_data_are_the_communities(page, found):
-    data = data_in(page)
-    assert data["labels"] == LABELS.tolist()
-    assert data["ids"] == found.ids.tolist()
-    assert data["texts"] == found.texts
-    assert data["confidence"] == found.confidence.tolist()
-    assert data["attached"] == found.attached.tolist()
-    assert data["stability"] == [0.7, 0.9, None, 0.8]
-    assert list(data["layer_agreement"]) == LAYERS  # in their order
-    for name, values in found.layer_agreement.items():
-        assert data["layer_agreement"][name] == values.tolist()
-    for label in range(4):
-        features = [TopFeature(**one) for one in data["top_features"][str(label)]]
-        assert features == found.top_features[label]
-        both = data["representatives"][str(label)]
-        for kind, rows in found.representatives[label]._asdict().items():
-            assert [Representative(**one) for one in both[kind]] == rows
-    assert data["map"]["rows"] == found.map.rows.tolist()
-    np.testing.assert_allclose(
-        data["map"]["positions"], found.map.positions, rtol=0, atol=5.1e-5
-    )
+@pytest.mark.parametrize("known", [{}, {"texts": None, "map": None}], ids=len)
+def test_data_are_what_a_file_holds_and_colours(tmp_path, known):
+    found = make_found(**known)
+    write_report(tmp_path / "report.html", found)
+    save_communities(tmp_path / "found.json", found)
+    data = data_in(tmp_path / "report.html")
+    del data["colors"]
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert data == document
+    for one in data["communities"]:  # layers in their order
+        assert list(one["layer_agreement"]) == LAYERS
+    assert ("noise_texts" in data, "map" in data) == (not known, not known)
 
 
 def figure_colours(found):
@@ -184,7 +176,7 @@ def test_data_hold_the_colours_of_the_figures(tmp_path, labels):
 def test_integer_ids_are_exact(tmp_path):
     path = tmp_path / "report.html"
     write_report(path, Communities([0, 0], ids=[2**53 + 1, 2**62 + 1]))
-    assert data_in(path)["ids"] == ["9007199254740993", "4611686018427387905"]
+    assert data_in(path)["rows"]["ids"] == ["9007199254740993", "4611686018427387905"]
 
 
 def test_hostile_texts_are_escaped(tmp_path):
@@ -196,7 +188,7 @@ def test_hostile_texts_are_escaped(tmp_path):
     write_report(path, Communities(labels, ids=MENDED, texts=HOSTILE))
     html = path.read_text(encoding="utf-8")
     assert html.count("<") == n_tags
-    assert data_in(path)["texts"] == MENDED
+    assert data_in(path)["communities"][0]["texts"] == MENDED
     assert not set("\u2028\u2029\u202e\x00") & set(html)
 
 

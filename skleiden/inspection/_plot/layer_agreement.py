@@ -9,14 +9,14 @@ import numpy as np
 
 from skleiden._figures import (
     QUIET_COLOR,
-    fitted_labels,
+    fitted_labelling,
     heat_map,
     no_community,
     pyplot,
     thinned,
 )
 from skleiden._fitting import fitted_sketcher
-from skleiden.inspection._layers import layer_agreement
+from skleiden.inspection._layers import fitted_embedding, layer_agreement
 from skleiden.inspection._members import check_labels
 
 
@@ -62,12 +62,7 @@ class LayerAgreementDisplay:
         self.agreement = agreement
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        **options: Any,
-    ) -> Self:
+    def from_estimator(cls, estimator: Any, X: Any, **options: Any) -> Self:
         """Plot the layers of a fitted pipeline's sketch.
 
         Parameters
@@ -96,20 +91,16 @@ class LayerAgreementDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        labels, sketcher = fitted_labels(estimator), fitted_sketcher(estimator)
-        if sketcher is None:
+        labels = fitted_labelling(estimator).labels_
+        if fitted_sketcher(estimator) is None:
             raise TypeError(
                 "estimator must be a fitted pipeline with a MultiLayerTfidfSketcher, "
                 "which knows the layers of the embedding; got "
                 f"{type(estimator).__name__} without one. Use from_predictions with "
                 "the embedding and its layers' widths."
             )
-        return cls.from_predictions(
-            sketcher.transform(X),
-            labels,
-            sketcher._by_layer(sketcher.n_components_),
-            **options,
-        )
+        embedding, components = fitted_embedding(estimator, X)
+        return cls.from_predictions(embedding, labels, components, **options)
 
     @classmethod
     def from_predictions(

@@ -82,11 +82,7 @@ class CommunityMapDisplay:
         self.labels = labels
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        **options: Any,
-    ) -> Self:
+    def from_estimator(cls, estimator: Any, **options: Any) -> Self:
         """Plot a map of a fitted estimator's graph.
 
         Parameters

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
 
-from skleiden._figures import fitted_labels, heat_map, no_community, pyplot, thinned
+from skleiden._figures import fitted_labelling, heat_map, no_community, pyplot, thinned
 from skleiden._fitting import fitted_sketcher
 from skleiden._text import encodable
-from skleiden.inspection._features import prototypes, top_features
-from skleiden.inspection._members import check_positive_integer, summarize
+from skleiden.inspection._features import (
+    CommunitySums,
+    community_sums,
+    layers_and_labels,
+)
+from skleiden.inspection._members import check_positive_integer
 
 _MOST_NEURON_TICKS = 80
 
@@ -115,7 +120,10 @@ class PrototypeHeatmapDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        labels, sketcher = fitted_labels(estimator), fitted_sketcher(estimator)
+        labels, sketcher = (
+            fitted_labelling(estimator).labels_,
+            fitted_sketcher(estimator),
+        )
         if layers is None and sketcher is not None:
             layers = sketcher._by_layer(sketcher.layer_widths_)
         return cls.from_predictions(X, labels, layers=layers, **options)
@@ -168,14 +176,26 @@ class PrototypeHeatmapDisplay:
             If matplotlib is not installed.
         """
         pyplot()  # told before the work
+        check_positive_integer(n_features, "n_features")
+        sums = community_sums(*layers_and_labels(X, labels, layers))
+        return cls._from_sums(sums, n_features, max_communities, ax)
+
+    @classmethod
+    def _from_sums(
+        cls,
+        sums: CommunitySums,
+        n_features: int = 3,
+        max_communities: int = 20,
+        ax: Any = None,
+    ) -> Self:
+        """Plot the top neurons that sums tell of, as `from_predictions` does."""
         check_positive_integer(max_communities, "max_communities")
-        sizes = summarize(labels).sizes
+        sizes = sums.sizes[:-1]
         if sizes.size == 0:
             raise ValueError(no_community("its prototypes"))
         largest = np.argsort(-sizes, kind="stable")[:max_communities]
         shown = np.sort(largest[sizes[largest] > 0])
-        top = top_features(X, labels, n_features=n_features, layers=layers)
-        means = prototypes(X, labels, standardize=True, layers=layers)
+        top = sums.top_features(n_features)
         chosen = {
             (feature.layer, feature.neuron)
             for label in shown.tolist()
@@ -187,10 +207,13 @@ class PrototypeHeatmapDisplay:
                 f"show. Got {shown.size} of {sizes.size} communities; check labels "
                 "and X, or look at the prototypes themselves."
             )
-        layer_order = {name: i for i, name in enumerate(means)}
-        neurons = sorted(chosen, key=lambda pair: (layer_order[pair[0]], pair[1]))
-        values = np.column_stack([means[name][shown, j] for name, j in neurons])
-        return cls(values, shown.tolist(), neurons).plot(ax)
+        order = list(sums.layers)
+        neurons = sorted(chosen, key=lambda pair: (order.index(pair[0]), pair[1]))
+        values = [
+            sums.prototypes(name, standardize=True)[shown][:, [j for _, j in of]]
+            for name, of in groupby(neurons, itemgetter(0))
+        ]
+        return cls(np.hstack(values), shown.tolist(), neurons).plot(ax)
 
     def plot(
         self, ax: Any = None, *, cmap: Any = "RdBu_r", limit: float | None = None
@@ -248,7 +271,7 @@ class PrototypeHeatmapDisplay:
     def _mark_layers(self) -> None:
         """Name the layers above their columns, with lines between them."""
         names, widths = [], []
-        for name, group in groupby(layer for layer, _ in self.neurons):
+        for name, group in groupby(self.neurons, itemgetter(0)):
             names.append(encodable(str(name)))
             widths.append(len(list(group)))
         ends = np.cumsum(widths)

@@ -11,7 +11,7 @@ from skleiden._figures import (
     MOST_TICKS,
     SMALL,
     figure_and_axes,
-    fitted_labels,
+    fitted_labelling,
     thinned,
     write_above,
 )
@@ -93,7 +93,7 @@ class CommunitySizesDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        return cls.from_predictions(fitted_labels(estimator), ax=ax)
+        return cls.from_predictions(fitted_labelling(estimator).labels_, ax=ax)
 
     @classmethod
     def from_predictions(

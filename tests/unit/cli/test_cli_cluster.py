@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import skleiden
 import skleiden.inspection
 import skleiden.model_selection
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._blocks.stored import read_stored
 from skleiden.cli import main
 from skleiden.io import load_activations, load_communities
 
@@ -151,7 +153,7 @@ def test_options_reach_the_estimators(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("form", ["zarr", "h5py"])
-def test_layers_of_a_store(stack, tmp_path, form):
+def test_layers_of_a_store(stack, tmp_path, monkeypatch, form):
     library = pytest.importorskip(form)
     store = tmp_path / f"layers.{form}"
     is_zarr = form == "zarr"
@@ -162,9 +164,18 @@ def test_layers_of_a_store(stack, tmp_path, form):
         opened[name] = layer.toarray()
     if not is_zarr:
         opened.close()
+    reads = Counter()
+
+    def note(array, start, stop):
+        reads[array.name] += stop - start
+        return read_stored(array, start, stop)
+
+    monkeypatch.setattr("skleiden._blocks.sources.read_stored", note)
     assert run("cluster", store, "--out", tmp_path / "out", "-q") == 0
     found = load_communities(tmp_path / "out" / "communities.json")
     assert list(found.summary["layers"]) == list(stack.names)
+    # To count, to embed, and to describe: the page and all figures included.
+    assert set(reads.values()) == {3 * len(stack)}
 
 
 @pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
@@ -359,7 +370,7 @@ LESS = "; close other programs, or use a computer with more memory. Unable"
         ),
         (
             "cluster",
-            "inspection.describe_communities",
+            "inspection._communities.describe",
             "'Inspect'; choose fewer layers by --layers.",
         ),
         ("cluster", "report.write_report", "'Save'; choose fewer layers by --layers."),
@@ -431,7 +442,7 @@ def test_labels_are_kept_if_what_follows_is_interrupted(
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(skleiden.inspection, "describe_communities", interrupt)
+    monkeypatch.setattr(skleiden.inspection._communities, "describe", interrupt)
     assert run("cluster", *paths(files), "--out", tmp_path / "out", "-q") == 130
     labels = tmp_path / "out.partial" / "labels.csv"
     printed, error = capsys.readouterr()

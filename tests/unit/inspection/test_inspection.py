@@ -558,6 +558,6 @@ def test_ids_that_no_file_can_hold(ids):
 def test_what_no_file_can_hold_is_refused_before_the_inspection(monkeypatch):
     X = {"a\ud800": np.repeat(np.eye(2), 8, axis=0)}
     pipeline = make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()).fit(X)
-    monkeypatch.setattr("skleiden.inspection._communities.top_features", pytest.fail)
+    monkeypatch.setattr("skleiden.inspection._communities.community_sums", pytest.fail)
     with pytest.raises(ValueError, match="Names of layers must be text"):
         describe_communities(pipeline, X)

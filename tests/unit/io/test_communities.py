@@ -168,6 +168,13 @@ def test_description_errors(pipeline, stack):
             describe_communities(pipeline, stack, max_map_rows=0, **options)
 
 
+def test_agreement_is_of_all_communities():
+    agreement = {"mlp": [0.5, 0.5], "late": [0.5]}
+    message = r"layer_agreement of 'late' must have one .* of 2 .* got shape \(1,\)"
+    with pytest.raises(ValueError, match=message):
+        Communities([0, 1], layer_agreement=agreement)
+
+
 def test_repr_is_short(found):
     n = found.summary["n_communities"]
     assert repr(found) == (

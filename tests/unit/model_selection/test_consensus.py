@@ -164,6 +164,18 @@ def test_a_fit_that_fails_late_changes_nothing(embedding, monkeypatch):
         assert vars(stable) == before
 
 
+def test_layers_as_a_mapping(stack):
+    layers = dict(zip(stack.names, stack.layers, strict=True))
+    stable = StableLeiden(
+        make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+        n_runs=2,
+        random_state=0,
+    )
+    expected = stable.fit_predict(stack)
+    np.testing.assert_array_equal(stable.fit_predict(layers), expected)
+    np.testing.assert_array_equal(stable.predict(layers), expected)
+
+
 def test_names_of_an_earlier_fit_are_forgotten(blobs):
     pd = pytest.importorskip("pandas")
     stable = StableLeiden(MutualKNNLeiden(10), random_state=0)

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import OrderedDict
+from functools import partial
 from itertools import combinations
 from types import MappingProxyType
 
@@ -372,7 +373,47 @@ def test_select_stable():
 def test_select_informative():
     results = {"mean_test_net_information": [0.5, np.nan, 1.5], "mean_test_score": [9]}
     assert select_informative()(results) == 2
-    assert repr(select_informative()) == "select_informative()"
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        (select_stable, 0.9),
+        (select_stable(), 0.9),
+        (select_informative, 0.9),
+        (select_informative(), 0.9),
+        (select_finest_stable, 0.9),
+        (select_finest_stable(), 0.9),
+        (select_finest_stable(tolerance=0.1), 0.85),
+    ],
+    ids=range(7),
+)
+def test_refit_takes_choices_with_and_without_arguments(embedding, select, expected):
+    def score(estimator, X):
+        stability = estimator.get_params()["resolution"]
+        n_clusters = 10 - stability
+        return {
+            "stability": stability,
+            "n_clusters": n_clusters,
+            "net_information": stability,
+        }
+
+    search = GridSearchCV(
+        MutualKNNLeiden(5, random_state=0),
+        {"resolution": [0.3, 0.85, 0.9]},
+        scoring=score,
+        cv=FullDataSplit(),
+        refit=pickle.loads(pickle.dumps(select)),
+    )
+    assert clone(search).fit(embedding).best_params_ == {"resolution": expected}
+
+
+@pytest.mark.parametrize("select", [select_stable, select_finest_stable])
+def test_choices_take_options_by_name(select):
+    with pytest.raises(
+        TypeError, match=r"cv_results_ of a search; got 0\.1\. Give opt"
+    ):
+        select(0.1)
 
 
 @pytest.mark.parametrize(("tolerance", "expected"), [(0.0, 0), (0.05, 2), (0.6, 3)])
@@ -381,7 +422,7 @@ def test_select_finest_stable(tolerance, expected):
         "mean_test_stability": [0.9, 0.86, 0.88, 0.4, np.nan],
         "mean_test_n_clusters": [3, 8, 8, 20, 50],
     }
-    assert select_finest_stable(tolerance)(results) == expected
+    assert select_finest_stable(tolerance=tolerance)(results) == expected
 
 
 @pytest.mark.parametrize(
@@ -412,7 +453,7 @@ def test_results_without_what_is_needed(select, results, message):
 
 def test_bad_tolerance():
     with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\); got 1.5"):
-        select_finest_stable(1.5)
+        select_finest_stable(tolerance=1.5)
 
 
 def test_nothing_stable_is_told():
@@ -744,3 +785,18 @@ def test_what_cannot_be_scored(embedding, stack):
         community_stability(make(), stack)
     with pytest.raises(TypeError, match="StandardScaler has none"):
         community_stability(StandardScaler().fit(embedding), embedding)
+
+
+def test_layers_as_a_mapping(stack):
+    layers = dict(zip(stack.names, stack.layers, strict=True))
+    fitted = make(sketch__random_state=0, leiden__random_state=0).fit(stack)
+    ((rows, _),) = FullDataSplit().split(layers)
+    assert rows.size == 400
+    for function in (
+        make_stability_scorer(2, subsample=0.8, metrics=["stability", "null"]),
+        make_stability_scorer(2, reuse_fit=True),
+        make_prediction_stability_scorer(),
+        partial(community_stability, n_runs=2),
+    ):
+        expected = function(fitted, stack)
+        np.testing.assert_equal(function(fitted, layers), expected)

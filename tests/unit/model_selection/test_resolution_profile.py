@@ -84,6 +84,13 @@ def test_table(profile):
     assert (table["worst_pair"] <= table["stability"]).all()
 
 
+def test_layers_as_a_mapping(stack):
+    layers = dict(zip(stack.names, stack.layers, strict=True))
+    options = {"resolutions": [0.01, 1], "n_runs": 2, "n_permutations": 1}
+    expected = resolution_profile(make(), stack, **options)
+    same_table(resolution_profile(make(), layers, **options), expected)
+
+
 def test_choices(profile):
     assert profile.levels == [1.0]
     assert profile.best() == profile.best("stable") == 1.0

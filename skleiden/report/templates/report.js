@@ -52,37 +52,34 @@ function median(values) {
 
 // --- Communities ---------------------------------------------------------------------
 
-const noun = data.texts ? "prompt" : "row";
-const textOf = (row) => (data.texts ? data.texts[row] : data.ids[row]);
+// The data are what skleiden.io.save_communities saves, with ids as text, and colours.
+const { ids, labels, confidence, attached } = data.rows;
+const texts = data.noise_texts ? new Array(labels.length) : null;
 
-const communities = (() => {
-  const found = new Map();
-  data.labels.forEach((label, row) => {
-    if (!found.has(label)) {
-      found.set(label, { label, rows: [] });
-    }
-    found.get(label).rows.push(row);
-  });
-  for (const one of found.values()) {
-    const { label, rows } = one;
-    one.noise = label < 0;
-    one.name = one.noise ? "In no community" : `Community ${label}`;
-    one.anchor = one.noise ? "noise" : `c${label}`;
-    one.size = rows.length;
-    one.features = data.top_features[label] ?? [];
-    one.neurons = one.features.map((feature) => `${feature.layer}:${feature.neuron}`);
-    one.representatives = data.representatives[label];
-    one.stability = one.noise || !data.stability ? null : data.stability[label];
-    one.confidence =
-      one.noise || !data.confidence
-        ? null
-        : mean(rows.map((row) => data.confidence[row]));
-    one.layers = one.noise
-      ? []
-      : Object.entries(data.layer_agreement).map(([name, of]) => [name, of[label]]);
+const noun = texts ? "prompt" : "row";
+const textOf = (row) => (texts ?? ids)[row];
+
+const communities = new Map(data.communities.map((one) => [one.label, one]));
+if (data.noise.length) {
+  communities.set(-1, { label: -1, size: data.noise.length, texts: data.noise_texts });
+}
+for (const one of communities.values()) {
+  one.rows = [];
+}
+labels.forEach((label, row) => communities.get(label).rows.push(row));
+for (const one of communities.values()) {
+  one.noise = one.label < 0;
+  one.name = one.noise ? "In no community" : `Community ${one.label}`;
+  one.anchor = one.noise ? "noise" : `c${one.label}`;
+  one.features = one.top_features ?? [];
+  one.neurons = one.features.map((feature) => `${feature.layer}:${feature.neuron}`);
+  one.confidence =
+    one.noise || !confidence ? null : mean(one.rows.map((row) => confidence[row]));
+  one.layers = Object.entries(one.layer_agreement ?? {});
+  if (texts) {
+    one.rows.forEach((row, i) => (texts[row] = one.texts[i]));
   }
-  return found;
-})();
+}
 
 const listed = [...communities.values()];
 const proper = listed.filter((one) => !one.noise);
@@ -105,12 +102,12 @@ function find(query) {
   search.pattern = query
     ? new RegExp(query.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu")
     : null;
-  search.rows = new Uint8Array(data.labels.length);
+  search.rows = new Uint8Array(labels.length);
   for (const one of listed) {
     one.found = 0;
     one.neuronsFound = one.neurons.filter(matches).length;
     for (const row of one.rows) {
-      if (matches(data.ids[row]) || (data.texts && matches(data.texts[row]))) {
+      if (matches(ids[row]) || (texts && matches(texts[row]))) {
         search.rows[row] = 1;
         one.found += 1;
       }
@@ -305,8 +302,8 @@ function entry(row, ...notes) {
     { tabindex: -1 },
     make("bdi", { class: "text" }, ...marked(textOf(row))),
   );
-  if (data.texts) {
-    notes.unshift(make("bdi", { class: "id" }, ...marked(data.ids[row])));
+  if (texts) {
+    notes.unshift(make("bdi", { class: "id" }, ...marked(ids[row])));
   }
   if (notes.length) {
     item.append(make("span", { class: "notes" }, ...notes));
@@ -404,10 +401,10 @@ function memberList(one) {
 
 function notesOf(row) {
   const notes = [];
-  if (data.confidence && data.labels[row] >= 0) {
-    notes.push(make("span", {}, `confidence ${percent(data.confidence[row])}`));
+  if (confidence && labels[row] >= 0) {
+    notes.push(make("span", {}, `confidence ${percent(confidence[row])}`));
   }
-  if (data.attached?.[row]) {
+  if (attached?.[row]) {
     notes.push(make("span", {}, "from a small community"));
   }
   return notes;
@@ -453,8 +450,8 @@ function showSizes() {
 }
 
 function showLayers() {
-  const layers = Object.entries(data.layer_agreement).map(([name, of]) => {
-    const value = mean(proper.map((one) => of[one.label]));
+  const layers = proper[0].layers.map(([name], i) => {
+    const value = mean(proper.map((one) => one.layers[i][1]));
     return { name, share: value, told: `${name}: ${fixed(value)}` };
   });
   const known = layers.filter(({ share }) => isNumber(share));
@@ -493,7 +490,7 @@ function showMap() {
 
   const shown = new Map(); // the shown points of each community
   rows.forEach((row, point) => {
-    const label = data.labels[row];
+    const label = labels[row];
     if (!shown.has(label)) {
       shown.set(label, []);
     }
@@ -508,8 +505,8 @@ function showMap() {
       "The list of communities has all that is shown here.",
   );
   document.querySelector("#map figcaption").textContent =
-    (rows.length < data.labels.length
-      ? `${points} of ${whole(data.labels.length)}, drawn at random.`
+    (rows.length < labels.length
+      ? `${points} of ${whole(labels.length)}, drawn at random.`
       : `Each point is a ${noun}.`) +
     " What is close is linked; distances between groups mean little.";
 
@@ -536,7 +533,7 @@ function showMap() {
   function outstanding() {
     const allClosed = listed.every(({ panel }) => panel.hidden);
     return rows.map((row) => {
-      const one = communities.get(data.labels[row]);
+      const one = communities.get(labels[row]);
       return search.pattern
         ? search.rows[row] === 1 || one.neuronsFound > 0
         : allClosed || !one.panel.hidden;
@@ -624,7 +621,7 @@ function showMap() {
       return;
     }
     const row = rows[nearest];
-    const one = communities.get(data.labels[row]);
+    const one = communities.get(labels[row]);
     const [x, y] = pixels[nearest];
     ring.style.translate = `${x}px ${y}px`;
     tip.replaceChildren(
@@ -647,7 +644,7 @@ function showMap() {
     const nearest = hit(event);
     leave();
     if (nearest !== null) {
-      visit(communities.get(data.labels[rows[nearest]]));
+      visit(communities.get(labels[rows[nearest]]));
     }
   });
   new ResizeObserver(() => redraw()).observe(canvas);
@@ -674,7 +671,7 @@ if (proper.length) {
 if (byId("layers")) {
   showLayers();
 }
-if (data.map) {
+if (byId("map")) {
   showMap();
 }
 sort();

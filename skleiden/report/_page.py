@@ -1,4 +1,4 @@
-"""Communities as one page to look at, search and pass on."""
+"""The page: its template, filled in."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from skleiden._palette import css_colors
 from skleiden._text import encodable
 from skleiden.inspection import Communities, summarize
-from skleiden.io._communities import jsonable
+from skleiden.io._communities import check_communities, document_of, jsonable
 from skleiden.io._files import write_whole
 
 _TEMPLATES = "templates"
@@ -81,11 +80,7 @@ def write_report(
     >>> path.read_text(encoding="utf-8").splitlines()[0]
     '<!doctype html>'
     """
-    if not isinstance(communities, Communities):
-        raise TypeError(
-            f"write_report takes Communities; got {type(communities).__name__}. Make "
-            "them with describe_communities, or of labels: Communities(labels, ids)."
-        )
+    check_communities(communities, "write_report")
     write_whole(path, _render(communities, encodable(title or "Communities")))
 
 
@@ -98,14 +93,17 @@ def _render(found: Communities, title: str) -> str:
             'write_report needs Jinja2: pip install "skleiden[report]".'
         ) from error
     environment = Environment(
-        loader=PackageLoader("skleiden", _TEMPLATES),
+        loader=PackageLoader(__package__, _TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
     # Keys in the order given: layers are in theirs.
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    environment.policies["json.dumps_kwargs"] = {
+        "allow_nan": False,
+        "separators": (",", ":"),
+    }
     style, script = _source("report.css"), _source("report.js")
     page: str = environment.get_template("report.html").render(
         title=title,
@@ -114,7 +112,7 @@ def _render(found: Communities, title: str) -> str:
         style_hash=_hash(style),
         script_hash=_hash(script),
         facts=_facts(found),
-        n_communities=int(found.labels.max()) + 1,
+        found=found,
         tables=_tables(found),
         data=_data(found),
     )
@@ -122,7 +120,7 @@ def _render(found: Communities, title: str) -> str:
 
 
 def _source(name: str) -> str:
-    return files("skleiden").joinpath(_TEMPLATES, name).read_text(encoding="utf-8")
+    return files(__package__).joinpath(_TEMPLATES, name).read_text(encoding="utf-8")
 
 
 def _hash(source: str) -> str:
@@ -131,39 +129,12 @@ def _hash(source: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _data(found: Communities) -> Any:
-    """Gather as plain JSON all that the script of the page shows."""
-    shown = found.map
-    return jsonable(
-        {
-            "labels": found.labels,
-            "colors": css_colors(found.labels),
-            # JavaScript has no int64.
-            "ids": [str(name) for name in found.ids.tolist()],
-            "texts": found.texts,
-            "confidence": found.confidence,
-            "attached": found.attached,
-            "stability": found.stability,
-            "top_features": {
-                label: [feature._asdict() for feature in features]
-                for label, features in found.top_features.items()
-            },
-            "representatives": {
-                label: {
-                    kind: [row._asdict() for row in rows]
-                    for kind, rows in both._asdict().items()
-                }
-                for label, both in found.representatives.items()
-            },
-            "layer_agreement": found.layer_agreement,
-            "map": None
-            if shown is None or len(shown.rows) == 0
-            else {
-                "rows": shown.rows,
-                "positions": np.asarray(shown.positions, dtype=np.float64).round(4),
-            },
-        }
-    )
+def _data(found: Communities) -> dict[str, Any]:
+    """Give what the script of the page shows: what a file holds, and colours."""
+    # JavaScript has no int64.
+    ids = [str(name) for name in found.ids.tolist()]
+    colors = jsonable(css_colors(found.labels))
+    return {**document_of(replace(found, ids=ids)), "colors": colors}
 
 
 def _facts(found: Communities) -> list[str]:

@@ -1,4 +1,4 @@
-"""Graphs of cosine distances that a user computed, dense or sparse."""
+"""Graphs that a user gives: of cosine distances, dense or sparse, and of weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from .checks import check_real
 from .rows import stored_values
 from .sources import is_on_workers, source_of
+from .sparse import check_sparse
 
 
 def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any:
@@ -60,7 +61,7 @@ def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any
     X = source_of(X).canonical()
     _check_range(stored_values(X))
     if square:
-        _check_graph(X)
+        _check_distances(X)
     return X
 
 
@@ -76,7 +77,7 @@ def _check_range(values: np.ndarray) -> None:
         )
 
 
-def _check_graph(X: Any) -> None:
+def _check_distances(X: Any) -> None:
     """Refuse what is between 0 and 2 and yet no distances of rows."""
     if sp.issparse(X):
         if X.nnz and (X.data == 1).all():
@@ -92,3 +93,34 @@ def _check_graph(X: Any) -> None:
             f"{np.abs(X - X.T).max():.3g}. Leave a neighbour graph sparse: the "
             "zeros of toarray() would be distances."
         )
+
+
+def open_affinity(affinity: Any) -> sp.csr_array:
+    """Validate a graph of weights, and give it without its diagonal, in float32."""
+    if not sp.issparse(affinity) or affinity.shape[0] != affinity.shape[1]:
+        raise ValueError(
+            "affinity must be a sparse square matrix, such as the affinity_matrix_ of "
+            f"a MutualKNNLeiden; got {type(affinity).__name__} of shape "
+            f"{np.shape(affinity)}."
+        )
+    check_sparse(affinity, "affinity")
+    if affinity.shape[0] == 0:
+        raise ValueError("affinity must have at least one row; got none.")
+    graph = without_diagonal(affinity)
+    difference = abs(graph - graph.T)
+    if difference.nnz and difference.max() > 1e-6 * abs(graph).max():
+        raise ValueError(
+            "affinity must be symmetric; got a graph that differs from its transpose "
+            f"by up to {difference.max():.3g}."
+        )
+    return graph
+
+
+def without_diagonal(matrix: Any) -> sp.csr_array:
+    """Give a sparse matrix in float32, without its diagonal and stored zeros."""
+    entries = matrix.tocoo()
+    kept = (entries.row != entries.col) & (entries.data != 0)
+    return sp.csr_array(
+        (entries.data[kept].astype(np.float32), (entries.row[kept], entries.col[kept])),
+        shape=matrix.shape,
+    )
