@@ -42,9 +42,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         matrix.
 
     algorithm : {"auto", "exact", "hnsw", "ivf"}, default="auto"
-        The search for neighbours, as in `FaissKNeighborsTransformer`: "exact" compares
-        all pairs, "ivf" and "hnsw" are approximate, "auto" is exact up to 10,000
-        distinct rows and mostly "ivf" above.
+        The search for neighbours: "exact" compares all pairs, "ivf" and "hnsw" are
+        approximate, "auto" is exact up to 10,000 distinct rows and mostly "ivf" above.
+        See `FaissKNeighborsTransformer`.
 
     target_recall : float, default=0.95
         Share of true neighbours that an approximate search must find, in (0, 1].
@@ -83,8 +83,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         until nothing is gained.
 
     backend : {"auto", "igraph", "leidenalg"}, default="auto"
-        The implementation. "auto" takes igraph for "modularity" and "cpm", where it
-        optimises the same objective several times faster, and leidenalg for the rest.
+        The implementation of Leiden. "auto" takes igraph for "modularity" and "cpm",
+        where it optimises the same objective several times faster, and leidenalg for
+        the rest.
 
     min_cluster_size : int, default=5
         Communities of fewer rows are small.

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from skleiden._fitting import final_step
 from skleiden._text import encodable
 
 MAIN_COLOR = "#2f5d8c"
@@ -128,18 +127,6 @@ def write_above(ax: Any, text: str, place: tuple[float, float], **style: Any) ->
     """Write a small text upon a place."""
     style |= SMALL | {"ha": "center", "va": "bottom", "textcoords": "offset points"}
     ax.annotate(text, place, xytext=(0, 1), **style)
-
-
-def fitted_labelling(estimator: Any) -> Any:
-    """Give the fitted clusterer, of any kind, at the end of an estimator."""
-    _, last = final_step(estimator)
-    if not hasattr(last, "labels_"):
-        raise TypeError(
-            "estimator must be a clusterer, or a pipeline that ends in one, with "
-            f"labels_ after fit; {type(last).__name__} has none. Fit it first, or use "
-            "another."
-        )
-    return last
 
 
 def no_community(what: str) -> str:

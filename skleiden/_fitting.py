@@ -83,3 +83,15 @@ def fitted_clusterer(estimator: Any) -> Any:
             f"{type(last).__name__} without labels_ and affinity_matrix_. Fit it first."
         )
     return last
+
+
+def fitted_labelling(estimator: Any) -> Any:
+    """Give the fitted clusterer, of any kind, at the end of an estimator."""
+    _, last = final_step(estimator)
+    if not hasattr(last, "labels_"):
+        raise TypeError(
+            "estimator must be a clusterer, or a pipeline that ends in one, with "
+            f"labels_ after fit; {type(last).__name__} has none. Fit it first, or use "
+            "another."
+        )
+    return last

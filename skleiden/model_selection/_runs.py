@@ -18,8 +18,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
 from skleiden._clusterer import MutualKNNLeiden
-from skleiden._figures import fitted_labelling
-from skleiden._fitting import final_step, processes
+from skleiden._fitting import final_step, fitted_labelling, processes
 from skleiden._kernels import partitions
 from skleiden._stages.affinity import Joining, join_graph
 from skleiden._stages.partition import KNNGraph, Partitioning

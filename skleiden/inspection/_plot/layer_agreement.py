@@ -9,13 +9,12 @@ import numpy as np
 
 from skleiden._figures import (
     QUIET_COLOR,
-    fitted_labelling,
     heat_map,
     no_community,
     pyplot,
     thinned,
 )
-from skleiden._fitting import fitted_sketcher
+from skleiden._fitting import fitted_labelling, fitted_sketcher
 from skleiden.inspection._layers import fitted_embedding, layer_agreement
 from skleiden.inspection._members import check_labels
 

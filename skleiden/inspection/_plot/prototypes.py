@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from skleiden._figures import fitted_labelling, heat_map, no_community, pyplot, thinned
-from skleiden._fitting import fitted_sketcher
+from skleiden._figures import heat_map, no_community, pyplot, thinned
+from skleiden._fitting import fitted_labelling, fitted_sketcher
 from skleiden._text import encodable
 from skleiden.inspection._features import (
     CommunitySums,

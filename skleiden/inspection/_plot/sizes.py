@@ -11,10 +11,10 @@ from skleiden._figures import (
     MOST_TICKS,
     SMALL,
     figure_and_axes,
-    fitted_labelling,
     thinned,
     write_above,
 )
+from skleiden._fitting import fitted_labelling
 from skleiden._palette import LIGHT, colors_of
 from skleiden.inspection._members import summarize
 
