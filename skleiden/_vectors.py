@@ -13,8 +13,7 @@ from ._blocks.checks import check_finite, is_mapping, refuse_layer_sequence
 from ._blocks.graphs import open_distances
 from ._blocks.mapped import check_size, check_written
 from ._blocks.runner import Local, Runner
-from ._blocks.sources import Source, source_of
-from ._input import open_matrix
+from ._blocks.sources import Source, open_matrix, source_of
 from ._kernels import knn
 from ._layers import LayerStack
 from ._stages.affinity import NearestLists, directed

@@ -155,6 +155,10 @@ class OnWorkers:
         """Leave it to the workers, which have threads of their own."""
         return None
 
+    def at_hand(self, handles: Sequence[Any]) -> list[Any]:
+        """Give none: they are with the workers."""
+        return []
+
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Say whether the client of kept results is the current one, and open."""
         futures = futures_of(handles)

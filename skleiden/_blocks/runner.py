@@ -50,6 +50,9 @@ class Runner(Protocol):
     def threads(self, n_jobs: int | None) -> int | None:
         """Give the number of threads that a function may use."""
 
+    def at_hand(self, handles: Sequence[Any]) -> list[Any]:
+        """Give those values that are in this process without being fetched."""
+
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Say why kept results cannot be had any more; None if they can."""
 
@@ -103,6 +106,10 @@ class Local:
     def threads(self, n_jobs: int | None) -> int | None:
         """Give what was asked for."""
         return n_jobs
+
+    def at_hand(self, handles: Sequence[Any]) -> list[Any]:
+        """Give the values, all of which are here."""
+        return list(handles)
 
     def why_lost(self, handles: Sequence[Any]) -> str | None:
         """Nothing is lost here."""

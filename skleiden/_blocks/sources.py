@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import gen_batches
+from sklearn.utils import check_array, gen_batches
 
-from .checks import check_real, refuse_dask_frame, refuse_masked
+from .checks import (
+    check_real,
+    check_shape,
+    refuse_dask_frame,
+    refuse_layer_sequence,
+    refuse_masked,
+)
 from .runner import Local, Runner
 from .sparse import as_csr, check_sparse
 from .stored import is_zarr, place_of_zarr, read_stored
@@ -84,6 +90,10 @@ class Source:
     def select(self, rows: slice | np.ndarray) -> Any:
         """Give a matrix of some rows."""
         return self.matrix[rows]
+
+    def divided(self, columns: Sequence[slice]) -> list[Any]:
+        """Give a matrix of each of some stretches of columns."""
+        return [self.matrix[:, some] for some in columns]
 
     def whole(self) -> Any:
         """Give the matrix in memory, or mapped."""
@@ -230,6 +240,13 @@ class StoredSource(Source):
             at = int(end)
         return out
 
+    def divided(self, columns: Sequence[slice]) -> list[Any]:
+        raise TypeError(
+            "Takes one Zarr array or HDF5 dataset for each layer, as a LayerStack; "
+            f"got a single {type(self.matrix).__name__} of {len(columns)} layers side "
+            "by side. Store them as one each, or pass X[:], which is in memory."
+        )
+
     def whole(self) -> np.ndarray:
         # A column takes all chunks.
         return self.read(slice(0, self.shape[0]))
@@ -360,6 +377,43 @@ def as_matrix(matrix: Any, what: str) -> Any:
         )
     check_real(matrix, what)
     return matrix
+
+
+def open_matrix(
+    X: Any, validate: Callable[..., Any], *, least_rows: int = 1, **checks: Any
+) -> Any:
+    """Validate one matrix, but for its values, which are checked where they are read.
+
+    What NumPy would load as a whole stays as it is. All else is converted by
+    `validate`: scikit-learn's `validate_data` of an estimator, or `check_only`.
+    """
+    refuse_layer_sequence(X)
+    if is_lazy(X):
+        check_shape(X.shape, _kind_of(X).kind, least_rows)
+        validate(X, skip_check_array=True)
+        return as_matrix(X, "X")
+    X = validate(
+        X,
+        **{"dtype": "numeric", "ensure_all_finite": False} | checks,
+        ensure_min_samples=least_rows,
+    )
+    check_real(X, "X")
+    return X
+
+
+def check_only(X: Any, *, skip_check_array: bool = False, **checks: Any) -> Any:
+    """Validate X outside of an estimator."""
+    return X if skip_check_array else check_array(X, **checks)
+
+
+def check_here(matrix: Any) -> None:
+    """Refuse a matrix that is on the workers of a cluster, and not in this process."""
+    if is_on_workers(matrix):
+        raise TypeError(
+            "X must be layers in memory or in files here; got Dask arrays. Give them "
+            "as Zarr arrays, which are read block by block "
+            "(skleiden.io.load_activations), or compute the rows in question."
+        )
 
 
 def check_one_place(layers: Mapping[str, Any]) -> None:

@@ -105,7 +105,7 @@ def join_graph(nearest: NearestLists, joining: Joining) -> KNNGraph:
     (whole,) = runner.fetch([there])
     starts = distinct.vectors.starts
     union = UnionRows(runner, lists, starts) if joining.attaching else None
-    elsewhere = None if isinstance(runner, Local) else (runner, there)
+    elsewhere = None if runner.at_hand([there]) else (runner, there)
     return KNNGraph(whole, union, distinct, elsewhere)
 
 

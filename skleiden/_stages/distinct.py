@@ -73,7 +73,8 @@ class Shards:
 
     def to_keep(self) -> Any:
         """What an estimator holds of them: in this process, the vectors themselves."""
-        return self.blocks[0] if isinstance(self.runner, Local) else self
+        at_hand = self.runner.at_hand(self.blocks)
+        return at_hand[0] if at_hand else self
 
     def __reduce__(self) -> tuple[Any, ...]:
         sizes = np.diff(self.starts).tolist()

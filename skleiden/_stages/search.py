@@ -77,7 +77,7 @@ class NeighborSearch(NamedTuple):
         m = shards.shape[0]
         k, n_jobs = min(self.width(n_samples), m - 1), self.threads()
         rng = check_random_state(self.random_state)
-        here = [block for block in shards.blocks if isinstance(block, np.ndarray)]
+        here = shards.runner.at_hand(shards.blocks)
         with ExitStack() as stack:
             stack.enter_context(knn.limit_threads(n_jobs))
             for block in here:
@@ -98,7 +98,7 @@ class NeighborSearch(NamedTuple):
         self, shards: Shards, k: int, n_jobs: int | None, rng: np.random.RandomState
     ) -> tuple[str, ivf.Plan | None, str]:
         """The algorithm, for "ivf" the plan of its search, and the reason in words."""
-        if self.algorithm == "hnsw" and not _is_whole(shards):
+        if self.algorithm == "hnsw" and not shards.runner.at_hand(shards.blocks):
             raise ValueError(
                 "algorithm='hnsw' is not available for a Dask array. Use 'auto', 'ivf' "
                 "or 'exact'."
@@ -158,11 +158,6 @@ SEARCH_CONSTRAINTS: dict[str, Any] = {
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
 }
-
-
-def _is_whole(shards: Shards) -> bool:
-    """Whether all vectors are in one array of this process."""
-    return len(shards.blocks) == 1 and isinstance(shards.blocks[0], np.ndarray)
 
 
 def search(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skleiden._blocks.sources import source_of
-from skleiden._input import check_only, open_matrix, with_rows
+from skleiden._blocks.sources import check_only, open_matrix, source_of
+from skleiden._input import with_rows
 from skleiden._kernels import shuffle
 from skleiden._layers import LayerStack
 

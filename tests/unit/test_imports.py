@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,42 @@ def test_types_are_there_for_those_who_import():
 def test_the_package_alone_imports_nothing():
     found = imported("import skleiden")
     assert found.isdisjoint(["numpy", "scipy", "sklearn", *LAZY])
+
+
+PACKAGE = Path(skleiden.__file__).parent
+# Kinds of storage, the libraries of them, and questions about either.
+STORAGE = {
+    "dask", "distributed", "zarr", "h5py", "torch", "memmap", "mmap", "open_memmap",
+    "is_lazy", "is_on_workers", "on_workers", "is_zarr", "OnWorkers", "issparse",
+}  # fmt: skip
+
+
+def names_in(path):
+    """The names in a file's code, without its strings and comments."""
+    with path.open("rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    return {token.string for token in tokens if token.type == tokenize.NAME}
+
+
+def test_storage_and_place_are_asked_for_in_one_room():
+    """`_blocks` says what a matrix is stored as and where it is, to all but `io`.
+
+    Kernels tell the two forms of numbers apart that blocks of rows have, ndarray and
+    CSR; `knn` writes vectors that are mapped to a map again.
+    """
+    asking = {
+        path.relative_to(PACKAGE).as_posix(): found
+        for path in PACKAGE.rglob("*.py")
+        if (found := names_in(path) & STORAGE)
+    }
+    elsewhere = {
+        path: found
+        for path, found in asking.items()
+        if path.split("/")[0] not in ("_blocks", "io")
+    }
+    assert elsewhere == {
+        "_kernels/countsketch.py": {"issparse"},
+        "_kernels/knn.py": {"issparse", "mmap"},
+        "_kernels/shuffle.py": {"issparse"},
+    }
+    assert len(asking) > len(elsewhere)
