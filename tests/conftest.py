@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from skleiden import MultiLayerTfidfSketcher
+from skleiden import LayerStack, MultiLayerTfidfSketcher
+from skleiden._stages import distinct
 from skleiden.datasets import make_layered_activations
 
 
@@ -58,6 +60,45 @@ def blobs():
     rng = np.random.RandomState(0)
     target = np.arange(90) % 3
     return 5 * np.eye(5)[target] + rng.standard_normal((90, 5)), target
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Dask without a cluster, and several shards of however few rows there are."""
+    import dask
+
+    monkeypatch.setattr(distinct, "_ROWS", 1)
+    monkeypatch.setattr(distinct, "_BLOCKS", 4)  # whose pairs are soon searched
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture(params=["here", "on workers"])
+def place(request):
+    """Put an X where the test runs: leave it as it is, or make Dask arrays of it.
+
+    Tests run on both, or on those that they give the fixture as its parameter. The
+    embedding of an X on workers is lazy; `numpy.asarray` brings it here, and leaves one
+    that is here alone.
+    """
+    if request.param == "here":
+        return lambda X: X
+    request.getfixturevalue("workers")
+    return on_workers
+
+
+def on_workers(X):
+    """The same matrix or layers as Dask arrays of three chunks of rows."""
+    import dask.array as da
+
+    if isinstance(X, LayerStack):
+        return LayerStack(map(on_workers, X.layers), names=X.names, ids=X.ids)
+    if isinstance(X, dict):
+        return {name: on_workers(matrix) for name, matrix in X.items()}
+    kind = type(X) if sp.issparse(X) else None
+    rows = sp.csr_array(X) if kind else X  # not every format can be cut
+    lazy = da.from_array(rows, (X.shape[0] // 3 + 1, -1), asarray=not kind)
+    return lazy.map_blocks(kind) if kind else lazy
 
 
 @pytest.fixture

@@ -49,9 +49,14 @@ def side_by_side(chunks: Sequence[Any]) -> Any:
 
 def dense_rows(chunks: Sequence[Any]) -> np.ndarray:
     """Chunks of the same rows as one ndarray; refused if they are sparse."""
+    refuse_sparse(chunks)
+    return np.asarray(side_by_side(chunks))
+
+
+def refuse_sparse(chunks: Sequence[Any]) -> None:
+    """Refuse sparse blocks of vectors, which are dense."""
     if any(sp.issparse(chunk) for chunk in chunks):
         raise TypeError(
             "Sparse blocks of X were passed, but dense data are required. Convert "
             "them, for example with X.map_blocks(lambda block: block.toarray())."
         )
-    return np.asarray(side_by_side(chunks))

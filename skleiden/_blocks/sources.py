@@ -22,6 +22,7 @@ from .checks import (
     refuse_layer_sequence,
     refuse_masked,
 )
+from .rows import refuse_sparse
 from .runner import Local, Runner
 from .sparse import as_csr, check_sparse
 from .stored import is_zarr, place_of_zarr, read_stored
@@ -297,6 +298,8 @@ class DaskSource(Source):
     def row_blocks(self, rows: int) -> list[tuple[int, int, list[Any]]]:
         from .dask import row_blocks
 
+        # Some versions cannot join chunks that are sparse.
+        refuse_sparse([self.matrix._meta])
         return [
             (start, n_rows, chunks)
             for start, n_rows, (chunks,) in row_blocks(

@@ -1,3 +1,6 @@
+import copy
+import re
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,24 +12,43 @@ from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import KNeighborsTransformer
 
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
-from tests.checks import brute_neighbors, check_fitted_clusterer, check_graph
+from skleiden._stages.distinct import as_shards
+from tests import checks
+from tests.checks import brute_neighbors, check_graph
 
 
 def leiden(**parameters):
     return MutualKNNLeiden(**{"n_neighbors": 10, "random_state": 0} | parameters)
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
-@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+def check_fitted_clusterer(clusterer):
+    """What holds of every fit; of vectors on workers, with these brought here."""
+    here = copy.copy(clusterer)
+    vectors = as_shards(clusterer._distinct.vectors).gather()
+    here._distinct = clusterer._distinct._replace(vectors=vectors)
+    checks.check_fitted_clusterer(here)
+
+
+@pytest.mark.parametrize(
+    ("place", "algorithm", "backend"),
+    [
+        ("here", "exact", "igraph"),
+        ("here", "exact", "leidenalg"),
+        ("here", "hnsw", "igraph"),
+        ("here", "hnsw", "leidenalg"),
+        ("on workers", "exact", "igraph"),
+    ],
+    indirect=["place"],
+)
 @pytest.mark.parametrize("graph", ["mutual", "union"])
 @pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard", "umap"])
 def test_finds_planted_communities(
-    embedding, planted, algorithm, backend, graph, weights
+    embedding, planted, place, algorithm, backend, graph, weights
 ):
     fitted = leiden(
         algorithm=algorithm, backend=backend, graph=graph, weights=weights,
         resolution=0.5,
-    ).fit(embedding)  # fmt: skip
+    ).fit(place(embedding))  # fmt: skip
     check_fitted_clusterer(fitted)
     assert adjusted_rand_score(planted, fitted.labels_) > 0.9
     assert fitted.backend_ == backend
@@ -75,11 +97,11 @@ def reference_graph(X, k, graph, weights):
 @pytest.mark.parametrize("graph", ["mutual", "union"])
 @pytest.mark.parametrize("weights", ["similarity", "uniform", "jaccard", "umap"])
 @pytest.mark.parametrize("n_neighbors", [1, 10, 50])
-def test_graph_equals_a_plain_reference(blobs, graph, weights, n_neighbors):
+def test_graph_equals_a_plain_reference(blobs, place, graph, weights, n_neighbors):
     X, _ = blobs
     fitted = leiden(
         n_neighbors=n_neighbors, graph=graph, weights=weights, small_clusters="keep"
-    ).fit(X)
+    ).fit(place(X))
     expected = reference_graph(X, n_neighbors, graph, weights)
     # Similarities are rounded to 6 decimals, which UMAP's scales magnify.
     atol = 1e-4 if weights == "umap" else 2e-6
@@ -101,9 +123,10 @@ def modularity(A, labels, resolution=1.0):
 
 @pytest.mark.parametrize("resolution", [0.3, 1.0, 5.0])
 @pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
-def test_quality_is_the_objectives(embedding, resolution, backend):
+def test_quality_is_the_objectives(embedding, place, resolution, backend):
+    X = place(embedding)
     fitted = leiden(resolution=resolution, backend=backend, small_clusters="keep").fit(
-        embedding
+        X
     )
     A, labels = fitted.affinity_matrix_, fitted.labels_
     assert fitted.modularity_ == pytest.approx(modularity(A, labels), abs=1e-6)
@@ -111,7 +134,7 @@ def test_quality_is_the_objectives(embedding, resolution, backend):
     potts = leiden(
         objective="cpm", resolution=resolution / 50, backend=backend,
         small_clusters="keep",
-    ).fit(embedding)  # fmt: skip
+    ).fit(X)  # fmt: skip
     same = potts.labels_[:, None] == potts.labels_
     A = potts.affinity_matrix_.toarray().astype(float)
     expected = ((A - resolution / 50) * same).sum() / A.sum()
@@ -166,9 +189,10 @@ def test_resolution_orders_the_number_of_communities(embedding):
     assert counts[0] < counts[1] < counts[2]
 
 
-def test_small_communities(embedding, planted):
+def test_small_communities(embedding, place):
+    X = place(embedding)
     keep, noise, attach = (
-        leiden(resolution=20.0, small_clusters=what, min_cluster_size=8).fit(embedding)
+        leiden(resolution=20.0, small_clusters=what, min_cluster_size=8).fit(X)
         for what in ("keep", "noise", "attach")
     )
     sizes = np.bincount(keep.labels_)
@@ -194,34 +218,49 @@ def test_small_communities(embedding, planted):
     np.testing.assert_array_equal(attach.labels_[first_round], expected)
 
 
-def test_rows_that_nothing_reaches_are_noise(blobs):
+def test_rows_that_nothing_reaches_are_noise(blobs, place):
     # Two rows on axes of their own beside three blobs.
     X = np.zeros((92, 7))
     X[:90, :5] = np.abs(blobs[0])
     X[90, 5] = X[91, 6] = 1
-    fitted = leiden().fit(X)
+    fitted = leiden().fit(place(X))
     np.testing.assert_array_equal(fitted.labels_[90:], -1)
     assert (fitted.labels_[:90] >= 0).all()
     assert fitted.n_isolated_ == 2
     assert not fitted.attached_[90:].any()
 
 
-def test_no_community_is_large_enough(embedding):
+def test_no_community_is_large_enough(embedding, place):
+    X = place(embedding)
     for what in ("attach", "noise"):
         make = leiden(min_cluster_size=300, small_clusters=what)
         with pytest.warns(
             UserWarning, match=r"has min_cluster_size=300 rows .* are -1"
         ):
-            fitted = make.fit(embedding)
+            fitted = make.fit(X)
         assert (fitted.labels_ == -1).all()
         assert fitted.n_clusters_ == 0
-        assert (fitted.predict(embedding[:5]) == -1).all()
+        assert (fitted.predict(X[:5]) == -1).all()
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw"])
-def test_zero_rows_are_noise_and_equal_rows_together(embedding, planted, algorithm):
+def test_all_rows_are_zero(place):
+    clusterer = leiden()
+    with pytest.warns(UserWarning, match="all labels are -1"):
+        clusterer.fit(place(np.zeros((120, 4))))
+    np.testing.assert_array_equal(clusterer.labels_, np.full(120, -1))
+    predicted = clusterer.predict(place(np.ones((3, 4))))
+    np.testing.assert_array_equal(predicted, [-1, -1, -1])
+
+
+@pytest.mark.parametrize(
+    ("place", "algorithm"),
+    [("here", "exact"), ("here", "hnsw"), ("on workers", "exact")],
+    indirect=["place"],
+)
+def test_zero_rows_are_noise_and_equal_rows_together(embedding, place, algorithm):
     X = np.concatenate([embedding, np.repeat(embedding[:1], 99, axis=0)])
     X[50:60] = 0
+    X = place(X)
     for small_clusters in ("attach", "noise", "keep"):
         fitted = leiden(algorithm=algorithm, small_clusters=small_clusters).fit(X)
         check_fitted_clusterer(fitted)
@@ -233,16 +272,16 @@ def test_zero_rows_are_noise_and_equal_rows_together(embedding, planted, algorit
     assert (fitted.predict(X[[55, 450]]) == [-1, fitted.labels_[0]]).all()
 
 
-def test_equal_rows_stay_together_at_any_resolution(embedding):
-    X = np.concatenate([embedding, np.repeat(embedding[:3], 20, axis=0)])
+def test_equal_rows_stay_together_at_any_resolution(embedding, place):
+    X = place(np.concatenate([embedding, np.repeat(embedding[:3], 20, axis=0)]))
     labels = leiden(resolution=1000.0, small_clusters="keep").fit(X).labels_
     for i in range(3):
         assert len({labels[i], *labels[400 + 20 * i : 420 + 20 * i]}) == 1
 
 
 @pytest.mark.parametrize("X", [np.zeros((8, 3)), np.eye(8), -np.eye(2) + [[0], [0]]])
-def test_graphs_without_edges(X):
-    fitted = leiden(small_clusters="keep").fit(X)
+def test_graphs_without_edges(place, X):
+    fitted = leiden(small_clusters="keep").fit(place(X))
     zero = ~X.any(axis=1)
     np.testing.assert_array_equal(
         fitted.labels_, np.where(zero, -1, np.cumsum(~zero) - 1)
@@ -250,34 +289,37 @@ def test_graphs_without_edges(X):
     assert fitted.affinity_matrix_.nnz == 0
     assert fitted.modularity_ == 0
     assert fitted.n_isolated_ == fitted.n_components_graph_ == len(X)
-    assert fitted.predict(X).shape == (len(X),)
+    assert fitted.predict(place(X)).shape == (len(X),)
 
 
-def test_equal_rows_alone():
-    labels = leiden().fit(np.ones((8, 3))).labels_
-    np.testing.assert_array_equal(labels, 0)
+def test_equal_rows_alone(place):
+    X = place(np.ones((8, 3)))
+    fitted = leiden().fit(X)
+    np.testing.assert_array_equal(fitted.labels_, 0)
+    np.testing.assert_array_equal(fitted.predict(X[:5]), 0)
 
 
-def test_negative_similarities_make_no_edge():
+def test_negative_similarities_make_no_edge(place):
     X = np.array([[1.0, 0.1], [1.0, 0.2], [-1.0, 0.1], [-1.0, 0.2]])
-    fitted = leiden(min_cluster_size=1).fit(X)
+    fitted = leiden(min_cluster_size=1).fit(place(X))
     np.testing.assert_array_equal(fitted.labels_, [0, 0, 1, 1])
 
 
 # --------------------------------------------------------------------------- predict
 
 
-def test_predict_agrees_with_labels(embedding):
+def test_predict_agrees_with_labels(embedding, place):
+    X = place(embedding)
     for resolution in (1.0, 4.0):
-        fitted = leiden(resolution=resolution, n_neighbors=15).fit(embedding)
-        agreement = np.mean(fitted.predict(embedding) == fitted.labels_)
+        fitted = leiden(resolution=resolution, n_neighbors=15).fit(X)
+        agreement = np.mean(fitted.predict(X) == fitted.labels_)
         assert agreement >= 0.99 if resolution == 1 else agreement >= 0.95
 
 
-def test_predict_of_new_rows(embedding, planted):
+def test_predict_of_new_rows(embedding, planted, place):
     train, test = np.arange(400) % 4 > 0, np.arange(400) % 4 == 0
-    fitted = leiden(resolution=0.5).fit(embedding[train])
-    predicted = fitted.predict(embedding[test])
+    fitted = leiden(resolution=0.5).fit(place(embedding[train]))
+    predicted = fitted.predict(place(embedding[test]))
     assert predicted.dtype == np.int64
     assert adjusted_rand_score(planted[test], predicted) > 0.95
     alone = [fitted.predict(row[None])[0] for row in embedding[test]]
@@ -302,16 +344,23 @@ def reference_predict(fitted, X, queries, k):
     return predicted
 
 
-def test_predict_follows_its_rule(blobs):
+def test_predict_follows_its_rule(blobs, place):
     X, _ = blobs
     rng = np.random.RandomState(1)
     queries = np.concatenate([X[:30], rng.standard_normal((60, 5)), -X[:5]])
-    fitted = leiden(n_neighbors=6, resolution=2.0, small_clusters="noise").fit(X)
-    predicted = fitted.predict(queries)
+    fitted = leiden(n_neighbors=6, resolution=2.0, small_clusters="noise").fit(place(X))
+    predicted = fitted.predict(place(queries))
     expected = reference_predict(fitted, X, queries, 6)
     assert np.mean(predicted == expected) > 0.97  # float32 may move a tie
     assert (predicted == -1).any()
     assert (predicted >= 0).any()
+
+
+def test_predict_where_rows_list_fewer_than_asked(place):
+    """Whatever comes is nearer than the last of a list that is not full."""
+    fitted = leiden().fit(place(np.repeat([[1.0, 0.2], [1.0, -0.2]], 20, axis=0)))
+    assert (fitted.kth_similarity_ == -1).all()
+    np.testing.assert_array_equal(fitted.predict(place(np.array([[1.0, 0.0]]))), [0])
 
 
 # ----------------------------------------------------------------------- precomputed
@@ -501,8 +550,6 @@ def test_bad_parameters(embedding, parameters, message):
         (np.ones((1, 3)), ValueError, "minimum of 2 is required"),
         (np.ones((0, 3)), ValueError, "0 sample"),
         (np.ones(3), ValueError, "Expected 2D array"),
-        (np.array([[1.0, np.nan], [1, 1]]), ValueError, "contains NaN"),
-        (np.array([[1.0, np.inf], [1, 1]]), ValueError, "contains infinity"),
         (sp.eye_array(3).tocsr(), TypeError, "[Ss]parse data was passed"),
         (
             np.array([["a"], ["b"]]),
@@ -521,6 +568,17 @@ def test_bad_parameters(embedding, parameters, message):
 def test_bad_vectors(X, error, message):
     with pytest.raises(error, match=message):
         leiden().fit(X)
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_rows_that_are_not_finite_are_told(embedding, place, value, what):
+    X = embedding.copy()
+    X[270, 3] = value
+    message = rf"contains {what} between rows (\d+) and (\d+)\. Remove these rows"
+    with pytest.raises(ValueError, match=message) as error:
+        leiden().fit(place(X))
+    start, stop = map(int, re.search(message, str(error.value)).groups())
+    assert start <= 270 <= stop < start + 400
 
 
 def distances(values, shape=(4, 4)):
@@ -593,25 +651,26 @@ def test_numpy_integers_as_parameters(embedding):
         np.testing.assert_array_equal(fitted.labels_, expected)
 
 
-def test_a_failed_fit_changes_nothing(embedding):
-    fitted = leiden().fit(embedding)
-    before = vars(fitted).copy()
-    bad = embedding.copy()
+def test_a_failed_fit_changes_nothing(embedding, place):
+    X, bad = place(embedding), embedding.copy()
     bad[0, 0] = np.nan
+    bad = place(bad)
+    fitted = leiden().fit(X)
+    before = vars(fitted).copy()
     with pytest.raises(ValueError, match="contains NaN"):
         fitted.fit(bad)
     with pytest.raises(ValueError, match="has no resolution"):
-        fitted.set_params(objective="surprise", resolution=2.0).fit(embedding[:50])
+        fitted.set_params(objective="surprise", resolution=2.0).fit(X[:50])
     fitted.set_params(objective="modularity", resolution=1.0)
     assert vars(fitted) == before
-    assert fitted.predict(embedding).size == 400
+    assert fitted.predict(X).size == 400
     with pytest.raises(ValueError, match="contains NaN"):
         leiden().fit(bad)
     fresh = leiden()
     with pytest.raises(ValueError, match="contains NaN"):
         fresh.fit(bad)
     with pytest.raises(NotFittedError):
-        fresh.predict(embedding)
+        fresh.predict(X)
 
 
 GRAPHS = {

@@ -15,6 +15,15 @@ from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
 from skleiden._kernels import ivf
 from tests.checks import brute_neighbors
 
+# HNSW's graph of all vectors is made in this process alone.
+SEARCHES = [
+    ("here", "exact"),
+    ("here", "hnsw"),
+    ("here", "ivf"),
+    ("on workers", "exact"),
+    ("on workers", "ivf"),
+]
+
 
 def lists(graph):
     """Ids and distances of each row of a graph, without the row itself."""
@@ -28,13 +37,13 @@ def lists(graph):
     return rows
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize(("place", "algorithm"), SEARCHES, indirect=["place"])
 @pytest.mark.parametrize("n_neighbors", [1, 10, 399])
-def test_equals_brute_force(embedding, algorithm, n_neighbors):
+def test_equals_brute_force(embedding, place, algorithm, n_neighbors):
     transformer = FaissKNeighborsTransformer(
         n_neighbors, algorithm=algorithm, target_recall=1.0, random_state=0
     )
-    graph = transformer.fit_transform(embedding)
+    graph = transformer.fit_transform(place(embedding))
     ids, similarities = brute_neighbors(embedding, n_neighbors)
     for i, (found, distances) in enumerate(lists(graph)):
         assert found.size == n_neighbors
@@ -46,39 +55,42 @@ def test_equals_brute_force(embedding, algorithm, n_neighbors):
     assert transformer.algorithm_ == algorithm
 
 
-def test_equals_scikit_learns_transformer(embedding):
+def test_equals_scikit_learns_transformer(embedding, place):
     ours = FaissKNeighborsTransformer(7)
     theirs = KNeighborsTransformer(n_neighbors=7, metric="cosine")
-    graph, expected = ours.fit_transform(embedding), theirs.fit_transform(embedding)
+    X = place(embedding)
+    graph, expected = ours.fit_transform(X), theirs.fit_transform(embedding)
     assert graph.format == expected.format == "csr"
     assert graph.shape == expected.shape
     assert graph.nnz == expected.nnz
     np.testing.assert_allclose(graph.toarray(), expected.toarray(), atol=2e-6)
     new = embedding[:5] + 0.1 * embedding[5:10]
     np.testing.assert_allclose(
-        ours.transform(new).toarray(), theirs.transform(new).toarray(), atol=2e-6
+        ours.transform(place(new)).toarray(), theirs.transform(new).toarray(), atol=2e-6
     )
     for transformer in (ours, theirs):
         transformer.set_params(mode="connectivity")
-    graph, expected = ours.fit_transform(embedding), theirs.fit_transform(embedding)
+    graph, expected = ours.fit_transform(X), theirs.fit_transform(embedding)
     np.testing.assert_array_equal(graph.toarray(), expected.toarray())
 
 
-def test_scale_of_rows_does_not_matter(embedding):
+def test_scale_of_rows_does_not_matter(embedding, place):
     expected = FaissKNeighborsTransformer(5).fit_transform(embedding)
     factors = np.geomspace(1e-150, 1e150, 400)[:, None]
     scaled = FaissKNeighborsTransformer(5).fit_transform(
-        embedding.astype(np.float64) * factors
+        place(embedding.astype(np.float64) * factors)
     )
     np.testing.assert_allclose(scaled.toarray(), expected.toarray(), atol=2e-6)
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
-def test_equal_rows_are_searched_once_and_listed_by_the_first(embedding, algorithm):
+@pytest.mark.parametrize(("place", "algorithm"), SEARCHES, indirect=["place"])
+def test_equal_rows_are_searched_once_and_listed_by_the_first(
+    embedding, place, algorithm
+):
     copies = np.concatenate([embedding[:100], np.repeat(embedding[:1], 60, axis=0)])
     transformer = FaissKNeighborsTransformer(10, algorithm=algorithm, random_state=0)
-    found = lists(transformer.fit_transform(copies))
-    alone = lists(transformer.fit_transform(embedding[:100]))
+    found = lists(transformer.fit_transform(place(copies)))
+    alone = lists(transformer.fit_transform(place(embedding[:100])))
     for (ids, distances), (expected, exact) in zip(found, alone, strict=False):
         np.testing.assert_array_equal(ids, expected)
         np.testing.assert_array_equal(distances, exact)
@@ -88,48 +100,49 @@ def test_equal_rows_are_searched_once_and_listed_by_the_first(embedding, algorit
         assert (distances[1:] > 0).all()
 
 
-def test_nearly_equal_rows_are_told_apart():
+def test_nearly_equal_rows_are_told_apart(place):
     X = np.eye(3)[[0, 0, 1, 2]] + 1e-4 * np.eye(4)[:, [1, 2, 0]]
-    graph = FaissKNeighborsTransformer(2).fit_transform(X)
+    graph = FaissKNeighborsTransformer(2).fit_transform(place(X))
     assert graph[0, 1] > 0
     assert graph[0, 1] < 1e-6
 
 
-def test_zero_rows_list_themselves_only(embedding):
+def test_zero_rows_list_themselves_only(embedding, place):
     X = embedding[:50].copy()
     X[[3, 20]] = 0
-    graph = FaissKNeighborsTransformer(5).fit_transform(X)
+    graph = FaissKNeighborsTransformer(5).fit_transform(place(X))
     counts = np.diff(graph.indptr)
     np.testing.assert_array_equal(np.flatnonzero(counts == 1), [3, 20])
     assert np.delete(counts, [3, 20]).tolist() == [6] * 48
     assert not np.isin(graph.indices, [3, 20])[np.repeat(counts, counts) > 1].any()
     # A zero query has no neighbours at all.
-    fitted = FaissKNeighborsTransformer(5).fit(embedding)
-    assert np.diff(fitted.transform(X[:5]).indptr).tolist() == [6, 6, 6, 0, 6]
+    fitted = FaissKNeighborsTransformer(5).fit(place(embedding))
+    assert np.diff(fitted.transform(place(X[:5])).indptr).tolist() == [6, 6, 6, 0, 6]
 
 
 @pytest.mark.parametrize("X", [np.zeros((6, 3)), np.ones((6, 3)), np.eye(6)[:2]])
-def test_nothing_to_tell_apart(X):
+def test_nothing_to_tell_apart(place, X):
     transformer = FaissKNeighborsTransformer(4)
-    graph = transformer.fit_transform(X)
+    graph = transformer.fit_transform(place(X))
     assert graph.shape == (len(X), len(X))
     assert transformer.n_neighbors_ == min(4, len(X) - 1)
-    assert transformer.transform(X).shape == graph.shape
+    assert transformer.transform(place(X)).shape == graph.shape
 
 
-def test_n_neighbors_is_clipped(embedding):
-    transformer = FaissKNeighborsTransformer(1000).fit(embedding)
+def test_n_neighbors_is_clipped(embedding, place):
+    transformer = FaissKNeighborsTransformer(1000).fit(place(embedding))
     assert transformer.n_neighbors_ == 399
     assert transformer.n_neighbors == 1000
 
 
-def test_a_row_alone_and_in_a_batch(embedding):
-    transformer = FaissKNeighborsTransformer(10).fit(embedding[:300])
-    batch = transformer.transform(embedding[300:])
+def test_a_row_alone_and_in_a_batch(embedding, place):
+    fitted_on = place(embedding[:300])
+    transformer = FaissKNeighborsTransformer(10).fit(fitted_on)
+    batch = transformer.transform(place(embedding[300:]))
     alone = sp.vstack([transformer.transform(row[None]) for row in embedding[300:]])
     assert (batch != alone).nnz == 0
-    whole = transformer.transform(embedding[:300])
-    assert (whole != transformer.fit_transform(embedding[:300])).nnz == 0
+    whole = transformer.transform(fitted_on)
+    assert (whole != transformer.fit_transform(fitted_on)).nnz == 0
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "hnsw", "ivf"])
@@ -226,13 +239,17 @@ def test_auto_takes_what_compares_less(embedding, monkeypatch, capfd):
         assert re.search(told, capfd.readouterr().err)
 
 
-@pytest.mark.parametrize("target_recall", [0.8, 0.95, 0.99])
-def test_ivf_keeps_its_promise(target_recall):
+@pytest.mark.parametrize(
+    ("place", "target_recall"),
+    [("here", 0.8), ("here", 0.95), ("here", 0.99), ("on workers", 0.95)],
+    indirect=["place"],
+)
+def test_ivf_keeps_its_promise(place, target_recall):
     X = grouped_vectors()
     transformer = FaissKNeighborsTransformer(
         10, algorithm="ivf", target_recall=target_recall, random_state=0
     )
-    found = recall_of(transformer.fit_transform(X), X, 10)
+    found = recall_of(transformer.fit_transform(place(X)), X, 10)
     assert found >= target_recall
     assert abs(found - transformer.knn_recall_) < 0.03
     assert transformer.knn_recall_ >= target_recall
@@ -267,8 +284,8 @@ def test_ivf_does_not_depend_on_threads_or_selections(target_recall, monkeypatch
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 60])
-def test_ivf_of_few_rows_equals_exact(embedding, n):
-    X = embedding[:n]
+def test_ivf_of_few_rows_equals_exact(embedding, place, n):
+    X = place(embedding[:n])
     found = FaissKNeighborsTransformer(algorithm="ivf", random_state=0).fit_transform(X)
     expected = FaissKNeighborsTransformer(algorithm="exact").fit_transform(X)
     assert (found != expected).nnz == 0
@@ -342,20 +359,21 @@ def test_more_candidates_than_rows_are_as_many_as_rows(embedding):
     assert transformer.fit(embedding).knn_recall_ == 1.0
 
 
-def test_numbers_of_any_dtype(embedding):
+def test_numbers_of_any_dtype(embedding, place):
     steps = np.rint(100 * embedding)
     expected = FaissKNeighborsTransformer(5).fit_transform(steps.astype(np.float32))
     for dtype in (np.int8, np.int64, np.float16, np.float64):
-        found = FaissKNeighborsTransformer(5).fit_transform(steps.astype(dtype))
+        X = place(steps.astype(dtype))
+        found = FaissKNeighborsTransformer(5).fit_transform(X)
         assert (found != expected).nnz == 0
 
 
-def test_a_failed_refit_changes_nothing(embedding):
-    fitted = FaissKNeighborsTransformer(5)
-    expected = fitted.fit(embedding).transform(embedding)
+def test_a_failed_refit_changes_nothing(embedding, place):
+    fitted, X = FaissKNeighborsTransformer(5), place(embedding)
+    expected = fitted.fit(X).transform(X)
     with pytest.raises(ValueError, match="contains NaN"):
-        fitted.set_params(n_neighbors=7).fit(np.full((50, 8), np.nan))
-    assert (fitted.transform(embedding) != expected).nnz == 0
+        fitted.set_params(n_neighbors=7).fit(place(np.full((50, 8), np.nan)))
+    assert (fitted.transform(X) != expected).nnz == 0
 
 
 def test_feature_names(embedding):
@@ -406,8 +424,6 @@ def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
         (np.eye(3), {"ef_construction": 0}, ValueError, "'ef_construction' parameter"),
         (np.ones((1, 3)), {}, ValueError, "minimum of 2 is required"),
         (np.ones((0, 3)), {}, ValueError, "0 sample"),
-        (np.array([[1.0, np.nan], [1, 1]]), {}, ValueError, "contains NaN"),
-        (np.array([[1.0, np.inf], [1, 1]]), {}, ValueError, "contains infinity"),
         (sp.eye_array(3).tocsr(), {}, TypeError, "[Ss]parse data was passed"),
         (np.array([["a", "b"], ["c", "d"]]), {}, ValueError, "strings"),
         (
@@ -426,6 +442,13 @@ def test_progress_is_shown_only_if_asked(embedding, capfd, verbose):
 def test_bad_input(X, parameters, error, message):
     with pytest.raises(error, match=message):
         FaissKNeighborsTransformer(**parameters).fit(X)
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinity")])
+def test_values_that_are_not_finite(place, value, what):
+    X = place(np.array([[1.0, value], [1, 1]]))
+    with pytest.raises(ValueError, match=f"contains {what}"):
+        FaissKNeighborsTransformer().fit(X)
 
 
 @pytest.mark.slow
