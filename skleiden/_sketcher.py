@@ -15,8 +15,9 @@ from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._blocks.checks import as_float_dtype
-from ._blocks.layout import Layers
+from ._blocks.layout import Layers, Layout
 from ._blocks.runner import Runner
+from ._blocks.sources import check_only
 from ._fitting import all_or_nothing
 from ._input import as_layer_stack, open_layers
 from ._kernels import countsketch
@@ -462,7 +463,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         """The layers of X as the fitted sketcher weighs them."""
         check_is_fitted(self)
         stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
-        return sketch.weighted_layers(self._open(stack, reset=False), self._sketch())
+        layers = open_layers(stack, None, check_only)
+        self._check_layout(layers.layout)
+        return sketch.weighted_layers(layers, self._sketch())
 
     def _settle(self, first: bool) -> None:
         """Set the parameters to keep to; refuse a change of them in partial_fit."""
@@ -489,17 +492,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         """Validate X, and find its layers, or those that it must have."""
         stated = self.layers if reset else self._by_layer(self.layer_widths_)
         layers = open_layers(X, stated, partial(validate_data, self, reset=reset))
-        names, widths = layers.layout.names, layers.layout.widths
         if reset:
             layers.layout.check(self.layers)
-            self._set_layers(names, widths)
-        elif (names, widths) != (self.layer_names_, self.layer_widths_):
+            self._set_layers(layers.layout.names, layers.layout.widths)
+        else:
+            self._check_layout(layers.layout)
+        return layers
+
+    def _check_layout(self, layout: Layout) -> None:
+        """Refuse other layers than those of the fit."""
+        names, widths = layout.names, layout.widths
+        if (names, widths) != (self.layer_names_, self.layer_widths_):
             raise ValueError(
                 "X must have the layers that the sketcher was fitted with, in their "
                 f"order; got {dict(zip(names, widths, strict=True))}, fitted with "
                 f"{self._by_layer(self.layer_widths_)}."
             )
-        return layers
 
     def _set_layers(self, names: tuple[str, ...], widths: tuple[int, ...]) -> None:
         """Set the fitted layout, and what the parameters say of each layer."""

@@ -301,7 +301,7 @@ def _array(
 _COLUMN_BYTES = 2**27
 
 
-def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> Any:
+def map_columns(function: Callable[[int, Any], Any], X: Any) -> Any:
     """Apply a function to blocks of whole columns, lazily; chunks are those of X."""
     n, width = X.shape
     if sp.issparse(X._meta):  # of which Dask cannot join or cut chunks
@@ -314,7 +314,7 @@ def map_columns(function: Callable[[int, Any], Any], X: Any, multiple: int) -> A
             [runner.call(_rows, whole, a, b) for a, b in pairwise(bounds)]
         )
         return _array(parts, np.diff(bounds).tolist(), width, X._meta)
-    wide = max(1, _COLUMN_BYTES // max(1, multiple * n * X.dtype.itemsize)) * multiple
+    wide = max(1, _COLUMN_BYTES // max(1, n * X.dtype.itemsize))
     columns = X.rechunk((n, min(wide, width) or 1))
     starts = np.cumsum([0, *columns.chunks[1]]).tolist()
     found = columns.map_blocks(

@@ -58,7 +58,7 @@ def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any
             "metric='precomputed' takes a square matrix of distances; got shape "
             f"{X.shape}. For vectors use metric='cosine'."
         )
-    X = source_of(X).canonical()
+    X = source_of(X).whole()
     _check_range(stored_values(X))
     if square:
         _check_distances(X)

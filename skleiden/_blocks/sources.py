@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_array, gen_batches
+from sklearn.utils.metaestimators import _safe_split
 
 from .checks import (
     check_real,
@@ -97,15 +98,11 @@ class Source:
         return [self.matrix[:, some] for some in columns]
 
     def whole(self) -> Any:
-        """Give the matrix in memory, or mapped."""
+        """Give the matrix in memory, or mapped, a CSR array in canonical format."""
         return self.matrix
 
     def check_out(self, out: Any) -> None:
         """Refuse an `out` for the embedding where no array can take it."""
-
-    def canonical(self) -> Any:
-        """Give the matrix with one stored number for each place, in order."""
-        return self.matrix
 
     def packed(self) -> Any:
         """Give what a pickle holds of it, equal before and after it was used."""
@@ -134,11 +131,11 @@ class Source:
         """Give the blocks one after the other, in this process."""
         yield self.whole()
 
-    def map_columns(self, function: Callable[[int, Any], Any], multiple: int) -> Any:
+    def map_columns(self, function: Callable[[int, Any], Any]) -> Any:
         """Give what a function makes of blocks of whole columns, as one matrix again.
 
-        It is called with the number of a block's first column, a multiple of
-        `multiple`, and the block; in this process, once, with a matrix in memory.
+        It is called with the number of a block's first column, and the block; in this
+        process, once, with a matrix in memory.
         """
         return function(0, self.whole())
 
@@ -158,8 +155,7 @@ class SparseSource(Source):
     def n_stored(self) -> int:
         return int(self.matrix.nnz)
 
-    def canonical(self) -> sp.csr_array:
-        """Give a CSR array on the same memory; a summed-up copy if it is not so."""
+    def whole(self) -> sp.csr_array:
         return self._canonical
 
     @cached_property
@@ -317,10 +313,10 @@ class DaskSource(Source):
 
         return each_block(self.matrix)
 
-    def map_columns(self, function: Callable[[int, Any], Any], multiple: int) -> Any:
+    def map_columns(self, function: Callable[[int, Any], Any]) -> Any:
         from .dask import map_columns
 
-        return map_columns(function, self.matrix, multiple)
+        return map_columns(function, self.matrix)
 
 
 def source_of(matrix: Any) -> Source:
@@ -401,7 +397,15 @@ def open_matrix(
         ensure_min_samples=least_rows,
     )
     check_real(X, "X")
-    return X
+    return as_csr(X) if sp.issparse(X) else X
+
+
+def some_rows(estimator: Any, X: Any, y: Any, rows: np.ndarray) -> tuple[Any, Any]:
+    """Give some rows of X, and of y, for an estimator to be fitted on."""
+    if _kind_of(X) is StoredSource:  # which scikit-learn cannot index
+        return StoredSource(X).select(rows), None if y is None else np.asarray(y)[rows]
+    of_X, of_y = _safe_split(estimator, X, y, rows)
+    return of_X, of_y
 
 
 def check_only(X: Any, *, skip_check_array: bool = False, **checks: Any) -> Any:

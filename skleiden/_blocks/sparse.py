@@ -106,8 +106,8 @@ def sparse_from_arrays(arrays: Mapping[str, np.ndarray], what: str) -> Any:
 
 
 def as_csr(matrix: Any) -> Any:
-    """Convert a valid matrix to CSR, which is left as it is."""
-    if matrix.format == "csr":
+    """Convert a valid matrix to CSR, which is left as it is if SciPy can slice it."""
+    if matrix.format == "csr" and matrix.dtype.isnative:
         return matrix
     return matrix.astype(_known_dtype(matrix.dtype), copy=False).tocsr()
 

@@ -8,56 +8,45 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-# Columns that are shuffled by one generator. Blocks of columns that start at a multiple
-# of it are shuffled as they would be in the whole matrix.
-COLUMNS = 64
+# Columns that are shuffled at once.
+_COLUMNS = 64
 
 
-def shuffle_columns(start: int, matrix: Any, seed: tuple[int, ...]) -> Any:
+def shuffle_columns(start: int, matrix: Any, seed: int) -> Any:
     """Shuffle each column of an ndarray or CSR array, independently of the others.
 
     What each neuron does is kept, its values and how many there are, and what neurons
-    do together is lost.
+    do together is lost. A column is shuffled by its number alone, in whatever block.
 
     Parameters
     ----------
     start : int
-        Number of the first column, a multiple of `COLUMNS`.
+        Number of the first column.
 
-    matrix : ndarray or CSR array of shape (n, width)
+    matrix : ndarray or CSR array in canonical format, of shape (n, width)
 
-    seed : tuple of int
+    seed : int
 
     Returns
     -------
     ndarray or CSR array, like `matrix`
     """
     n, width = matrix.shape
+    generators = (np.random.default_rng([seed, start + i]) for i in range(width))
     if not sp.issparse(matrix):
         shuffled = np.empty_like(matrix)
-        for columns, rng in _groups(start, width, seed):
-            shuffled[:, columns] = rng.permuted(matrix[:, columns], axis=0)
+        for first in range(0, width, _COLUMNS):
+            columns = slice(first, first + _COLUMNS)
+            block = np.ascontiguousarray(matrix[:, columns].T)
+            for column, rng in zip(block, generators, strict=False):
+                rng.shuffle(column)
+            shuffled[:, columns] = block.T
         return shuffled
     by_column = matrix.tocsc()
     rows = np.empty_like(by_column.indices)
-    for columns, rng in _groups(start, width, seed):
-        bounds = by_column.indptr[columns.start : columns.stop + 1]
-        for first, last in pairwise(bounds):
-            rows[first:last] = rng.choice(n, last - first, replace=False)
+    for (first, last), rng in zip(pairwise(by_column.indptr), generators, strict=True):
+        rows[first:last] = rng.choice(n, last - first, replace=False)
     shuffled = sp.csc_array(
         (by_column.data, rows, by_column.indptr), shape=matrix.shape
     )
     return shuffled.tocsr()
-
-
-def _groups(
-    start: int, width: int, seed: tuple[int, ...]
-) -> list[tuple[slice, np.random.Generator]]:
-    """Groups of columns, each with a generator of its own."""
-    return [
-        (
-            slice(i, min(i + COLUMNS, width)),
-            np.random.default_rng([*seed, (start + i) // COLUMNS]),
-        )
-        for i in range(0, width, COLUMNS)
-    ]

@@ -175,7 +175,8 @@ def _read(layout: Layout, settings: Settings, part: Part, rows: slice) -> Any:
     where = f" in {layout.describe(part.layers)},"
     check_finite(values, where, part.start + rows.start, part.start + rows.stop)
     if settings.zero_tol > 0:
-        values = np.where(np.abs(values) > settings.zero_tol, values, 0)
+        least = min(settings.zero_tol, float(np.finfo(values.dtype).max))
+        values = np.where(np.abs(values) > least, values, 0)
     if settings.sublinear_tf:
         values = np.sign(values) * np.log1p(np.abs(values))
     return with_values(block, values)

@@ -121,7 +121,12 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     given = next((text for text in arguments if not text.startswith("-")), None)
     for name, summary in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, formatter_class=_Formatter)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            formatter_class=_Formatter,
+            allow_abbrev=False,  # --resolution is not the beginning of --resolutions
+        )
         if name == given:
             module = import_module(f"{__name__}._{name}")
             command.description = module.DESCRIPTION

@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,14 @@ from ._input import (
     load_texts,
     origin_of_ids,
 )
-from ._options import add_estimators, add_jobs, add_seed, make_pipeline, number_of_runs
+from ._options import (
+    a_path,
+    add_estimators,
+    add_jobs,
+    add_seed,
+    make_pipeline,
+    number_of_runs,
+)
 from ._output import (
     COMMUNITIES,
     LABELS,
@@ -56,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_input(parser)
     parser.add_argument(
         "--texts",
-        type=Path,
+        type=a_path,
         metavar="FILE",
         help="the prompts' texts, {id: text}: torch, JSON or CSV",
     )

@@ -14,7 +14,7 @@ from skleiden import datasets, inspection, io, report
 from skleiden.inspection import Communities, members
 from skleiden.io._files import as_given, check_place, writing
 
-from ._options import add_estimators, add_seed, make_pipeline
+from ._options import a_path, add_estimators, add_seed, make_pipeline
 from ._output import content_of
 from ._progress import Stages
 from ._signals import SIGNALS
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=a_path,
         default=Path("communities.json"),
         metavar="FILE",
         help="where to save the communities; an existing file is replaced. The page "

@@ -13,6 +13,8 @@ from skleiden import LayerStack, io
 from skleiden.inspection._communities import texts_of
 from skleiden.io._activations._find import find_files
 
+from ._options import a_path
+
 # What takes less memory where layers are read.
 FEWER_LAYERS = "choose fewer layers by --layers"
 LESS_TO_LOAD = (
@@ -41,7 +43,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "--layers", metavar="NAME,...", help="layers to keep (default: all)"
     )
     group.add_argument(
-        "--ids", type=Path, metavar="FILE", help="ids of the rows of matrices"
+        "--ids", type=a_path, metavar="FILE", help="ids of the rows of matrices"
     )
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,11 @@ def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
         if isinstance(one, StrOptions):
             return {"choices": sorted(one.options)}
     read = number([c for c in constraints if isinstance(c, Interval | Options)])
-    if "array-like" in constraints:
-        return {"type": one_or_several(read), "metavar": "N,..."}
-    return {"type": read, "metavar": "N"}
+    if "array-like" not in constraints:
+        return {"type": read, "metavar": "N"}
+    # One number is for all layers only where a parameter takes one.
+    takes_one = any(isinstance(one, Interval) for one in constraints)
+    return {"type": one_or_several(read, takes_one=takes_one), "metavar": "N,..."}
 
 
 def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
@@ -153,18 +156,27 @@ def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
     return read
 
 
+def a_path(text: str) -> Path:
+    """Read the name of a file or folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file or folder; got ''")
+    return Path(text)
+
+
 def _in_words(bound: Interval | Options) -> str:
     if isinstance(bound, Interval):
         return str(bound)
     return ", ".join(map(str, sorted(bound.options)))
 
 
-def one_or_several(one: Callable[[str], Any]) -> Callable[[str], Any]:
+def one_or_several(
+    one: Callable[[str], Any], *, takes_one: bool = True
+) -> Callable[[str], Any]:
     """Make a reader of one number, or of several with commas between them."""
 
     def read(text: str) -> Any:
         values = [one(part) for part in text.split(",")]
-        return values if len(values) > 1 else values[0]
+        return values[0] if takes_one and len(values) == 1 else values
 
     read.__name__ = f"{one.__name__} or list of {one.__name__}"
     return read
@@ -173,7 +185,12 @@ def one_or_several(one: Callable[[str], Any]) -> Callable[[str], Any]:
 def _n_jobs(text: str) -> int:
     # More than there are processors make nothing faster, and may be more than the
     # system has room for.
-    return min(int(text), os.cpu_count() or 1)
+    n_jobs = int(text)
+    if n_jobs == 0:
+        raise argparse.ArgumentTypeError(
+            "must be a number of threads or processes, or -1 for all; got 0"
+        )
+    return min(n_jobs, os.cpu_count() or 1)
 
 
 _n_jobs.__name__ = "int"

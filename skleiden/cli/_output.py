@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from skleiden._text import encodable
 from skleiden.plotting import png
 
 from ._input import input_paths
+from ._options import a_path
 from ._run_folder import Run, new_run
 
 LABELS, COMMUNITIES, REPORT = "labels.csv", "communities.json", "report.html"
@@ -24,7 +24,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     """Add the folder of a run, and what is told of it."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         metavar="DIR",
         help="folder to save into: a new or an empty one, or an earlier run's",

@@ -11,6 +11,7 @@ from skleiden import io, report
 
 from ._input import naming
 from ._manifest import Manifest
+from ._options import a_path
 from ._output import COMMUNITIES, REPORT, TITLE, add_title, content_of
 from ._progress import Stages
 from ._run_folder import existing_run, rewrite
@@ -24,7 +25,7 @@ made.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="what `skleiden cluster --out` made"
+        "folder", type=a_path, metavar="DIR", help="what `skleiden cluster --out` made"
     )
     add_title(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")

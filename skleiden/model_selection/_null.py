@@ -51,13 +51,15 @@ def permute_columns(
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     X = with_rows(X)
     if isinstance(X, LayerStack):
-        shuffled = [_shuffled(layer, (seed, i)) for i, layer in enumerate(X.layers)]
-        return LayerStack(shuffled, names=X.names, ids=X.ids)
-    return _shuffled(
-        open_matrix(X, check_only, accept_sparse="csr", dtype=None), (seed, 0)
-    )
+        starts = np.cumsum([0, *X.widths]).tolist()
+        layers = [_shuffled(X.layers[i], seed, starts[i]) for i in range(len(X.layers))]
+        return LayerStack(layers, names=X.names, ids=X.ids)
+    return _shuffled(open_matrix(X, check_only, accept_sparse="csr"), seed, 0)
 
 
-def _shuffled(matrix: Any, seed: tuple[int, ...]) -> Any:
-    function = partial(shuffle.shuffle_columns, seed=seed)
-    return source_of(matrix).map_columns(function, shuffle.COLUMNS)
+def _shuffled(matrix: Any, seed: int, start: int) -> Any:
+    return source_of(matrix).map_columns(partial(_shuffled_from, start, seed))
+
+
+def _shuffled_from(start: int, seed: int, first: int, block: Any) -> Any:
+    return shuffle.shuffle_columns(start + first, block, seed)

@@ -14,9 +14,9 @@ from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 
+from skleiden._blocks.sources import some_rows
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, fitted_labelling, processes
 from skleiden._kernels import partitions
@@ -264,7 +264,7 @@ def _fit(
     estimator: Any, X: Any, y: Any, seeds: Mapping[str, int], rows: np.ndarray | None
 ) -> Run:
     if rows is not None:
-        X, y = _safe_split(estimator, X, y, rows)
+        X, y = some_rows(estimator, X, y, rows)
     fitted = fit(estimator.set_params(**seeds), X, y)
     return fitted_run(fitted)._replace(rows=rows)
 

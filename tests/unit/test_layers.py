@@ -734,3 +734,12 @@ def test_a_layout_that_agrees_is_accepted():
 def test_matrix_subclasses_become_arrays():
     (block,) = LayerStack([np.matrix([[1.0, 2.0]])]).layers
     assert type(block) is np.ndarray
+
+
+def test_sparse_matrices_of_another_order_of_bytes():
+    """SciPy makes them, and cannot slice them."""
+    X = sp.random(20, 6, density=0.5, format="csr", random_state=0)
+    other = sp.csr_matrix((X.data.astype(">f8"), X.indices, X.indptr), shape=X.shape)
+    stack = LayerStack([other])
+    assert (stack[:10].layers[0] != X[:10]).nnz == 0
+    assert len(as_layer_stack(other, [2, 4]).layers) == 2

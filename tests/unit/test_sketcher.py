@@ -1032,3 +1032,8 @@ def test_smallest_example_of_a_layer_that_one_row_lacks(place):
     cosine = a[0] @ a[1] / np.linalg.norm(a[0]) / np.linalg.norm(a[1])
     assert abs(embedding[0] @ embedding[1] - cosine / np.sqrt(2)) < 0.03
     assert abs(embedding[0] @ embedding[1] - cosine) > 0.15
+
+
+def test_a_tolerance_beyond_all_numbers(stack):
+    """Nothing is active then; no number overflows."""
+    assert not sketcher(zero_tol=1e300).fit_transform(stack).any()

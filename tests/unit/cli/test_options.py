@@ -178,8 +178,31 @@ def assert_refused(arguments, message, capsys):
 
 def test_more_jobs_than_processors_are_as_many_as_these(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    given = ["2", "3", "4", str(2**31), "-1", "0"]
-    assert [_options._n_jobs(text) for text in given] == [2, 3, 3, 3, -1, 0]
+    given = ["2", "3", "4", str(2**31), "-1"]
+    assert [_options._n_jobs(text) for text in given] == [2, 3, 3, 3, -1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-jobs", "0"], "-1 for all; got 0"),
+        (["--ids", ""], "argument --ids: must name a file or folder; got ''"),
+        (["--texts", ""], "argument --texts: must name a file or folder; got ''"),
+        (["--resolution", "2", "--resol", "2"], "unrecognized arguments: --resol 2"),
+    ],
+)
+def test_what_no_option_can_mean(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["cluster", "x.npy", "--out", "y", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_one_weight_of_one_layer():
+    options = parser_of("cluster").parse_args(
+        ["x.npy", "--out", "y", "--layer-weights", "2"]
+    )
+    assert options.layer_weights == [2.0]
+    assert options.n_components == 64
 
 
 @pytest.mark.parametrize(

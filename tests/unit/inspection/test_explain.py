@@ -1,6 +1,7 @@
 """Why a row is in its community."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose
@@ -132,3 +133,13 @@ def test_errors(stack, gappy):
     pipeline[-1].labels_ = np.zeros(400, dtype=int)
     with pytest.raises(ValueError, match="has 399 other members, and 0 rows are out"):
         explain(pipeline, stack, 0)
+
+
+def test_a_frame_is_explained_as_it_was_fitted(stack):
+    """Without a warning that its names are unknown."""
+    frame = pd.DataFrame(stack.layers[0].toarray()).add_prefix("n")
+    pipeline = make_pipeline(
+        MultiLayerTfidfSketcher(16, random_state=0), MutualKNNLeiden(10, random_state=0)
+    ).fit(frame)
+    row = int(np.argmax(pipeline[-1].labels_ >= 0))
+    assert explain(pipeline, frame, row).contributions

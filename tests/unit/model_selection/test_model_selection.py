@@ -800,3 +800,40 @@ def test_layers_as_a_mapping(stack):
     ):
         expected = function(fitted, stack)
         np.testing.assert_equal(function(fitted, layers), expected)
+
+
+def test_nulls_are_the_same_in_any_form(stack):
+    """A wide matrix and its layers, sparse ones, too, of any dtype."""
+    dense = LayerStack([layer.toarray() for layer in stack.layers], names=stack.names)
+    shuffled = permute_columns(dense, random_state=0)
+    wide = permute_columns(np.hstack(dense.layers), random_state=0)
+    np.testing.assert_array_equal(np.hstack(shuffled.layers), wide)
+    objects = permute_columns(np.hstack(dense.layers).astype(object), random_state=0)
+    np.testing.assert_array_equal(objects, wide)
+    sparse = permute_columns(stack, random_state=0)
+    of_wide = permute_columns(sp.hstack(stack.layers, format="csr"), random_state=0)
+    assert (sp.hstack(sparse.layers, format="csr") != of_wide).nnz == 0
+
+
+@pytest.mark.parametrize("wrap", [lambda X: X, lambda X: LayerStack([X])])
+def test_entries_of_one_place_are_shuffled_as_their_sum(wrap):
+    twice = sp.csr_array((np.ones(4), [0] * 4, [0, 2, 4, 4, 4]), shape=(4, 1))
+    found = permute_columns(wrap(twice), random_state=0)
+    found = found.layers[0] if isinstance(found, LayerStack) else found
+    assert sorted(found.toarray().ravel()) == [0, 0, 2, 2]
+
+
+def test_subsamples_of_an_array_in_a_file(stack, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    X = stack.layers[0].toarray()
+    array = zarr.open_array(
+        tmp_path / "x.zarr", mode="w", shape=X.shape, dtype=X.dtype, chunks=(50, 300)
+    )
+    array[:] = X
+    made = make_pipeline(
+        MultiLayerTfidfSketcher(16, random_state=0), MutualKNNLeiden(10, random_state=0)
+    ).fit(X)
+    np.testing.assert_array_equal(
+        community_stability(made, array, n_runs=2, random_state=0),
+        community_stability(made, X, n_runs=2, random_state=0),
+    )
