@@ -26,6 +26,8 @@ With `--permute N`, the rows are also shuffled N times and clustered by exact
 neighbours with the same `random_state`. The adjusted Rand index (ARI) with the labels
 of the unshuffled rows is set beside the ARI between different seeds.
 
+With `--taken`, there are columns for other powers of the values and for centred ones.
+
 With `--predict`, the fitted rows are predicted, with the votes of all rows and with
 their own vote removed, and the share that gets its label is printed.
 """
@@ -59,6 +61,14 @@ SMALL_COMMUNITIES = {
     "attach 5": {"small_clusters": "attach", "min_cluster_size": 5},
     "attach 10": {"small_clusters": "attach", "min_cluster_size": 10},
 }
+# Other ways to take the values, each with the default treatment of small communities.
+TAKEN: dict[str, dict[str, Any]] = {
+    "power 0.5": {"power": 0.5},
+    "power 0": {"power": 0.0},
+    "center": {"center": True},
+    "power 0.5, center": {"power": 0.5, "center": True},
+    "power 0, center": {"power": 0.0, "center": True},
+}
 
 
 def standardised_sketch(
@@ -80,11 +90,11 @@ def standardised_sketch(
 
 
 def skleiden_sketch(
-    stack: LayerStack, *, weighting: str, n_components: int, seed: int
+    stack: LayerStack, *, weighting: str, n_components: int, seed: int, **taken: Any
 ) -> np.ndarray:
     """Embed by skleiden."""
     return MultiLayerTfidfSketcher(
-        n_components, weighting=weighting, random_state=seed
+        n_components, weighting=weighting, random_state=seed, **taken
     ).fit_transform(stack)
 
 
@@ -97,6 +107,7 @@ def compare(
     resolutions: Sequence[float],
     n_neighbors: int,
     seed: int,
+    taken: bool,
 ) -> list[dict[str, Any]]:
     """Score the recipe and each form of skleiden at each resolution, for one seed."""
     embed = standardised_sketch if weighting == "zscore" else recipe.sketch
@@ -108,11 +119,17 @@ def compare(
         )[0]
         for resolution in resolutions
     }
-    own = skleiden_sketch(
-        LayerStack(layers), weighting=weighting, n_components=n_components, seed=seed
-    )
+    settings: dict[str, Any] = {
+        "weighting": weighting,
+        "n_components": n_components,
+        "seed": seed,
+    }
+    stack = LayerStack(layers)
+    own = skleiden_sketch(stack, **settings)
     forms = {SAME_EMBEDDING: (embedding, KEEP)}
     forms |= {name: (own, small) for name, small in SMALL_COMMUNITIES.items()}
+    for name, how in TAKEN.items() if taken else ():
+        forms[name] = skleiden_sketch(stack, **settings, **how), {}
     for resolution, (name, (vectors, small)) in product(resolutions, forms.items()):
         model = MutualKNNLeiden(
             n_neighbors, resolution=resolution, random_state=seed, **small
@@ -208,7 +225,7 @@ def prediction_agreement(
 
 def agreement_table(scores: list[dict[str, Any]]) -> str:
     """Mean AMI (and number of communities) of each method, one setting a line."""
-    methods = ["notebook", SAME_EMBEDDING, *SMALL_COMMUNITIES]
+    methods = list(dict.fromkeys(s["method"] for s in scores))
     settings = dict.fromkeys(
         (s["weighting"], s["n_components"], s["resolution"]) for s in scores
     )
@@ -243,6 +260,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-neighbors", type=int, default=40)
     parser.add_argument("--permute", type=int, default=0, metavar="N")
     parser.add_argument("--predict", action="store_true")
+    parser.add_argument(
+        "--taken", action="store_true", help="also other powers, and centred values"
+    )
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     options = parser.parse_args(arguments)
     try:
@@ -269,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 resolutions=options.resolutions,
                 n_neighbors=options.n_neighbors,
                 seed=seed,
+                taken=options.taken,
             )
     print(
         f"{results['file']}: {labels.size:,} rows, {len(layers)} layers, "

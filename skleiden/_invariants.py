@@ -92,8 +92,18 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
     if not fitted:
         return False
     settings: Any = getattr(sketcher, "_settings", None)
-    weighting = str(getattr(settings, "weighting", None))
-    own = {"idf": {"idf_"}, "zscore": {"mean_", "scale_"}}.get(weighting, set())
+    weighting: Any = getattr(sketcher, "weighting_", ())
+    weighting = weighting if type(weighting) is tuple else ()
+    centred = "zscore" in weighting or getattr(settings, "center", False) is True
+    own = {
+        name
+        for name, is_there in (
+            ("idf_", "idf" in weighting),
+            ("scale_", "zscore" in weighting),
+            ("mean_", centred),
+        )
+        if is_there
+    }
     _check_fitted_names(
         name,
         fitted,
@@ -104,6 +114,8 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
             "layer_names_",
             "layer_widths_",
             "layer_weights_",
+            "weighting_",
+            "positive_part_",
             "n_components_",
             "n_samples_seen_",
             "df_",
@@ -134,6 +146,7 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
     _between(f"{name}.layer_weights_", weights, 0, np.finfo(np.float64).max)
     _require(weights.any(), f"{name}.layer_weights_", "not all be 0", weights)
 
+    _check_weighting(name, sketcher, settings.weighting, n_layers)
     components = _integers(f"{name}.n_components_", sketcher.n_components_, 1)
     _require(
         len(components) == n_layers and sum(components) < 2**31,
@@ -149,9 +162,8 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
     signs = _array(f"{name}.signs_", sketcher.signs_, np.int8, n)
     _require((np.abs(signs) == 1).all(), f"{name}.signs_", "be -1 or 1", _range(signs))
 
-    moments = weighting == "zscore"
     statistics = sketcher._statistics
-    _check_statistics(f"{name}._statistics", statistics, n, moments=moments)
+    _check_statistics(f"{name}._statistics", statistics, n, moments=centred)
     seen = statistics.n_samples
     _equal(f"{name}.n_samples_seen_", sketcher.n_samples_seen_, seen)
     zero = _integer(f"{name}.n_zero_rows_", sketcher.n_zero_rows_, 0, seen)
@@ -164,18 +176,40 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
         f"count an entry of each of the {seen - zero} rows that are not zero",
         f"a sum of {df.sum()}",
     )
-    if weighting == "idf":
+    of_columns = np.repeat(weighting, widths)
+    if "idf" in weighting:
         expected = countsketch.inverse_document_frequency(
             df, seen, smooth=settings.smooth_idf
         )
         idf = _array(f"{name}.idf_", sketcher.idf_, np.float64, n)
-        _close(f"{name}.idf_", idf, expected)
-    elif moments:
+        _close(f"{name}.idf_", idf, np.where(of_columns == "idf", expected, 1.0))
+    if centred:
         mean = _array(f"{name}.mean_", sketcher.mean_, np.float64, n)
         _same(f"{name}.mean_", mean, statistics.mean)
+    if "zscore" in weighting:
         scale = _array(f"{name}.scale_", sketcher.scale_, np.float64, n)
-        _close(f"{name}.scale_", scale, countsketch.standard_deviation(statistics))
+        deviation = countsketch.standard_deviation(statistics)
+        _close(
+            f"{name}.scale_", scale, np.where(of_columns == "zscore", deviation, 1.0)
+        )
     return True
+
+
+def _check_weighting(name: str, sketcher: Any, stated: str, n_layers: int) -> None:
+    """Check how each layer is said to be taken."""
+    found, positive = sketcher.weighting_, sketcher.positive_part_
+    allowed = ("idf", "zscore") if stated == "auto" else (stated,)
+    _require(
+        type(found) is tuple
+        and len(found) == n_layers
+        and all(type(of) is str and of in allowed for of in found),
+        f"{name}.weighting_",
+        f"be a tuple of {n_layers} of {allowed}",
+        repr(found),
+    )
+    _array(f"{name}.positive_part_", positive, np.bool_, n_layers)
+    expected = [stated == "auto" and of == "idf" for of in found]
+    _same(f"{name}.positive_part_", positive, np.array(expected, dtype=bool))
 
 
 def _check_settings(name: str, settings: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -54,9 +55,14 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Weight of each layer in the similarity of two rows, at least 0 and not all 0.
         None weights all layers by 1; only their ratios matter.
 
-    weighting : {"idf", "zscore", "none"}, default="idf"
+    weighting : {"auto", "idf", "zscore", "none"}, default="auto"
         Weighting of the columns, learnt in ``fit``:
 
+        - "auto": decided for each layer by its lowest and highest value, and told by
+          `weighting_`. A layer after ReLU, GELU or the like, without negative values or
+          with none below -0.31 or further from zero than a quarter of the highest
+          value, is taken by its positive part with "idf"; any other by "zscore".
+          ``partial_fit`` decides by the rows of its first call.
         - "idf": times the inverse document frequency, as
           :class:`~sklearn.feature_extraction.text.TfidfTransformer` defines it; for
           sparse, non-negative activations (ReLU or truncated GELU).
@@ -68,8 +74,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     smooth_idf : bool, default=True
         Add one row that has every column active when counting, for "idf".
 
-    sublinear_tf : bool, default=False
-        Replace each entry x by ``sign(x) * log(1 + abs(x))`` before weighting.
+    power : float, default=1.0
+        Replace each entry x by ``sign(x) * abs(x) ** power`` before weighting, in
+        [0, 1]: 1 leaves it as it is, 0.5 tames heavy tails, 0 keeps signs alone.
+
+    center : bool, default=False
+        Subtract the mean of each column, after weighting, from rows with any activity
+        in the layer, as "zscore" always does. Sparse input is not densified.
 
     zero_tol : float, default=0.0
         Entries with an absolute value up to this count as zero.
@@ -120,12 +131,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     df_ : ndarray of shape (n_features_in_,), dtype int64
         Rows in which each column is active.
 
-    idf_ : ndarray of shape (n_features_in_,)
-        Inverse document frequencies. Only with ``weighting="idf"``.
+    weighting_ : tuple of str
+        Weighting of each layer: "idf", "zscore" or "none".
 
-    mean_, scale_ : ndarray of shape (n_features_in_,)
-        Mean and standard deviation (1 for a constant column, and where it is below
-        2.3e-308). Only with ``weighting="zscore"``.
+    positive_part_ : ndarray of shape (n_layers,), dtype bool
+        Whether negative values of each layer count as zero, as "auto" may decide.
+
+    idf_ : ndarray of shape (n_features_in_,)
+        Inverse document frequencies; 1 in layers of other weightings. Only where a
+        layer has the weighting "idf".
+
+    mean_ : ndarray of shape (n_features_in_,)
+        Means, of the values to the `power`. Only where a layer is centred.
+
+    scale_ : ndarray of shape (n_features_in_,)
+        Standard deviations (1 for a constant column, and where it is below 2.3e-308);
+        1 in layers of other weightings. Only where a layer has the weighting "zscore".
 
     buckets_ : ndarray of shape (n_features_in_,), dtype int32
         Column of the embedding to which each input column is added.
@@ -224,9 +245,10 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "layers": ["array-like", Mapping, None],
         "layer_weights": ["array-like", Mapping, None],
-        "weighting": [StrOptions({"idf", "zscore", "none"})],
+        "weighting": [StrOptions({"auto", "idf", "zscore", "none"})],
         "smooth_idf": ["boolean"],
-        "sublinear_tf": ["boolean"],
+        "power": [Interval(Real, 0, 1, closed="both")],
+        "center": ["boolean"],
         "zero_tol": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": "no_validation",  # checked in fit, where strings are allowed too
@@ -241,9 +263,10 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         *,
         layers: Mapping[str, int] | Sequence[int] | None = None,
         layer_weights: Mapping[str, float] | Sequence[float] | None = None,
-        weighting: str = "idf",
+        weighting: str = "auto",
         smooth_idf: bool = True,
-        sublinear_tf: bool = False,
+        power: float = 1.0,
+        center: bool = False,
         zero_tol: float = 0.0,
         batch_size: int | None = None,
         dtype: Any = np.float32,
@@ -256,7 +279,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self.layer_weights = layer_weights
         self.weighting = weighting
         self.smooth_idf = smooth_idf
-        self.sublinear_tf = sublinear_tf
+        self.power = power
+        self.center = center
         self.zero_tol = zero_tol
         self.batch_size = batch_size
         self.dtype = dtype
@@ -400,38 +424,76 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _learn(self, X: Any, *, first: bool, out: np.ndarray | None = None) -> Layers:
         """Validate X and learn from it; returns its layers."""
         self._settle(first)
-        weighting = self._settings.weighting
         layers = self._open(X, reset=first)
         self._check_out(out, layers)  # before all of X is read
         runner = layers.runner(self.verbose)
-        new, n_zero_rows = sketch.count(
-            layers, self._settings, self._reading(runner), runner
+        activity, counts = sketch.learn(
+            layers,
+            self._settings,
+            None if first else self._activity(),
+            self._reading(runner),
+            runner,
         )
+        new, n_zero_rows = counts.columns, counts.n_zero_rows
         if first:
             self._draw_hashes()
             for name in ("idf_", "mean_", "scale_"):  # of a fit with other weighting
                 self.__dict__.pop(name, None)
+            self.weighting_, self.positive_part_ = activity.weighting, activity.positive
         else:
             new = countsketch.merge(self._statistics, new)
             n_zero_rows += self.n_zero_rows_
+        if not np.isfinite(new.spread).all():
+            column = int(np.argmin(np.isfinite(new.spread)))
+            largest = sketch.largest_value(layers, column, runner)
+            raise ValueError(
+                f"The standard deviation of column {column} of X, with values up to "
+                f"{largest:.3g}, overflows float64. Scale X down, or use another "
+                "weighting than 'zscore', and center=False."
+            )
         self._statistics, self.n_zero_rows_ = new, n_zero_rows
         self.n_samples_seen_, self.df_ = new.n_samples, new.df
-        if weighting == "idf":
-            self.idf_ = countsketch.inverse_document_frequency(
+        self._set_weights(new, activity)
+        return layers
+
+    def _set_weights(
+        self, statistics: countsketch.ColumnStatistics, activity: sketch.Activity
+    ) -> None:
+        """Set the attributes that columns are weighted and centred by."""
+        is_idf, is_zscore = (
+            np.repeat([of == kind for of in activity.weighting], self.layer_widths_)
+            for kind in ("idf", "zscore")
+        )
+        if is_idf.any():
+            idf = countsketch.inverse_document_frequency(
                 self.df_, self.n_samples_seen_, smooth=self._settings.smooth_idf
             )
-        elif weighting == "zscore":
-            if not np.isfinite(new.spread).all():
-                column = int(np.argmin(np.isfinite(new.spread)))
-                largest = sketch.largest_value(layers, column, runner)
-                raise ValueError(
-                    f"The standard deviation of column {column} of X, with values up "
-                    f"to {largest:.3g}, overflows float64. Scale X down, or use "
-                    "another weighting than 'zscore'."
-                )
-            self.mean_ = new.mean
-            self.scale_ = countsketch.standard_deviation(new)
-        return layers
+            self.idf_ = np.where(is_idf, idf, 1.0)
+            if self._settings.weighting == "idf":
+                self._warn_of_constant_idf()
+        if activity.centred.any():
+            self.mean_ = statistics.mean
+        if is_zscore.any():
+            deviation = countsketch.standard_deviation(statistics)
+            self.scale_ = np.where(is_zscore, deviation, 1.0)
+
+    def _warn_of_constant_idf(self) -> None:
+        starts = np.cumsum([0, *self.layer_widths_[:-1]])
+        least = np.minimum.reduceat(self.df_, starts)
+        same = [
+            name
+            for name, df in zip(self.layer_names_, least.tolist(), strict=True)
+            if df == self.n_samples_seen_
+        ]
+        if same and self.n_samples_seen_ > 1:
+            warnings.warn(
+                "weighting='idf' weights nothing in the layers "
+                f"{same}, where every column is active in every row. Use "
+                "weighting='auto', which takes the positive part after GELU and the "
+                "like and z-scores of signed layers, or 'none'.",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def _embed(self, layers: Layers, out: np.ndarray | None = None) -> Any:
         runner = layers.runner(self.verbose)
@@ -440,17 +502,25 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _reading(self, runner: Runner) -> sketch.Reading:
         return sketch.Reading(self.batch_size, runner.threads(self.n_jobs))
 
+    def _activity(self) -> sketch.Activity:
+        """How the fitted sketcher takes each layer."""
+        centred = np.array([of == "zscore" for of in self.weighting_])
+        return sketch.Activity(
+            self._settings,
+            self.weighting_,
+            self.positive_part_,
+            centred | self._settings.center,
+        )
+
     def _sketch(self) -> sketch.Sketch:
         """What the fitted sketcher embeds rows by."""
-        weights, centres = np.ones(self.n_features_in_), None
-        if self._settings.weighting == "idf":
-            weights = self.idf_
-        elif self._settings.weighting == "zscore":
-            weights = 1 / self.scale_
-            centres = weights * self.mean_
+        activity, ones = self._activity(), np.ones(self.n_features_in_)
+        weights = getattr(self, "idf_", ones) / getattr(self, "scale_", ones)
+        centred = np.repeat(activity.centred, self.layer_widths_)
+        centres = np.where(centred, weights * getattr(self, "mean_", 0.0), 0.0)
         shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
         return sketch.Sketch(
-            self._settings,
+            activity,
             self.n_components_,
             shares / shares.sum(),
             weights,
@@ -475,7 +545,12 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 f"dtype must be numpy.float32 or numpy.float64; got {self.dtype!r}."
             )
         settings = sketch.Settings(
-            self.weighting, self.smooth_idf, self.sublinear_tf, self.zero_tol, dtype
+            self.weighting,
+            self.smooth_idf,
+            self.power,
+            self.center,
+            self.zero_tol,
+            dtype,
         )
         if first:
             self._settings = settings

@@ -31,6 +31,18 @@ def densified(block: Any) -> np.ndarray:
     return block.toarray() if sp.issparse(block) else np.asarray(block)
 
 
+def at_columns(block: Any, values: np.ndarray) -> np.ndarray:
+    """Values of the columns, for each number that a block stores."""
+    return values.take(block.indices) if sp.issparse(block) else values
+
+
+def above(block: Any, limits: np.ndarray) -> Any:
+    """Mask of the numbers of a block that are above the limits of their columns."""
+    if not sp.issparse(block) or (limits < 0).any():  # there zeros are above, too
+        return densified(block) > limits
+    return with_values(block, block.data > limits.take(block.indices))
+
+
 def column_squares(block: Any) -> np.ndarray:
     """Sum of the squares of each column of a block, without a matrix of squares."""
     if sp.issparse(block):

@@ -13,14 +13,21 @@ from sklearn.utils.parallel import Parallel, delayed
 from skleiden._blocks.checks import check_finite
 from skleiden._blocks.layout import Layers, Layout, Part
 from skleiden._blocks.mapped import Output, check_size
-from skleiden._blocks.rows import densified, stored_values, with_values
+from skleiden._blocks.rows import (
+    at_columns,
+    densified,
+    stored_values,
+    with_values,
+)
 from skleiden._blocks.runner import Runner
 from skleiden._blocks.sources import Source, row_batches
 from skleiden._fitting import at_most_useful
 from skleiden._kernels import countsketch
 
-# Statistics of the columns, and the number of rows that are all zero.
-Counts = tuple[countsketch.ColumnStatistics, int]
+# Where "auto" takes negative values for the tail of an activation function, which its
+# zeros stand for: it has a lowest value (GELU -0.170, SiLU -0.278, Mish -0.309), and
+# positive values reach several times as far from zero.
+_LOWEST, _MOST_NEGATIVE = -0.31, 0.25
 
 # Rows of the embedding that are copied to memory at once hold about so many numbers.
 _COPIED = 2**20
@@ -31,9 +38,36 @@ class Settings(NamedTuple):
 
     weighting: str
     smooth_idf: bool
-    sublinear_tf: bool
+    power: float
+    center: bool
     zero_tol: float
     dtype: np.dtype
+
+
+class Activity(NamedTuple):
+    """How the values of each layer are taken; arrays have an entry for each layer.
+
+    `weighting` is "idf", "zscore" or "none", `positive` says that negative values count
+    as zero, and `centred` that the mean is subtracted.
+    """
+
+    settings: Settings
+    weighting: tuple[str, ...]
+    positive: np.ndarray
+    centred: np.ndarray
+
+
+class Counts(NamedTuple):
+    """What is counted of rows.
+
+    `n_zero_rows` are those without any activity; `lowest` and `highest` the extremes of
+    each layer, zero included.
+    """
+
+    columns: countsketch.ColumnStatistics
+    n_zero_rows: int
+    lowest: np.ndarray
+    highest: np.ndarray
 
 
 class Reading(NamedTuple):
@@ -48,15 +82,15 @@ class Sketch(NamedTuple):
     """All that embeds rows, as it was learnt.
 
     Arrays have an entry for each column of X, but for `shares`, the weights of the
-    layers that add up to 1. `centres` is subtracted from weighted values; None if
-    nothing is.
+    layers that add up to 1. `centres` is subtracted from the weighted values of layers
+    that are centred.
     """
 
-    settings: Settings
+    activity: Activity
     n_components: tuple[int, ...]
     shares: np.ndarray
     weights: np.ndarray
-    centres: np.ndarray | None
+    centres: np.ndarray
     buckets: np.ndarray
     signs: np.ndarray
 
@@ -77,16 +111,67 @@ class WeightedLayer(NamedTuple):
     share: float
 
 
+def stated_activity(settings: Settings, n_layers: int) -> Activity:
+    """Give how layers are taken, as far as parameters say; "auto" begins with idf."""
+    auto = settings.weighting == "auto"
+    weighting = "idf" if auto else settings.weighting
+    centred = settings.center or weighting == "zscore"
+    each = np.ones(n_layers, dtype=bool)
+    return Activity(settings, (weighting,) * n_layers, auto & each, centred & each)
+
+
+def found_activity(settings: Settings, counts: Counts) -> Activity:
+    """Give how layers are taken by "auto", which the signs of their values tell.
+
+    Layers after ReLU, GELU and their like by their positive part and idf; others, which
+    have large values of both signs, by z-scores.
+    """
+    lowest, highest = counts.lowest, counts.highest
+    positive = (lowest >= _LOWEST) & (-lowest <= _MOST_NEGATIVE * highest)
+    weighting = tuple(np.where(positive, "idf", "zscore").tolist())
+    return Activity(settings, weighting, positive, ~positive | settings.center)
+
+
+def learn(
+    layers: Layers,
+    settings: Settings,
+    activity: Activity | None,
+    reading: Reading,
+    runner: Runner,
+) -> tuple[Activity, Counts]:
+    """Count the activity of each column, taken as it was before, or as is found."""
+    if activity is not None:
+        return activity, count(layers, activity, reading, runner)
+    activity = stated_activity(settings, len(layers.layout.names))
+    counts = count(layers, activity, reading, runner)
+    if settings.weighting != "auto":
+        return activity, counts
+    found = found_activity(settings, counts)
+    if found.weighting != activity.weighting:
+        counts = count(layers, found, reading, runner)
+    return found, counts
+
+
 def count(
-    layers: Layers, settings: Settings, reading: Reading, runner: Runner
+    layers: Layers, activity: Activity, reading: Reading, runner: Runner
 ) -> Counts:
-    """Count the activity of each column, and the rows without any."""
+    """Count the activity of each column, the rows without any, and signs."""
     with runner.progress("Count", layers.n_reads) as progress:
         reading = reading._replace(progress=progress)
-        task = partial(_count, layers.layout, settings, reading)
+        task = partial(_count, layers.layout, activity, reading)
         handles, _ = _on_blocks(layers, task, runner)
-    counts: Counts = runner.fold(_merged, handles, "Count")
+    counts: Counts = runner.fold(merged, handles, "Count")
     return counts
+
+
+def merged(a: Counts, b: Counts) -> Counts:
+    """Give what is counted of the rows of both."""
+    return Counts(
+        countsketch.merge(a.columns, b.columns),
+        a.n_zero_rows + b.n_zero_rows,
+        np.minimum(a.lowest, b.lowest),
+        np.maximum(a.highest, b.highest),
+    )
 
 
 def embed(
@@ -102,7 +187,7 @@ def embed(
         task = partial(_embed, layers.layout, sketch, reading, out)
         handles, sizes = _on_blocks(layers, task, runner)
     width = sum(sketch.n_components)
-    return runner.rows(handles, sizes, width, sketch.settings.dtype)
+    return runner.rows(handles, sizes, width, sketch.activity.settings.dtype)
 
 
 def largest_value(layers: Layers, column: int, runner: Runner) -> float:
@@ -113,17 +198,14 @@ def largest_value(layers: Layers, column: int, runner: Runner) -> float:
 
 def weighted_layers(layers: Layers, sketch: Sketch) -> list[WeightedLayer]:
     """Give the layers as the sketch weighs them."""
-    centres = (
-        np.zeros_like(sketch.weights) if sketch.centres is None else sketch.centres
-    )
     layout = layers.layout
     return [
         WeightedLayer(
             layout.names[layer],
             part.source,
-            partial(_read, layout, sketch.settings, part),
+            partial(_read, layout, sketch.activity, part),
             sketch.weights[part.columns],
-            centres[part.columns],
+            sketch.centres[part.columns],
             sketch.shares[layer],
         )
         for layer, part in enumerate(layout.parts(layers.sources))
@@ -166,7 +248,12 @@ def _on_batches(
     return results
 
 
-def _read(layout: Layout, settings: Settings, part: Part, rows: slice) -> Any:
+def _read(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:
+    """Rows of a part as they are weighted."""
+    return _active(activity, part, layout, _read_values(layout, activity, part, rows))
+
+
+def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:
     """Rows of a part in float32 or float64, checked, without what counts as zero."""
     block = part.source.read(rows)
     values = stored_values(block)
@@ -174,42 +261,78 @@ def _read(layout: Layout, settings: Settings, part: Part, rows: slice) -> Any:
     values = np.asarray(values, dtype=np.float32 if exact else np.float64)
     where = f" in {layout.describe(part.layers)},"
     check_finite(values, where, part.start + rows.start, part.start + rows.stop)
-    if settings.zero_tol > 0:
-        least = min(settings.zero_tol, float(np.finfo(values.dtype).max))
+    if activity.settings.zero_tol > 0:
+        least = min(activity.settings.zero_tol, float(np.finfo(values.dtype).max))
         values = np.where(np.abs(values) > least, values, 0)
-    if settings.sublinear_tf:
-        values = np.sign(values) * np.log1p(np.abs(values))
     return with_values(block, values)
+
+
+def _active(activity: Activity, part: Part, layout: Layout, block: Any) -> Any:
+    """What is weighted of a block: perhaps its positive part, to a power."""
+    values, power = stored_values(block), activity.settings.power
+    of_layers = activity.positive[part.layers.start : part.layers.stop]
+    changed = power != 1
+    if of_layers.any() and values.min(initial=0) < 0:
+        widths = layout.widths[part.layers.start : part.layers.stop]
+        positive = at_columns(block, np.repeat(of_layers, widths))
+        values, changed = np.where(positive & (values < 0), 0, values), True
+    if power != 1:
+        values = np.sign(values) * np.abs(values) ** values.dtype.type(power)
+    return with_values(block, values) if changed else block
+
+
+def _extremes(layout: Layout, part: Part, block: Any) -> np.ndarray:
+    """Lowest and highest value of each layer of a block, zero included."""
+    values, ways = stored_values(block), (np.minimum, np.maximum)
+    if len(part.layers) == 1:
+        return np.array([[way.reduce(values, axis=None, initial=0)] for way in ways])
+    widths = layout.widths[part.layers.start : part.layers.stop]
+    layer_of = at_columns(block, np.repeat(np.arange(len(widths)), widths))
+    found = np.zeros((2, len(widths)))
+    for way, of_layers in zip(ways, found, strict=True):
+        each = values if values.ndim == 1 else way.reduce(values, axis=0)
+        way.at(of_layers, layer_of, each)
+    return found
 
 
 def _count(
     layout: Layout,
-    settings: Settings,
+    activity: Activity,
     reading: Reading,
     start: int,
     matrices: Sequence[Any],
 ) -> Counts:
     parts = layout.parts(matrices, start)
-    moments = settings.weighting == "zscore"
-    active = np.zeros((len(layout.names), parts[0].source.shape[0]), dtype=bool)
+    n_layers = len(layout.names)
+    moments = bool(activity.centred.any())
+    auto = activity.settings.weighting == "auto"
+    active = np.zeros((n_layers, parts[0].source.shape[0]), dtype=bool)
 
-    def count(part: Part, rows: slice) -> countsketch.ColumnStatistics:
-        block = _read(layout, settings, part, rows)
+    def count(
+        part: Part, rows: slice
+    ) -> tuple[countsketch.ColumnStatistics, np.ndarray]:
+        block = _read_values(layout, activity, part, rows)
+        extremes = np.zeros((2, len(part.layers)))
+        if auto:
+            extremes = _extremes(layout, part, block)
+        block = _active(activity, part, layout, block)
         active[part.layers.start, rows] = countsketch.active_rows(block)
-        return countsketch.column_statistics(block, moments=moments)
+        return countsketch.column_statistics(block, moments=moments), extremes
 
     # Blocks are merged in order: sums must not depend on n_jobs.
     blocks = _on_batches(count, layout, parts, reading)
     per_part = len(blocks) // len(parts)
-    statistics = countsketch.side_by_side(
-        reduce(countsketch.merge, blocks[i : i + per_part])
+    of_parts = [
+        tuple(zip(*blocks[i : i + per_part], strict=True))
         for i in range(0, len(blocks), per_part)
+    ]
+    statistics = countsketch.side_by_side(
+        reduce(countsketch.merge, columns) for columns, _ in of_parts
     )
-    return statistics, int(np.count_nonzero(~active.any(axis=0)))
-
-
-def _merged(a: Counts, b: Counts) -> Counts:
-    return countsketch.merge(a[0], b[0]), a[1] + b[1]
+    of_layers = np.concatenate([np.stack(found) for _, found in of_parts], axis=2)
+    lowest, highest = of_layers[:, 0].min(axis=0), of_layers[:, 1].max(axis=0)
+    n_zero_rows = int(np.count_nonzero(~active.any(axis=0)))
+    return Counts(statistics, n_zero_rows, lowest, highest)
 
 
 def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -> float:
@@ -225,23 +348,20 @@ def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -
 class _Hashing(NamedTuple):
     """What each column is multiplied by, and what centring subtracts of each bucket.
 
-    `rounding` is what errors of rounding alone may leave there. Both are None where
-    nothing is subtracted.
+    `rounding` is what errors of rounding alone may leave there.
     """
 
     weights: np.ndarray
-    offset: np.ndarray | None
-    rounding: np.ndarray | None
+    offset: np.ndarray
+    rounding: np.ndarray
 
 
 def _hashing(sketch: Sketch) -> _Hashing:
-    weights = sketch.signs * sketch.weights
-    if sketch.centres is None:
-        return _Hashing(weights, None, None)
     shift, n_buckets = sketch.signs * sketch.centres, sum(sketch.n_components)
     offset = np.bincount(sketch.buckets, shift, minlength=n_buckets)
     added = np.bincount(sketch.buckets, 1 + np.abs(shift), minlength=n_buckets)
-    return _Hashing(weights, offset, 4 * np.finfo(np.float64).eps * added)
+    rounding = 4 * np.finfo(np.float64).eps * added
+    return _Hashing(sketch.signs * sketch.weights, offset, rounding)
 
 
 def _embed(
@@ -252,20 +372,21 @@ def _embed(
     start: int,
     matrices: Sequence[Any],
 ) -> np.ndarray:
-    parts = layout.parts(matrices, start)
+    parts, activity = layout.parts(matrices, start), sketch.activity
     n_samples, first_columns = parts[0].source.shape[0], layout.starts
     starts = np.cumsum([0, *sketch.n_components])
     if out is None:
-        out = np.empty((n_samples, starts[-1]), dtype=sketch.settings.dtype)
+        out = np.empty((n_samples, starts[-1]), dtype=activity.settings.dtype)
     embedding = Output(out)
     present = np.empty((len(layout.names), n_samples), dtype=bool)
     weights, offset, rounding = _hashing(sketch)
 
     def embed(part: Part, rows: slice) -> None:
-        block = _read(layout, sketch.settings, part, rows)
+        block = _read(layout, activity, part, rows)
         first = starts[part.layers.start]
         weight = weights[part.columns]
-        if offset is None:  # centring cancels digits, for which float64 has room
+        # Centring cancels digits, for which float64 has room.
+        if not activity.centred[part.layers.start : part.layers.stop].any():
             weight = weight.astype(block.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             sketched = countsketch.sketch(
@@ -277,7 +398,7 @@ def _embed(
         for layer in part.layers:
             columns = slice(starts[layer], starts[layer + 1])
             of_layer = sketched[:, columns.start - first : columns.stop - first]
-            if offset is not None and rounding is not None:
+            if activity.centred[layer]:
                 own = first_columns[layer : layer + 2] - part.columns.start
                 active = countsketch.active_rows(block, slice(*own))
                 of_layer[active] -= offset[columns]
@@ -309,7 +430,7 @@ def _embed(
 
 
 def _overflow_remedy(sketch: Sketch, dtype: np.dtype) -> str:
-    if sketch.settings.weighting == "zscore":
+    if "zscore" in sketch.activity.weighting:
         return (
             "They are divided by standard deviations down to "
             f"{1 / sketch.weights.max():.3g}: fit on rows of the same scale as these, "

@@ -19,6 +19,7 @@ from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import encodable, refuse_unencodable
 
 from ._features import CommunitySums, TopFeature, community_sums
+from ._firing import firing_in, firing_of
 from ._graph import (
     CommunityMap,
     Representatives,
@@ -303,7 +304,8 @@ def describe(
         embedding, components = fitted_embedding(estimator, stack)
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
     digest = hashlib.blake2b(digest_size=16)
-    sums = community_sums(stack, labels, digest)
+    firing = firing_in(stack) if sketcher is None else firing_of(sketcher)
+    sums = community_sums(stack, labels, firing, digest)
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())
     affinity = clusterer.affinity_matrix_

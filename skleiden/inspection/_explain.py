@@ -11,6 +11,7 @@ from skleiden._blocks.sources import row_batches
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._stages.sketch import WeightedLayer
 
+from ._firing import firing_of
 from ._members import check_labels, check_positive_integer
 
 
@@ -30,12 +31,16 @@ class Contribution(NamedTuple):
 
     contribution : float
         Its part in the difference of similarities, see `explain`.
+
+    fires : bool
+        Whether the neuron fires in the row, see `top_features`.
     """
 
     layer: str
     neuron: int
     activation: float
     contribution: float
+    fires: bool
 
 
 class Explanation(NamedTuple):
@@ -159,15 +164,24 @@ def explain(
     scales = _scales(layers)
     similarity = np.zeros(2)
     found: list[Contribution] = []
-    for layer, scale in zip(layers, scales, strict=True):
+    this = slice(place, place + 1)
+    for layer, scale, firing in zip(layers, scales, firing_of(sketcher), strict=True):
         means = _scaled_sums(layer, groups * scale)
-        (own,) = densified(layer.read(slice(place, place + 1)))
+        (own,) = densified(layer.read(this))
+        (value,) = densified(layer.source.read(this))
+        fires = value > firing.thresholds
         unit = scale[place] * (own * layer.weight - layer.centre)
         similarity += means @ unit
         contributions = unit * (means[0] - means[1])
         best = np.argsort(-contributions, kind="stable")[:n_features]
         found += [
-            Contribution(layer.name, int(j), float(own[j]), float(contributions[j]))
+            Contribution(
+                layer.name,
+                int(j),
+                float(value[j]),
+                float(contributions[j]),
+                bool(fires[j]),
+            )
             for j in best[contributions[best] > 0]
         ]
     found.sort(key=lambda neuron: -neuron.contribution)

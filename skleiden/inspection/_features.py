@@ -9,11 +9,17 @@ import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.rows import column_squares
+from skleiden._blocks.rows import (
+    above,
+    column_squares,
+    stored_values,
+    with_values,
+)
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 
+from ._firing import Firing, firing_in
 from ._members import check_labels, check_positive_integer
 
 # Share of a sum that cancellation may leave of nothing.
@@ -38,7 +44,11 @@ class TopFeature(NamedTuple):
         Mean activation of the members and of the baseline.
 
     share, baseline_share : float
-        Share of the members, and of the baseline, in which the neuron is not zero.
+        Share of the members, and of the baseline, in which the neuron fires.
+
+    fires : bool
+        Whether the neuron fires at the members' mean. One that does not is merely less
+        inhibited in the community than outside.
     """
 
     layer: str
@@ -48,6 +58,7 @@ class TopFeature(NamedTuple):
     baseline_mean: float
     share: float
     baseline_share: float
+    fires: bool = True
 
 
 def prototypes(
@@ -170,21 +181,23 @@ def top_features(
         raise ValueError(f"versus must be 'others' or 'global'; got {versus!r}.")
     if weighting not in ("row", "community"):
         raise ValueError(f"weighting must be 'row' or 'community'; got {weighting!r}.")
-    sums = community_sums(*layers_and_labels(X, labels, layers))
+    stack, labels = layers_and_labels(X, labels, layers)
+    sums = community_sums(stack, labels, firing_in(stack))
     return sums.top_features(n_features, versus, weighting)
 
 
 class _Sums(NamedTuple):
     """Sums over the rows of one layer.
 
-    `values` and `counts` (of what is not zero), of shape (n_clusters + 1, width), are
-    those of each community and, last, of the noise; `squares`, of shape (width,), those
-    of all rows.
+    `values` and `counts` (of rows in which a neuron fires), of shape
+    (n_clusters + 1, width), are those of each community and, last, of the noise;
+    `squares`, of shape (width,), those of all rows. `thresholds` are those of `Firing`.
     """
 
     values: np.ndarray
     counts: np.ndarray
     squares: np.ndarray
+    thresholds: np.ndarray
 
 
 class CommunitySums(NamedTuple):
@@ -221,18 +234,21 @@ class CommunitySums(NamedTuple):
         }
         for name, sums in self.layers.items():
             contrasts = _contrasts(sums, self.sizes, versus, weighting)
-            for c, (effect, *figures) in contrasts:
-                n_kept = min(n_features, int(np.count_nonzero(effect > 0)))
+            for c, (effect, mean, *figures) in contrasts:
+                fires = mean > sums.thresholds
+                first = np.lexsort((-effect, ~fires))
                 best[c] += [
-                    TopFeature(
-                        name,
-                        int(j),
-                        float(effect[j]),
-                        *(float(of[j]) for of in figures),
+                    TopFeature._make(
+                        (
+                            name,
+                            int(j),
+                            *(float(of[j]) for of in (effect, mean, *figures)),
+                            bool(fires[j]),
+                        )
                     )
-                    for j in np.argsort(-effect, kind="stable")[:n_kept]
+                    for j in first[effect[first] > 0][:n_features]
                 ]
-                best[c].sort(key=lambda feature: -feature.effect_size)
+                best[c].sort(key=lambda one: (not one.fires, -one.effect_size))
                 del best[c][n_features:]
         return best
 
@@ -285,26 +301,35 @@ def _contrasts(
 
 
 def community_sums(
-    stack: LayerStack, labels: np.ndarray, digest: Any = None
+    stack: LayerStack,
+    labels: np.ndarray,
+    firing: Sequence[Firing] | None = None,
+    digest: Any = None,
 ) -> CommunitySums:
     """Sum up the rows of each community, in one pass over the layers.
 
-    A `digest` of hashlib, if one is given, takes in all that is read.
+    Without `firing`, values are taken as they are, and neurons fire where they are not
+    zero. A `digest` of hashlib, if one is given, takes in all that is read.
     """
     n_clusters = int(labels.max()) + 1
     placed = np.where(labels < 0, n_clusters, labels)
     sizes = np.bincount(placed, minlength=n_clusters + 1)
     layers = {}
-    for name, matrix in zip(stack.names, stack.layers, strict=True):
+    for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
         check_size(matrix, "a layer of X")
         if digest is not None:
             digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
-        layers[name] = _layer_sums(source_of(matrix), placed, sizes.size, digest)
+        of_layer = None if firing is None else firing[i]
+        layers[name] = _layer_sums(source_of(matrix), placed, sizes, of_layer, digest)
     return CommunitySums(sizes, layers)
 
 
 def _layer_sums(
-    source: Source, placed: np.ndarray, n_groups: int, digest: Any
+    source: Source,
+    placed: np.ndarray,
+    sizes: np.ndarray,
+    firing: Firing | None,
+    digest: Any,
 ) -> _Sums:
     """Sum up the rows of each group, whose numbers are given by `placed`."""
     by_rows = digest is not None
@@ -312,20 +337,25 @@ def _layer_sums(
         by_rows = False
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
-    values = np.zeros((n_groups, source.shape[1]))
-    counts, squares = np.zeros(values.shape, np.int32), np.zeros(values.shape[1])
+    width = source.shape[1]
+    values, thresholds = np.zeros((sizes.size, width)), np.zeros(width)
+    counts, squares = np.zeros(values.shape, np.int32), np.zeros(width)
+    if firing is not None:
+        thresholds = firing.thresholds
     for rows in row_batches([source]):
-        n_rows = rows.stop - rows.start
+        members = placed[rows], np.arange(rows.stop - rows.start)
         indicator = sp.csr_array(
-            (np.ones(n_rows), (placed[rows], np.arange(n_rows))),
-            shape=(n_groups, n_rows),
+            (np.ones(members[1].size), members), shape=(sizes.size, members[1].size)
         )
         stored = source.read(rows)
         if by_rows:
             digest.update(np.ascontiguousarray(stored).data)
         block = stored.astype(np.float64)
+        if firing is not None and firing.positive:
+            block = with_values(block, np.maximum(stored_values(block), 0))
         values += indicator @ block
-        counts += (indicator @ (block != 0)).astype(np.int32)
+        fires = block != 0 if firing is None else above(block, thresholds)
+        counts += (indicator @ fires).astype(np.int32)
         with np.errstate(over="ignore"):  # told below
             squares += column_squares(block)
     if not np.isfinite(squares).all():
@@ -333,7 +363,7 @@ def _layer_sums(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
             "these values, or leave their rows out of X and labels."
         )
-    return _Sums(values, counts, squares)
+    return _Sums(values, counts, squares, thresholds)
 
 
 def layers_and_labels(

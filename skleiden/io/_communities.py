@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 
 _FEATURE_LIMITS = {
     name: (0, 1) if "share" in name else (-math.inf, math.inf)
-    for name in TopFeature._fields[2:]
+    for name in TopFeature._fields[2:-1]
 }
 
 
@@ -371,11 +371,12 @@ def _read_features(what: str, features: Any, layers: Any) -> list[TopFeature]:
         width = widths.get(feature.layer)
         last = width - 1 if type(width) is int else None
         _integer(f"neuron in {what}", feature.neuron, 0, last)
-        numbers = [
-            _number(f"{name} in {what}", one[name], *limits)
+        numbers: dict[str, Any] = {
+            name: _number(f"{name} in {what}", one[name], *limits)
             for name, limits in _FEATURE_LIMITS.items()
-        ]
-        found.append(TopFeature(feature.layer, feature.neuron, *numbers))
+        }
+        fires = _flag(f"fires in {what}", feature.fires)
+        found.append(feature._replace(**numbers, fires=fires))
     return found
 
 

@@ -343,6 +343,22 @@ def _state(estimator: Any, where: str) -> dict[str, Any]:
     return state
 
 
+def _renewed(state: dict[str, Any]) -> dict[str, Any]:
+    """A sketcher's state, or settings, as of now; files may be older."""
+    if "sublinear_tf" not in state:
+        return state
+    if state.pop("sublinear_tf"):
+        raise ValueError(
+            "sublinear_tf=True is of an older version, and has become power=0.5 or the "
+            "like: fit again"
+        )
+    if "layer_names_" in state:
+        n_layers = len(state["layer_names_"])
+        state["weighting_"] = (state["_settings"].weighting,) * n_layers
+        state["positive_part_"] = np.zeros(n_layers, dtype=bool)
+    return {"power": 1.0, "center": False, **state}
+
+
 def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
     """The value that `_encode` made JSON of."""
     if not isinstance(tree, dict):
@@ -358,7 +374,7 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
         case "estimator":
             maker: Any = _ESTIMATORS[content]
             estimator = maker.__new__(maker)
-            vars(estimator).update(inside(tree["state"]))
+            vars(estimator).update(_renewed(inside(tree["state"])))
             if maker is Pipeline and estimator.memory is not None:
                 raise ValueError(
                     "Pipeline.memory must be None in a file, as fit would run what it "
@@ -366,7 +382,7 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
                 )
             return estimator
         case "record":
-            return _RECORDS[content](**inside(tree["fields"]))
+            return _RECORDS[content](**_renewed(inside(tree["fields"])))
         case "list":
             return [_decode(value, array) for value in content]
         case "tuple":

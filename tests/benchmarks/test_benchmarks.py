@@ -184,12 +184,12 @@ def test_agreement_and_permutation_are_scored(
         [
             *(str(activation_file), "--seeds", "0", "--resolutions", "1"),
             *("--n-neighbors", "15", "--permute", "1", "--output", str(output)),
-            "--predict",
+            *("--predict", "--taken"),
         ]
     )
     results = json.loads(output.read_text())
     found = {(s["weighting"], s["method"]): s["ami"] for s in results["scores"]}
-    assert len(found) == 2 * 5
+    assert len(found) == 2 * 10
     # Standardising is for dense activations; these are too sparse for it.
     assert min(ami for (weighting, _), ami in found.items() if weighting == "idf") > 0.5
     idf, _ = results["permutation"]

@@ -101,6 +101,7 @@ LAYERS = st.integers(1, 3).flatmap(
 )
 
 
+@pytest.mark.filterwarnings("ignore:weighting='idf' weights nothing:UserWarning")
 @SLOW
 @given(
     layers=LAYERS,

@@ -39,7 +39,7 @@ def expected_failures(estimator):
     [
         MultiLayerTfidfSketcher(n_components=8),
         MultiLayerTfidfSketcher(n_components=8, weighting="zscore", dtype="float64"),
-        MultiLayerTfidfSketcher(n_components=8, weighting="none", sublinear_tf=True),
+        MultiLayerTfidfSketcher(n_components=8, weighting="none", power=0.5),
         FaissKNeighborsTransformer(),
         FaissKNeighborsTransformer(algorithm="hnsw", mode="connectivity"),
         MutualKNNLeiden(),

@@ -376,9 +376,9 @@ def test_open_by_mouse(visit, page, found):
     neurons = panel.locator("table.neurons")
     assert neurons.locator("tbody").count() == 2  # one for each layer
     assert neurons.locator("tbody tr").all_inner_texts() == [
-        "layer_3:1188\t4.5\t75%\t25%",
-        "layer_3:7001\t2.5\t50%\t25%",
-        "layer_10:4\t3.5\t100%\t13%",
+        "layer_3:1188\t4.5\t75%\t25%\t2.00 / 0.10",
+        "layer_3:7001\t2.5\t50%\t25%\t2.00 / 0.10",
+        "layer_10:4\t3.5\t100%\t13%\t2.00 / 0.10",
     ]
     agreement = panel.locator("table.agreement tr").all_inner_texts()
     assert agreement == [
@@ -688,7 +688,7 @@ def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
     )
     assert texts == MENDED
     assert tab.locator("table.neurons tbody tr").all_inner_texts() == [
-        f"{bad}:1\tinf\t100%\t\N{EN DASH}"
+        f"{bad}:1\tinf\t100%\t\N{EN DASH}\t1.00 / 0.00"
     ]
     tab.locator("canvas").hover()  # where all points are
     assert bad in tab.locator(".tip").inner_text()

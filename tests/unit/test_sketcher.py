@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from numpy.testing import assert_array_equal
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -40,7 +41,7 @@ def oracle(fitted, stack, *, smooth_idf=True):
         "idf": TfidfTransformer(norm="l2", smooth_idf=smooth_idf),
         "zscore": StandardScaler(),
         "none": Normalizer(),
-    }[fitted.weighting]
+    }[fitted.weighting_[0]]
     outputs = np.cumsum([0, *fitted.n_components_])
 
     def sketch(layer):
@@ -61,7 +62,7 @@ def oracle(fitted, stack, *, smooth_idf=True):
         for layer, weight in enumerate(fitted.layer_weights_)
     }
     X = as_wide(stack).astype(np.float64)
-    if fitted.weighting == "zscore":
+    if fitted.weighting_[0] == "zscore":
         X = X.toarray()
     joined = ColumnTransformer(layers, transformer_weights=weights, sparse_threshold=0)
     return Normalizer().fit_transform(joined.fit_transform(X))
@@ -185,7 +186,9 @@ def test_fit_starts_again_and_partial_fit_does_not(stack):
     assert fitted.n_samples_seen_ == 100
     assert fitted.partial_fit(stack[100:]).n_samples_seen_ == 400
     fitted.set_params(weighting="zscore")
-    with pytest.raises(ValueError, match=r"changed from 'idf' to 'zscore' between cal"):
+    with pytest.raises(
+        ValueError, match=r"changed from 'auto' to 'zscore' between cal"
+    ):
         fitted.partial_fit(stack)
     # Nothing of the former fit is left.
     assert not hasattr(fitted.fit(stack), "idf_")
@@ -219,7 +222,7 @@ def test_a_failed_refit_changes_nothing(stack, place, weighting, method):
         ({"n_components": 8}, place(with_nan(stack))),
         ({"layer_weights": [1, 2], "weighting": "zscore"}, another),
         ({"n_components": 2}, pd.DataFrame({"a": [1.0, np.inf], "b": [1.0, 2.0]})),
-        ({"dtype": np.float64, "zero_tol": 1.0, "sublinear_tf": True}, no_rows),
+        ({"dtype": np.float64, "zero_tol": 1.0, "power": 0.5}, no_rows),
     ):
         with pytest.raises(ValueError, match=r"."):
             getattr(fitted.set_params(**changes), method)(wrong)
@@ -256,7 +259,7 @@ def test_a_fitted_sketcher_goes_on_with_what_it_was_fitted_with(stack, weighting
         layer_weights=[1.0],
         weighting="idf" if weighting == "zscore" else "zscore",
         smooth_idf=False,
-        sublinear_tf=True,
+        power=0.5,
         zero_tol=1.0,
         dtype=np.float64,
         random_state=1,
@@ -270,9 +273,9 @@ def test_a_fitted_sketcher_goes_on_with_what_it_was_fitted_with(stack, weighting
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"weighting": "none"}, "weighting was changed from 'idf' to 'none'"),
+        ({"weighting": "none"}, "weighting was changed from 'auto' to 'none'"),
         ({"smooth_idf": False}, "smooth_idf was changed from True to False"),
-        ({"sublinear_tf": True}, "sublinear_tf was changed from False to True"),
+        ({"power": 0.5}, "power was changed from 1.0 to 0.5"),
         ({"zero_tol": 0.5}, "zero_tol was changed from 0.0 to 0.5 between calls"),
         ({"dtype": "float64"}, r"dtype was changed from dtype\('float32'\) to"),
     ],
@@ -421,9 +424,9 @@ def test_input_is_never_modified(stack, weighting):
     dense = as_dense(stack)
     wide = as_wide(stack)
     copies = [x.copy() for x in dense.layers], wide.copy()
-    sketcher(weighting=weighting, sublinear_tf=True, zero_tol=0.5).fit_transform(dense)
+    sketcher(weighting=weighting, power=0.5, zero_tol=0.5).fit_transform(dense)
     sketcher(
-        weighting=weighting, sublinear_tf=True, zero_tol=0.5, layers=list(stack.widths)
+        weighting=weighting, power=0.5, zero_tol=0.5, layers=list(stack.widths)
     ).fit_transform(wide)
     for layer, copy in zip(dense.layers, copies[0], strict=True):
         np.testing.assert_array_equal(layer, copy)
@@ -432,19 +435,19 @@ def test_input_is_never_modified(stack, weighting):
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_zero_tol_and_sublinear_tf(stack, place, sparse):
+def test_zero_tol_and_power(stack, place, sparse):
     X = as_dense(stack, np.float64)
     X.layers[0][:] *= -1  # signs must survive
     prepared = LayerStack(
         [
-            np.sign(x) * np.log1p(np.abs(np.where(np.abs(x) > 0.3, x, 0)))
+            np.sign(x) * np.sqrt(np.abs(np.where(np.abs(x) > 0.3, x, 0)))
             for x in X.layers
         ]
     )
     if sparse:
         X = LayerStack([sp.csr_array(x) for x in X.layers])
-    fitted = sketcher(zero_tol=0.3, sublinear_tf=True)
-    expected = sketcher()
+    fitted = sketcher(weighting="idf", zero_tol=0.3, power=0.5)
+    expected = sketcher(weighting="idf")
     np.testing.assert_allclose(
         fitted.fit_transform(place(X)), expected.fit_transform(prepared), atol=1e-6
     )
@@ -1037,3 +1040,129 @@ def test_smallest_example_of_a_layer_that_one_row_lacks(place):
 def test_a_tolerance_beyond_all_numbers(stack):
     """Nothing is active then; no number overflows."""
     assert not sketcher(zero_tol=1e300).fit_transform(stack).any()
+
+
+# --- how layers are taken -------------------------------------------------------------
+
+
+def gelu(x):
+    """The tanh form of GELU, whose negative values are small (Hendrycks, 2016)."""
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.fixture(scope="module")
+def of_kinds():
+    """Layers after ReLU, after GELU, and with signs, of the same rows."""
+    x = np.random.default_rng(0).standard_normal((120, 40)) - 0.3
+    kinds = {"relu": np.maximum(x, 0), "gelu": gelu(2 * x), "signed": x * (x + 2)}
+    return LayerStack({name: of.astype(np.float32) for name, of in kinds.items()})
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "wide", "wide sparse"])
+def test_auto_takes_each_layer_as_its_signs_tell(of_kinds, place, form):
+    widths = dict(zip(of_kinds.names, of_kinds.widths, strict=True))
+    wide = np.hstack(of_kinds.layers)
+    X, layers = {
+        "dense": (of_kinds, None),
+        "sparse": (
+            LayerStack([*map(sp.csr_array, of_kinds.layers)], names=widths),
+            None,
+        ),
+        "wide": (wide, widths),
+        "wide sparse": (sp.csr_array(wide), widths),
+    }[form]
+    made = sketcher(layers=layers)
+    found = np.asarray(made.fit_transform(place(X)))
+    assert made.weighting_ == ("idf", "idf", "zscore")
+    assert made.positive_part_.tolist() == [True, True, False]
+    parts = np.split(found, 3, axis=1)
+    for i, (weighting, layer) in enumerate(
+        zip(made.weighting_, of_kinds.layers, strict=True)
+    ):
+        taken = np.maximum(layer, 0) if weighting == "idf" else layer
+        # The hashes of one layer alone are others: they are copied in.
+        alone = sketcher(weighting=weighting).fit(taken)
+        columns = slice(40 * i, 40 * i + 40)
+        alone.buckets_ = made.buckets_[columns] - 16 * i
+        alone.signs_ = made.signs_[columns]
+        expected = alone.transform(taken) / np.sqrt(3)
+        np.testing.assert_allclose(parts[i], expected, atol=1e-6)
+        assert_array_equal(made.df_[columns], alone.df_)
+    assert_array_equal(made.idf_[80:], 1)
+    assert_array_equal(made.scale_[:80], 1)
+
+
+def test_auto_is_idf_bit_for_bit_without_negative_values(stack, place):
+    auto, idf = sketcher(), sketcher(weighting="idf")
+    assert_array_equal(
+        np.asarray(auto.fit_transform(place(stack))),
+        np.asarray(idf.fit_transform(place(stack))),
+    )
+    assert auto.weighting_ == ("idf",) * 3
+    # What is negative in later rows is not active either.
+    flipped = LayerStack([-layer for layer in stack.layers], names=stack.names)
+    assert not np.asarray(auto.transform(place(flipped))).any()
+    assert np.asarray(idf.transform(place(flipped))).any()
+
+
+def test_auto_decides_at_the_first_rows(of_kinds):
+    made = sketcher().partial_fit(of_kinds[:60])
+    assert made.weighting_ == ("idf", "idf", "zscore")
+    other = LayerStack(of_kinds.layers[::-1], names=of_kinds.names)
+    assert made.partial_fit(other).weighting_ == ("idf", "idf", "zscore")
+    assert made.n_samples_seen_ == 180
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "weighting"),
+    [
+        (-0.17, 3, "idf"),
+        (-0.3, 1.2, "idf"),
+        (-0.3, 1.1, "zscore"),
+        (-0.32, 9, "zscore"),
+        (-0.1, 0, "zscore"),
+        (0, 0, "idf"),
+    ],
+)
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_what_counts_as_the_tail_of_an_activation_function(
+    place, form, lowest, highest, weighting
+):
+    X = np.array([[highest, 0.0, lowest / 2], [0.0, 0.0, lowest], [0.0, 0.0, 0.0]])
+    wide = form(np.hstack([X, np.abs(X)]))
+    assert sketcher().fit(place(form(X))).weighting_ == (weighting,)
+    made = sketcher(layers=[3, 3]).fit(place(wide))
+    assert made.weighting_ == (weighting, "idf")
+
+
+def test_constant_idf_is_told(of_kinds):
+    message = r"idf' weights nothing in the layers \['signed'\], where every column is"
+    with pytest.warns(UserWarning, match=message):
+        sketcher(weighting="idf").fit(of_kinds)
+
+
+@pytest.mark.parametrize("weighting", ["idf", "none"])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_centred_rows_are_those_less_their_mean(place, weighting, form):
+    X = np.maximum(np.random.default_rng(0).standard_normal((80, 30)), 0)
+    X[7] = 0
+    made = sketcher(weighting=weighting, center=True, dtype=np.float64)
+    found = np.asarray(made.fit_transform(place(form(X))))
+    weighted = X * getattr(made, "idf_", 1)
+    centred = np.where(X.any(axis=1)[:, None], weighted - weighted.mean(axis=0), 0)
+    plain = sketcher(weighting="none", dtype=np.float64).fit(X)
+    assert_array_equal(plain.buckets_, made.buckets_)
+    np.testing.assert_allclose(found, plain.transform(centred), atol=1e-9)
+    assert not found[7].any()
+
+
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_powers_keep_signs(of_kinds, place, power, form):
+    X = of_kinds.layers[2].astype(np.float64)
+    made = sketcher(weighting="none", power=power, dtype=np.float64)
+    expected = sketcher(weighting="none", dtype=np.float64).fit_transform(
+        np.sign(X) * np.abs(X) ** power
+    )
+    found = np.asarray(made.fit_transform(place(form(X))))
+    np.testing.assert_allclose(found, expected, atol=1e-9)

@@ -328,16 +328,23 @@ function cell(value, shown, tag = "td") {
 }
 
 function neuronTable(one) {
-  const headings = ["Neuron", "Effect", "Active inside", "Active outside"];
+  const headings = ["Neuron", "Effect", "Fires inside", "Fires outside", "Mean in / out"];
   const layers = new Map(); // in the order of their strongest neuron
   one.features.forEach((feature, i) => {
     const row = make(
       "tr",
       {},
-      make("th", { scope: "row" }, make("bdi", {}, ...marked(one.neurons[i]))),
+      make(
+        "th",
+        { scope: "row" },
+        make("bdi", {}, ...marked(one.neurons[i])),
+        // Files of older versions do not tell.
+        feature.fires === false ? " (less inhibited)" : "",
+      ),
       make("td", {}, fixed(feature.effect_size, 1)),
       cell(feature.share, percent(feature.share)),
       cell(feature.baseline_share, percent(feature.baseline_share)),
+      make("td", {}, `${fixed(feature.mean, 2)} / ${fixed(feature.baseline_mean, 2)}`),
     );
     row.classList.toggle("found", matches(one.neurons[i]));
     layers.set(feature.layer, [...(layers.get(feature.layer) ?? []), row]);

@@ -503,7 +503,7 @@ def test_help(capsys):
     described = capsys.readouterr().out
     assert "MLP activations" in described
     assert all(option in described for option in OPTIONS)
-    assert described.count("(default: ") >= 6
+    assert described.count("(default:") >= 6
 
 
 def test_version(capsys):

@@ -128,7 +128,7 @@ def test_options_choose_what_is_read(files, tmp_path, capsys):
 def test_options_reach_the_estimators(files, tmp_path, capsys):
     options = (
         "--n-components 16,32,8 --layer-weights 1,2,0.5 --weighting zscore "
-        "--no-smooth-idf --sublinear-tf --dtype float64 --graph union --weights umap "
+        "--no-smooth-idf --power 0.5 --dtype float64 --graph union --weights umap "
         "--resolution 0.5 --n-iterations -1 --small-clusters noise --n-jobs 1"
     )
     out = tmp_path / "out"
@@ -140,7 +140,7 @@ def test_options_reach_the_estimators(files, tmp_path, capsys):
         "sketch__layer_weights": [1, 2, 0.5],
         "sketch__weighting": "zscore",
         "sketch__smooth_idf": False,
-        "sketch__sublinear_tf": True,
+        "sketch__power": 0.5,
         "sketch__dtype": "<class 'numpy.float64'>",
         "leiden__graph": "union",
         "leiden__weights": "umap",

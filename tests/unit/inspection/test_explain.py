@@ -80,7 +80,8 @@ def test_strongest_neurons_are_the_first_of_all(stack):
     every = explain(pipeline, stack, 11, n_features=10_000)
     few = explain(pipeline, stack, 11, n_features=4)
     assert few == every._replace(contributions=every.contributions[:4])
-    assert [type(value) for value in few.contributions[0]] == [str, int, float, float]
+    kinds = [type(value) for value in few.contributions[0]]
+    assert kinds == [str, int, float, float, bool]
 
 
 def test_forms_of_the_input(stack):
@@ -106,7 +107,7 @@ def test_row_by_id(stack):
 
 def test_settings_of_the_sketcher_count(stack):
     plain = explain(make(stack), stack, 5)
-    logs = explain(make(stack, sublinear_tf=True), stack, 5)
+    logs = explain(make(stack, power=0.5), stack, 5)
     assert plain.similarity != logs.similarity
     value = np.quantile(stack.layers[0].data, 0.2)
     pruned = explain(make(stack, zero_tol=value), stack, 5)

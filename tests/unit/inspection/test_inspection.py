@@ -22,6 +22,7 @@ from skleiden.inspection import (
     summarize,
     top_features,
 )
+from skleiden.inspection._firing import firing_in, firing_of
 from skleiden.io import load_communities, save_communities
 from skleiden.plotting import (
     CommunityMapDisplay,
@@ -205,7 +206,7 @@ class TestInput:
     def test_values_that_are_not_finite(self, inspect, make, value):
         X = WIDE.copy()
         X[3, 2] = value
-        with pytest.raises(ValueError, match="X contains NaN or infinity, or values"):
+        with pytest.raises(ValueError, match=r"X contains (NaN|infinity)"):
             inspect(make(X), LABELS)
 
     def test_list_of_matrices(self, inspect):
@@ -356,7 +357,7 @@ def test_top_features_are_all_that_exceed_the_baseline():
 
 def test_top_features_are_native_numbers():
     for feature in top_features(WIDE.astype(np.float32), LABELS)[0]:
-        assert [type(value) for value in feature] == [str, int] + [float] * 5
+        assert [type(value) for value in feature] == [str, int, *[float] * 5, bool]
 
 
 def test_noise_is_among_the_others():
@@ -561,3 +562,68 @@ def test_what_no_file_can_hold_is_refused_before_the_inspection(monkeypatch):
     monkeypatch.setattr("skleiden.inspection._communities.community_sums", pytest.fail)
     with pytest.raises(ValueError, match="Names of layers must be text"):
         describe_communities(pipeline, X)
+
+
+# --- what fires -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed():
+    """A layer with signs, of 3 communities, each with neurons that fire in it."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    X = rng.standard_normal((120, 12)) - 1
+    for c in range(3):
+        X[labels == c, 2 * c : 2 * c + 2] += 4
+    X[labels == 0, 6] += 0.5  # less inhibited there
+    return X, labels
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_array])
+def test_neurons_with_signs_fire_above_their_mean(signed, form):
+    X, labels = signed
+    limits = X.mean(axis=0) + X.std(axis=0)
+    found = top_features(form(X), labels, n_features=12)
+    for c, features in found.items():
+        inside = labels == c
+        assert [f.neuron for f in features if f.fires][:2] in (
+            [2 * c, 2 * c + 1],
+            [2 * c + 1, 2 * c],
+        )
+        for feature in features:
+            x = X[:, feature.neuron]
+            fires = x > limits[feature.neuron]
+            assert feature.share == fires[inside].mean()
+            assert feature.baseline_share == pytest.approx(fires[~inside].mean())
+            assert feature.mean == pytest.approx(x[inside].mean())
+            assert feature.fires == (x[inside].mean() > limits[feature.neuron])
+    assert 6 in [f.neuron for f in found[0] if not f.fires]
+    # Those that fire come first, however large the effects of others are.
+    assert [f.fires for f in found[0]] == sorted(f.fires for f in found[0])[::-1]
+
+
+def test_small_negative_values_count_as_zero():
+    """As after GELU: what is less inhibited is no top neuron, and shares tell."""
+    X = np.full((40, 3), -0.1)
+    labels = np.repeat([0, 1], 20)
+    X[:20, 0], X[:20, 1], X[20:, 2] = 2.0, -0.01, 3.0
+    X[0, 0] = -0.1
+    ((feature,), (other,)) = top_features(X, labels).values()
+    assert (feature.neuron, feature.share, feature.baseline_share) == (0, 0.95, 0.0)
+    assert feature.mean == pytest.approx(0.95 * 2)
+    assert (other.neuron, other.share, other.fires) == (2, 1.0, True)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_sketcher_tells_what_fires(signed, power):
+    """The same neurons fire for the sketcher, whatever power it takes."""
+    X, _ = signed
+    made = MultiLayerTfidfSketcher(8, power=power, random_state=0).fit(X)
+    assert made.weighting_ == ("zscore",)
+    (firing,) = firing_of(made)
+    powered = np.sign(X) * np.abs(X) ** power
+    expected = powered > powered.mean(axis=0) + powered.std(axis=0)
+    assert_array_equal(firing.thresholds < X, expected)
+    if power == 1:
+        (found,) = firing_in(LayerStack([X]))
+        np.testing.assert_allclose(found.thresholds, firing.thresholds)

@@ -73,6 +73,7 @@ def test_whole_document(path):
                         "baseline_mean": 0.5,
                         "share": 0.75,
                         "baseline_share": 0.25,
+                        "fires": True,
                     }
                 ],
             },

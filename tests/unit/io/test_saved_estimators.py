@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skleiden import (
     FaissKNeighborsTransformer,
+    LayerStack,
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
@@ -282,9 +283,9 @@ STATES = {
     ),
     **{
         f"{weighting} {kind}": lambda w=weighting, X=X: sketcher(
-            weighting=w, sublinear_tf=True, zero_tol=0.5, smooth_idf=False
+            weighting=w, power=0.5, zero_tol=0.5, smooth_idf=False
         ).fit(X)
-        for weighting in ("idf", "zscore", "none")
+        for weighting in ("auto", "idf", "zscore", "none")
         for kind, X in (
             ("zero rows", some("zero")),
             ("constant columns", np.ones((7, 3))),
@@ -299,7 +300,11 @@ STATES = {
         sketcher(weighting="zscore")
         .fit(rows(5))
         .set_params(weighting="idf")
-        .fit(rows())
+        .fit(some("zero"))
+    ),
+    "centred": lambda: sketcher(weighting="none", center=True).fit(rows()),
+    "one layer of each": lambda: sketcher(center=True, power=0.5).fit(
+        LayerStack([rows(), np.abs(rows())])
     ),
     "parameters set afterwards": lambda: (
         make_pipeline(sketcher(), leiden())
@@ -345,6 +350,7 @@ def assert_comes_back(path, estimator, X):
 
 @pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
 @pytest.mark.parametrize("name", STATES)
+@pytest.mark.filterwarnings("ignore:weighting='idf' weights nothing:UserWarning")
 def test_every_state_that_fit_makes_comes_back(tmp_path, name):
     """The statements about fitted states are those of new ones, too."""
     fitted = STATES[name]()
@@ -379,7 +385,7 @@ def test_rows_on_workers(tmp_path):
 # --- states that fit does not make ----------------------------------------------------
 
 SAVED = {
-    "idf": lambda: make_pipeline(sketcher(n_components=4), leiden()),
+    "idf": lambda: make_pipeline(sketcher(n_components=4, weighting="idf"), leiden()),
     "zscore": lambda: make_pipeline(
         sketcher(weighting="zscore", random_state=np.random.RandomState(3)),
         leiden(graph="union", weights="umap"),
@@ -565,7 +571,7 @@ SKETCHER, LEIDEN = r"MultiLayerTfidfSketcher\.", r"MutualKNNLeiden\."
         ("idf", "layer_widths_", lambda _: {"tuple": [10**15]}, "add up to 6 columns"),
         ("idf", "layer_names_", lambda _: {"tuple": [1]}, "a tuple of 1 different st"),
         ("idf", "dtype", lambda _: {"dtype": "<i4"}, r"dtype must be"),
-        ("idf", "_settings", lambda _: None, SKETCHER + "idf_ is not an attribute"),
+        ("idf", "_settings", lambda _: None, SKETCHER + "_settings must be Settings"),
         ("idf", "_statistics", lambda _: 1, r"_statistics must be ColumnStatistics"),
         ("runs", "stability_", lambda _: 2, r"StableLeiden\.stability_ must be a numb"),
         ("runs", "estimator_", lambda _: None, r"StableLeiden\.estimator_ must be one"),

@@ -1,0 +1,74 @@
+"""When a neuron fires: one definition, for features, explanations, files and page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skleiden._blocks.runner import Local
+from skleiden._blocks.sources import check_only
+from skleiden._input import open_layers
+from skleiden._kernels import countsketch
+from skleiden._layers import LayerStack
+from skleiden._stages.sketch import Activity, Reading, Settings, learn
+
+
+class Firing(NamedTuple):
+    """When the neurons of one layer fire.
+
+    Their activation is the positive part of the value where `positive`, else the value
+    itself. They fire above `thresholds`, of shape (width,): zero, or in layers with
+    signs one standard deviation above the mean.
+    """
+
+    positive: bool
+    thresholds: np.ndarray
+
+
+def firing_of(sketcher: Any) -> list[Firing]:
+    """Give when neurons fire in each layer of a fitted sketcher."""
+    mean, scale = (getattr(sketcher, name, None) for name in ("mean_", "scale_"))
+    return _firing(sketcher._activity(), sketcher.layer_widths_, mean, scale)
+
+
+def firing_in(stack: LayerStack) -> list[Firing]:
+    """Find when neurons fire in each layer, as a sketcher by default does.
+
+    Layers with signs are read twice.
+    """
+    settings = Settings("auto", True, 1.0, False, 0.0, np.dtype(np.float32))
+    layers = open_layers(stack, None, check_only)
+    activity, counts = learn(layers, settings, None, Reading(None, None), Local())
+    scale = countsketch.standard_deviation(counts.columns)
+    return _firing(activity, stack.widths, counts.columns.mean, scale)
+
+
+def _firing(
+    activity: Activity, widths: Sequence[int], mean: Any, scale: Any
+) -> list[Firing]:
+    power, tolerance = activity.settings.power, activity.settings.zero_tol
+    stops = np.cumsum(widths)
+    found = []
+    for weighting, positive, width, stop in zip(
+        activity.weighting, activity.positive, widths, stops, strict=True
+    ):
+        thresholds = np.zeros(width)
+        if weighting == "zscore":
+            columns = slice(stop - width, stop)
+            thresholds = _unpowered(mean[columns] + scale[columns], power)
+        # What is up to the tolerance counts as zero.
+        near = np.abs(thresholds) < tolerance
+        found.append(Firing(bool(positive), np.where(near, tolerance, thresholds)))
+    return found
+
+
+def _unpowered(limits: np.ndarray, power: float) -> np.ndarray:
+    """The values above which values to the power are above some limits."""
+    if power > 0:
+        return np.sign(limits) * np.abs(limits) ** (1 / power)
+    # Signs: none is above 1, those of positive values are above 0.
+    return np.where(
+        limits >= 1, np.inf, np.where(limits >= 0, 0.0, -np.finfo("f8").tiny)
+    )
