@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._blocks.checks import check_shape, is_mapping
+from ._blocks.frames import feature_names, header
 from ._blocks.layout import Layers, Layout, Stated, layer_layout
 from ._blocks.mapped import check_size
 from ._blocks.sources import check_here, check_only, open_matrix, source_of
@@ -30,7 +31,7 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     X = with_rows(X)
     if isinstance(X, LayerStack):
         check_shape(X.shape, type(X).__name__)
-        validate(X, skip_check_array=True)
+        validate(_with_columns(X), skip_check_array=True)
         names, widths = X.names, X.widths
         sources = [source_of(matrix) for matrix in X.layers]
     else:
@@ -61,6 +62,13 @@ def as_layer_stack(X: Any, layers: Stated = None) -> LayerStack:
     names, widths = layer_layout(layers, X.shape[1])
     blocks = [X] if len(widths) == 1 else source_of(X).divided(_columns(widths))
     return LayerStack(blocks, names=names)
+
+
+def _with_columns(X: LayerStack) -> Any:
+    """Give what scikit-learn takes a stack's names of columns from, if it has any."""
+    if all(names is None for names in X.columns):
+        return X
+    return header(feature_names(X.names, X.widths, X.columns))
 
 
 def _columns(widths: Sequence[int]) -> list[slice]:

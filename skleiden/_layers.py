@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._blocks.checks import check_names
-from ._blocks.sources import as_matrix, check_one_place, source_of, unpacked
+from ._blocks.checks import TOKENS_OR_LAYERS, check_names
+from ._blocks.frames import column_names, common_index
+from ._blocks.sources import (
+    as_matrix,
+    check_one_place,
+    layers_along,
+    source_of,
+    unpacked,
+)
 from ._ids import check_ids
+
+# Names of each layer's columns, None where they have none.
+Columns: TypeAlias = tuple[np.ndarray | None, ...]
 
 
 class LayerStack:
@@ -29,10 +39,12 @@ class LayerStack:
         One matrix a layer, each of shape (n_samples, width of the layer) with
         the same rows in the same order. Dense arrays, read-only memory maps,
         CSR matrices or arrays, Zarr arrays and HDF5 datasets of h5py are kept as
-        they are, neither copied nor converted; other sparse formats are converted to
-        CSR, and everything else (a DataFrame, nested lists) by
-        :func:`numpy.asarray`. Any real dtype, float16 and integers included. Dask
-        arrays, of dense or sparse blocks, stay lazy; either all layers are such or
+        they are, neither copied nor converted. Tensors of torch share their memory with
+        an array; those on a device, or of numbers that NumPy lacks, such as bfloat16,
+        stay tensors, of which blocks of rows are converted as they are needed. Other
+        sparse formats are converted to CSR, and everything else (a DataFrame, nested
+        lists) by :func:`numpy.asarray`. Any real dtype, float16 and integers included.
+        Dask arrays, of dense or sparse blocks, stay lazy; either all layers are such or
         none.
 
     names : sequence of str, default=None
@@ -41,7 +53,8 @@ class LayerStack:
 
     ids : sequence of length n_samples, default=None
         Identifiers of the rows, without repetition. They follow the rows when
-        the stack is indexed.
+        the stack is indexed. If None, the index of data frames of pandas is taken,
+        unless it is a :class:`pandas.RangeIndex`.
 
     Attributes
     ----------
@@ -57,6 +70,11 @@ class LayerStack:
     ids : ndarray of shape (n_samples,) or None
         Identifiers of the rows.
 
+    columns : tuple of (ndarray of str objects or None)
+        Names of each layer's columns, where it came as a data frame whose columns are
+        named by strings. Estimators that were fitted on such a stack refuse others, or
+        the same in another order.
+
     shape : tuple of int
         ``(n_samples, sum(widths))``.
 
@@ -69,13 +87,14 @@ class LayerStack:
     Raises
     ------
     TypeError
-        If a layer is not two-dimensional or not real numbers.
+        If a layer is not two-dimensional or not real numbers; if `layers` is an array
+        of three dimensions, see `from_array`.
 
     ValueError
         If there is no layer, the numbers of rows differ, or names or ids are
-        repeated or of the wrong length; if a Dask array does not know its length; if
-        the parts of a sparse matrix contradict one another, such as indices of columns
-        that it does not have.
+        repeated or of the wrong length; if data frames have different indexes; if a
+        Dask array does not know its length; if the parts of a sparse matrix contradict
+        one another, such as indices of columns that it does not have.
 
     Notes
     -----
@@ -83,7 +102,8 @@ class LayerStack:
     in chunks, on disk or in object stores, and HDF5 files are what many have. Of the
     last two, whole rows are read, block by block, so chunks should hold whole rows;
     rows selected by an index are then in memory. A stack of HDF5 datasets cannot be
-    pickled, which workers in other processes need.
+    pickled, which workers in other processes need. The pickle of a tensor on a device
+    comes back in memory.
 
     See Also
     --------
@@ -101,7 +121,11 @@ class LayerStack:
     (4, 6)
     >>> stack[[2, 0]].ids
     array(['c', 'a'], dtype='<U1')
+    >>> stack["mlp_1"].shape
+    (4, 2)
     """
+
+    ids: np.ndarray | None
 
     def __init__(
         self,
@@ -110,13 +134,20 @@ class LayerStack:
         names: Sequence[str] | None = None,
         ids: Iterable[Any] | None = None,
     ) -> None:
+        ndim = getattr(layers, "ndim", None)
         # A DOK matrix is a dict, too.
-        if getattr(layers, "ndim", None) == 2:
+        if ndim == 2:
             raise TypeError(
                 "LayerStack takes one matrix per layer, as a mapping {name: matrix} "
                 f"or a sequence; got a single {type(layers).__name__}. Write "
                 "LayerStack([X]) for one layer, or pass X itself to the estimator "
                 "with layers=<widths>."
+            )
+        if isinstance(ndim, int) and ndim > 2:
+            raise TypeError(
+                "LayerStack takes one matrix per layer, as a mapping {name: matrix} or "
+                f"a sequence; got a single {type(layers).__name__} of {ndim} "
+                f"dimensions. {TOKENS_OR_LAYERS}"
             )
         if not isinstance(layers, Iterable) or isinstance(layers, (str, LayerStack)):
             raise TypeError(
@@ -151,15 +182,74 @@ class LayerStack:
                 f"All layers must have the same rows; got {rows} rows. Use "
                 "skleiden.align_layers to bring layers to their common prompts."
             )
-        self.ids = None if ids is None else check_ids(ids, self.layers[0].shape[0])
+        self.columns: Columns = tuple(map(column_names, blocks))
+        index = common_index(dict(zip(self.names, blocks, strict=True)))
+        if ids is not None:
+            self.ids = check_ids(ids, len(self))
+        else:
+            self.ids = None if index is None else _ids_of_index(index)
+
+    @classmethod
+    def from_array(
+        cls,
+        X: Any,
+        *,
+        axis: int,
+        names: Sequence[str] | None = None,
+        ids: Iterable[Any] | None = None,
+    ) -> LayerStack:
+        """Make a stack of an array of three dimensions, one of which is the layers.
+
+        Parameters
+        ----------
+        X : array, tensor or Dask array of three dimensions
+            Rows, layers and neurons, rows before neurons. Each layer is a view of it.
+
+        axis : {0, 1, 2}
+            The axis of the layers: 1 for shape (n_samples, n_layers, n_neurons), 0 for
+            (n_layers, n_samples, n_neurons). It is not guessed, and tokens are no
+            layers: pool over them first.
+
+        names : sequence of str, default=None
+            Names of the layers; ``layer_0``, ``layer_1``, ... if None.
+
+        ids : sequence of length n_samples, default=None
+            Identifiers of the rows, without repetition.
+
+        Returns
+        -------
+        stack : LayerStack
+
+        Raises
+        ------
+        TypeError
+            If X does not have three dimensions, or no views of it can be had, as of an
+            array in a file of Zarr or HDF5.
+
+        ValueError
+            If `axis` is not one of its axes; and as the class has it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skleiden import LayerStack
+        >>> LayerStack.from_array(np.ones((320, 6, 128)), axis=1).widths
+        (128, 128, 128, 128, 128, 128)
+        """
+        return cls(layers_along(X, axis), names=names, ids=ids)
 
     @classmethod
     def _from_valid(
-        cls, layers: Iterable[Any], names: tuple[str, ...], ids: np.ndarray | None
+        cls,
+        layers: Iterable[Any],
+        names: tuple[str, ...],
+        ids: np.ndarray | None,
+        columns: Columns,
     ) -> LayerStack:
         """Make a stack of parts known to be valid (ids of a resample may repeat)."""
         stack = cls.__new__(cls)
         stack.layers, stack.names, stack.ids = tuple(layers), names, ids
+        stack.columns = columns
         return stack
 
     @property
@@ -180,7 +270,7 @@ class LayerStack:
     @property
     def dtype(self) -> np.dtype:
         """The dtype that all the layers' dtypes promote to."""
-        return np.result_type(*(block.dtype for block in self.layers))
+        return np.result_type(*(source_of(block).dtype for block in self.layers))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -188,15 +278,21 @@ class LayerStack:
     # Without this, Python would walk the rows through __getitem__.
     __iter__ = None
 
-    def __getitem__(self, rows: Any) -> LayerStack:
-        """Select rows by slice, integer array or boolean mask."""
+    def __getitem__(self, rows: Any) -> Any:
+        """Select a layer by its name, or rows by slice, integer array or mask."""
+        if isinstance(rows, str):
+            if rows not in self.names:
+                raise KeyError(
+                    f"There is no layer {rows!r}; the layers are {list(self.names)}."
+                )
+            return self.layers[self.names.index(rows)]
         if isinstance(rows, tuple):
             # scikit-learn indexes with (rows, Ellipsis).
             if len(rows) != 2 or not _is_everything(rows[1]):
                 raise IndexError(
                     "A LayerStack is indexed by rows only; got an index on columns "
                     f"too: {rows!r}. Select layers with "
-                    "LayerStack({name: stack.layers[i], ...})."
+                    "LayerStack({name: stack[name], ...})."
                 )
             rows = rows[0]
         if _is_everything(rows):
@@ -224,6 +320,7 @@ class LayerStack:
             (source_of(block).select(rows) for block in self.layers),
             self.names,
             None if self.ids is None else self.ids[rows],
+            self.columns,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -233,7 +330,7 @@ class LayerStack:
                 parts.append(source_of(block).packed())
             except TypeError as error:
                 raise TypeError(f"Layer {name!r} is {error}") from None
-        return _rebuild, (parts, self.names, self.ids)
+        return _rebuild, (parts, self.names, self.ids, self.columns)
 
     def __repr__(self) -> str:
         layout = ", ".join(
@@ -244,11 +341,24 @@ class LayerStack:
 
 
 def _rebuild(
-    parts: list[Any], names: tuple[str, ...], ids: np.ndarray | None
+    parts: list[Any],
+    names: tuple[str, ...],
+    ids: np.ndarray | None,
+    columns: Columns,
 ) -> LayerStack:
     # Not checked again: whoever can change a pickle can run code anyway, and workers in
     # other processes would read all indices of a stack of which they use some rows.
-    return LayerStack._from_valid(map(unpacked, parts), names, ids)
+    return LayerStack._from_valid(map(unpacked, parts), names, ids, columns)
+
+
+def _ids_of_index(index: Any) -> np.ndarray:
+    try:
+        return check_ids(index, len(index))
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"The index of data frames gives the ids of rows: {error} Or drop it with "
+            "frame.reset_index(drop=True)."
+        ) from error
 
 
 def _is_everything(index: Any) -> bool:

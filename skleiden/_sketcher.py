@@ -111,7 +111,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Columns of all layers together.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a DataFrame with string column names.
+        Names of the columns, where X is a DataFrame with string column names; of a
+        LayerStack in which some layers are such, ``layer__column``, with x0, x1, ...
+        for the columns of the others.
 
     layer_names_ : tuple of str
         Names of the layers.
@@ -296,7 +298,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         ----------
         X : LayerStack, mapping of {name: matrix}, or {array-like, sparse matrix} of \
                 shape (n_samples, n_features)
-            Layered data; see the parameter `layers` for a single matrix.
+            Layered data, tensors of torch included; see the parameter `layers` for a
+            single matrix.
 
         y : Ignored
             Not used, present for API consistency.

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .sparse import check_sparse
+from .tensors import refuse_tensor
 
 
 def check_real(matrix: Any, what: str) -> None:
@@ -71,7 +72,7 @@ def refuse_dask_frame(X: Any, what: str) -> None:
 
 
 def refuse_layer_sequence(X: Any) -> None:
-    """Raise a TypeError for a sequence of matrices, which is no row-indexable X.
+    """Refuse a sequence of matrices, or an array of them, which is no row-indexable X.
 
     scikit-learn would take each matrix of the sequence for one sample, and a
     cross-validation would silently drop layers. So would it drop the mask of a masked
@@ -80,12 +81,16 @@ def refuse_layer_sequence(X: Any) -> None:
     """
     refuse_masked(X, "X")
     refuse_dask_frame(X, "X")
+    refuse_tensor(X, "X")
     if sp.issparse(X):
         check_sparse(X, "X")
         return
-    if getattr(X, "ndim", None) == 3:
-        found = f"an array of 3 dimensions, shape {X.shape}"
-    elif isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):
+    if hasattr(X, "shape") and _ndim(X) > 2:
+        raise TypeError(
+            f"X must have one row per sample; got an array of {X.ndim} dimensions, "
+            f"shape {tuple(X.shape)}. {TOKENS_OR_LAYERS}"
+        )
+    if isinstance(X, (list, tuple)) or getattr(X, "dtype", None) == np.dtype(object):
         items = list(X) if getattr(X, "ndim", 1) == 1 else []
         if not any(_ndim(item) >= 2 for item in items):
             return
@@ -97,6 +102,13 @@ def refuse_layer_sequence(X: Any) -> None:
         "slice by layer instead of by row. Wrap the layers: "
         "skleiden.LayerStack(layers)."
     )
+
+
+# What to do with an array of more than two dimensions: two meanings, and no guess.
+TOKENS_OR_LAYERS = (
+    "If an axis is tokens, pool over it first, such as by X.mean(axis=1); if it is "
+    "layers, name it: skleiden.LayerStack.from_array(X, axis=1)."
+)
 
 
 def _ndim(item: Any) -> int:

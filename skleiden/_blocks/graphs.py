@@ -12,6 +12,7 @@ from .checks import check_real
 from .rows import stored_values
 from .sources import is_on_workers, source_of
 from .sparse import check_sparse
+from .tensors import from_torch
 
 
 def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any:
@@ -45,7 +46,7 @@ def open_distances(X: Any, validate: Callable[..., Any], *, square: bool) -> Any
             "the vectors with metric='cosine', or compute the graph first."
         )
     X = validate(
-        X,
+        from_torch(X, "X"),
         accept_sparse="csr",
         dtype="numeric",
         ensure_min_samples=2 if square else 1,

@@ -16,7 +16,12 @@ import scipy.sparse as sp
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.metaestimators import _safe_split
 
+from skleiden._kernels import knn
+
+from . import tensors
 from .checks import (
+    TOKENS_OR_LAYERS,
+    check_finite,
     check_real,
     check_shape,
     refuse_dask_frame,
@@ -217,12 +222,7 @@ class StoredSource(Source):
             stretch = range(n)[rows]
             if stretch.step == 1:
                 return self.read(slice(stretch.start, stretch.stop))
-            rows = np.asarray(stretch)
-        numbers = rows.astype(np.int64)
-        outside = numbers[(numbers < -n) | (numbers >= n)]
-        if outside.size:
-            raise IndexError(f"Row {outside[0]} is out of bounds for {n} rows.")
-        numbers = numbers % max(n, 1)
+        numbers = _row_numbers(rows, n)
         out = np.empty((numbers.size, width), dtype=self.dtype)
         step = rows_at_once([self], _BLOCK_SIZE // max(width, 1))
         order = np.argsort(numbers, kind="stable")
@@ -257,6 +257,66 @@ class StoredSource(Source):
             "it is needed, with skleiden.io.load_activations; select rows, "
             "stack[rows], which are then in memory; or use Zarr arrays."
         )
+
+
+class TensorSource(Source):
+    """A tensor of torch that is elsewhere, or of numbers that NumPy lacks.
+
+    What is read of it is brought here and converted, block by block. All other tensors
+    share their memory with an ndarray, which is what is kept of them.
+    """
+
+    kind = "tensor"
+    is_lazy = True
+
+    def __init__(self, matrix: Any) -> None:
+        super().__init__(matrix)
+        self.dtype = self.read(slice(0)).dtype
+
+    @classmethod
+    def check(cls, matrix: Any, what: str) -> Any:
+        return tensors.checked(matrix, what)
+
+    def read(self, rows: slice) -> Any:
+        return tensors.from_torch(self.matrix[rows], "X")
+
+    def select(self, rows: slice | np.ndarray) -> Any:
+        if isinstance(rows, slice) and (rows.step or 1) > 0:
+            return self.matrix[rows]
+        return tensors.select_rows(self.matrix, _row_numbers(rows, self.shape[0]))
+
+    def whole(self) -> np.ndarray:
+        return self.read(slice(None))
+
+    def packed(self) -> Any:
+        return tensors.packed(self.matrix)
+
+    def row_blocks(self, rows: int) -> list[tuple[int, int, list[Any]]]:
+        """Give the same, of directions: rows at unit length.
+
+        A search would make a second copy, of such rows, of the one that is converted.
+        """
+        out = np.empty(self.shape, dtype=np.float32)
+        for start, block in self._batches():
+            check_finite(block, "", start, start + len(block))
+            out[start : start + len(block)] = knn.unit_rows(block)
+        return [(0, self.shape[0], [out])]
+
+    def each_block(self) -> Iterator[np.ndarray]:
+        return (block for _, block in self._batches())
+
+    def map_columns(self, function: Callable[[int, Any], Any]) -> Any:
+        out = np.empty(self.shape, dtype=self.dtype)
+        step = max(1, _BLOCK_SIZE // max(1, self.shape[0]))
+        for start in range(0, self.shape[1], step):
+            columns = slice(start, start + step)
+            block = tensors.from_torch(self.matrix[:, columns], "X")
+            out[:, columns] = function(start, block)
+        return out
+
+    def _batches(self) -> Iterator[tuple[int, np.ndarray]]:
+        for rows in row_batches([self]):
+            yield rows.start, self.read(rows)
 
 
 class DaskSource(Source):
@@ -334,7 +394,18 @@ def _kind_of(matrix: Any) -> type[Source]:
         return DaskSource
     if _is_a(matrix, "zarr", "Array") or _is_a(matrix, "h5py", "Dataset"):
         return StoredSource
-    return Source
+    return TensorSource if _is_a(matrix, "torch", "Tensor") else Source
+
+
+def _row_numbers(rows: slice | np.ndarray, n: int) -> np.ndarray:
+    """Give the numbers of some of n rows, none of them negative."""
+    if isinstance(rows, slice):
+        return np.asarray(range(n)[rows], dtype=np.int64)
+    numbers = rows.astype(np.int64)
+    outside = numbers[(numbers < -n) | (numbers >= n)]
+    if outside.size:
+        raise IndexError(f"Row {outside[0]} is out of bounds for {n} rows.")
+    return numbers % max(n, 1)
 
 
 def _is_a(matrix: Any, package: str, name: str) -> bool:
@@ -369,13 +440,44 @@ def as_matrix(matrix: Any, what: str) -> Any:
             raise TypeError(f"{what} cannot be made a matrix: {error}") from error
     matrix = kind.check(matrix, what)
     if matrix.ndim != 2:
+        alone = (
+            "To cluster the rows of a single matrix, pass the matrix itself instead of "
+            "a LayerStack."
+        )
         raise TypeError(
             f"{what} must be a 2-D matrix (prompts x neurons); got "
-            f"{matrix.ndim} dimension(s). To cluster the rows of a single matrix, "
-            "pass the matrix itself instead of a LayerStack."
+            f"{matrix.ndim} dimension(s). "
+            f"{TOKENS_OR_LAYERS if matrix.ndim > 2 else alone}"
         )
-    check_real(matrix, what)
+    check_real(source_of(matrix), what)
     return matrix
+
+
+def layers_along(X: Any, axis: Any) -> list[Any]:
+    """Give the matrices that stand along an axis of an array, without a copy."""
+    kind = _kind_of(X)
+    if kind is Source and not hasattr(X, "ndim"):
+        X = np.asarray(X)
+    if kind in (SparseSource, StoredSource):
+        raise TypeError(
+            "LayerStack.from_array takes an array, tensor or Dask array, of which each "
+            f"layer is a view; got a {type(X).__name__}. Store one matrix for each "
+            "layer, or pass X[:], which is in memory."
+        )
+    X = kind.check(X, "X")
+    if X.ndim != 3:
+        raise TypeError(
+            "LayerStack.from_array takes an array of 3 dimensions: rows, layers and "
+            f"neurons; got {X.ndim}. Write LayerStack([X]) for one matrix."
+        )
+    whole = isinstance(axis, (int, np.integer)) and not isinstance(axis, bool)
+    if not whole or not -3 <= axis < 3:
+        raise ValueError(
+            f"axis must be the number of the axis of layers, 0, 1 or 2; got {axis!r}, "
+            f"for shape {tuple(X.shape)}."
+        )
+    before = (slice(None),) * (int(axis) % 3)
+    return [X[(*before, i)] for i in range(X.shape[axis])]
 
 
 def open_matrix(
@@ -388,7 +490,7 @@ def open_matrix(
     """
     refuse_layer_sequence(X)
     if is_lazy(X):
-        check_shape(X.shape, _kind_of(X).kind, least_rows)
+        check_shape(tuple(X.shape), _kind_of(X).kind, least_rows)
         validate(X, skip_check_array=True)
         return as_matrix(X, "X")
     X = validate(

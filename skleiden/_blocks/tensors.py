@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
 
 
 def from_torch(value: Any, what: str) -> Any:
@@ -16,8 +19,7 @@ def from_torch(value: Any, what: str) -> Any:
     refuse_tensor(value, what)
     try:
         tensor = value.detach().cpu().resolve_neg()
-        known = str(tensor.dtype) in _FLOATS or not tensor.is_floating_point()
-        return (tensor if known else tensor.float()).numpy()
+        return (tensor if _numpy_knows(tensor) else tensor.float()).numpy()
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"{what} is a tensor of {value.dtype}, which NumPy does not know. Give "
@@ -26,6 +28,75 @@ def from_torch(value: Any, what: str) -> Any:
 
 
 _FLOATS = ("torch.float16", "torch.float32", "torch.float64")
+
+
+def _numpy_knows(tensor: Any) -> bool:
+    return str(tensor.dtype) in _FLOATS or not tensor.is_floating_point()
+
+
+def _is_here(tensor: Any) -> bool:
+    return bool(tensor.device.type == "cpu")
+
+
+def checked(tensor: Any, what: str) -> Any:
+    """Give an ndarray of a tensor's memory, or else the tensor, without its gradients.
+
+    It stays a tensor where the numbers must be brought from a device, or converted;
+    where neither can be, it is refused.
+    """
+    refuse_tensor(tensor, what)
+    # Hardly any tensor holds its numbers with the sign to be turned.
+    tensor = tensor.detach().resolve_neg()
+    if _is_here(tensor) and _numpy_knows(tensor):
+        return from_torch(tensor, what)
+    if tensor.ndim:
+        from_torch(tensor[:1], what)
+    return tensor
+
+
+def select_rows(tensor: Any, numbers: np.ndarray) -> Any:
+    """Give the rows of some numbers, none of them negative or too large."""
+    import torch
+
+    # As integers, because not every type of numbers is indexed on every device.
+    rows = torch.as_tensor(numbers, device=tensor.device)
+    return _bits(tensor)[rows].view(tensor.dtype)
+
+
+def _bits(tensor: Any) -> Any:
+    """Give a tensor's memory as integers of its numbers' size."""
+    import torch
+
+    sizes = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.view(sizes[tensor.element_size()])
+
+
+class PackedTensor(NamedTuple):
+    """A tensor as a pickle holds it: its own pickle has all that it is a view of.
+
+    An array, which joblib maps into its workers' memory and whose hash is that of its
+    numbers.
+    """
+
+    bits: np.ndarray
+    dtype: str
+
+    def open(self) -> Any:
+        """Give the tensor, on the same memory."""
+        import torch
+
+        with warnings.catch_warnings():
+            # Nothing is written to what may be a map for reading only.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.from_numpy(self.bits).view(getattr(torch, self.dtype))
+
+
+def packed(tensor: Any) -> np.ndarray | PackedTensor:
+    """Give what a pickle holds of a tensor, in the memory of this process."""
+    if _numpy_knows(tensor):
+        return from_torch(tensor, "A layer")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return PackedTensor(_bits(tensor).cpu().numpy(), dtype)
 
 
 def _is_of_torch(value: Any) -> bool:

@@ -317,10 +317,11 @@ def community_sums(
     layers = {}
     for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
         check_size(matrix, "a layer of X")
+        source = source_of(matrix)
         if digest is not None:
-            digest.update(f"{name} {matrix.shape} {matrix.dtype} ".encode())
+            digest.update(f"{name} {source.shape} {source.dtype} ".encode())
         of_layer = None if firing is None else firing[i]
-        layers[name] = _layer_sums(source_of(matrix), placed, sizes, of_layer, digest)
+        layers[name] = _layer_sums(source, placed, sizes, of_layer, digest)
     return CommunitySums(sizes, layers)
 
 

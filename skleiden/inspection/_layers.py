@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_random_state
 
 from skleiden._blocks.checks import check_real, refuse_layer_sequence
 from skleiden._blocks.layout import layer_layout
+from skleiden._blocks.tensors import from_torch
 from skleiden._fitting import fitted_sketcher
 from skleiden._kernels import knn
 
@@ -86,7 +87,7 @@ def layer_agreement(
     check_positive_integer(n_neighbors, "n_neighbors")
     check_positive_integer(max_members, "max_members")
     refuse_layer_sequence(X)
-    X = check_array(X, dtype="numeric")
+    X = check_array(from_torch(X, "X"), dtype="numeric")
     check_real(X, "X")
     X = X.astype(np.result_type(X, np.float32), copy=False)
     n = X.shape[0]

@@ -1,6 +1,7 @@
 """Files of activations in, communities out."""
 
 from ._activations import load_activations, load_texts
+from ._anndata import to_anndata
 from ._communities import load_communities, save_communities
 from ._estimators import load_estimator, save_estimator
 from ._labels import save_labels
@@ -13,4 +14,5 @@ __all__ = [
     "save_communities",
     "save_estimator",
     "save_labels",
+    "to_anndata",
 ]

@@ -53,7 +53,7 @@ def permute_columns(
     if isinstance(X, LayerStack):
         starts = np.cumsum([0, *X.widths]).tolist()
         layers = [_shuffled(X.layers[i], seed, starts[i]) for i in range(len(X.layers))]
-        return LayerStack(layers, names=X.names, ids=X.ids)
+        return LayerStack._from_valid(layers, X.names, X.ids, X.columns)
     return _shuffled(open_matrix(X, check_only, accept_sparse="csr"), seed, 0)
 
 

@@ -20,6 +20,7 @@ LAZY = [
     "h5py",
     "jinja2",
     "markupsafe",
+    "anndata",
 ]
 MODULES = [
     "cli",

@@ -3,6 +3,8 @@
 import copy
 import operator
 import pickle
+import sys
+import tempfile
 from types import MappingProxyType
 
 import joblib
@@ -12,9 +14,15 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 from sklearn.model_selection import KFold, train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import _safe_indexing, shuffle
 
-from skleiden import LayerStack, align_layers
+from skleiden import (
+    LayerStack,
+    MultiLayerTfidfSketcher,
+    MutualKNNLeiden,
+    align_layers,
+)
 from skleiden._blocks.checks import refuse_layer_sequence
 from skleiden._blocks.layout import layer_layout
 from skleiden._input import as_layer_stack
@@ -357,6 +365,309 @@ def test_sparse_layers_of_other_dimensions(shape):
         LayerStack([block])
 
 
+# --- arrays of three dimensions -------------------------------------------------------
+
+CUBE = np.random.default_rng(2).normal(size=(6, 3, 4))
+BOTH = r"If an axis is tokens, pool .*; if it is layers, .*from_array\(X, axis=1\)"
+
+
+def zarr_array(values):
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array({}, shape=values.shape, dtype=values.dtype)
+    array[:] = values
+    return array
+
+
+def hdf5_dataset(values):
+    h5py = pytest.importorskip("h5py")
+    file = h5py.File("cube", "w", driver="core", backing_store=False)
+    return file.create_dataset("cube", data=values)
+
+
+def mapped_array(values):
+    with tempfile.TemporaryFile() as file:
+        array = np.memmap(file, values.dtype, "w+", shape=values.shape)
+    array[:] = values
+    return array
+
+
+def dask_array(values):
+    return pytest.importorskip("dask.array").from_array(values, chunks=(4, -1, -1))
+
+
+def torch_tensor(values, **options):
+    return pytest.importorskip("torch").tensor(values, **options)
+
+
+def half_tensor(values):
+    return torch_tensor(values, dtype=torch_tensor(0).bfloat16().dtype)
+
+
+CUBES = {
+    "array": np.asarray,
+    "memory map": mapped_array,
+    "Dask": dask_array,
+    "tensor": torch_tensor,
+    "tensor of bfloat16": half_tensor,
+    "Zarr": zarr_array,
+    "HDF5": hdf5_dataset,
+}
+
+
+@pytest.mark.parametrize("make", CUBES.values(), ids=CUBES)
+def test_arrays_of_three_dimensions_have_two_meanings(make):
+    X = make(CUBE)
+    with pytest.raises(TypeError, match=f"single {type(X).__name__} of 3 dim.*{BOTH}"):
+        LayerStack(X)
+    for layers in ([X, X], (X,), {"mlp": X}):
+        with pytest.raises(TypeError, match=f"2-D matrix .* got 3 dimension.*{BOTH}"):
+            LayerStack(layers)
+    for estimator in (MultiLayerTfidfSketcher(), MutualKNNLeiden()):
+        with pytest.raises(TypeError, match=f"array of 3 dimensions, shape.*{BOTH}"):
+            estimator.fit(X)
+
+
+def test_four_dimensions():
+    with pytest.raises(TypeError, match=f"single ndarray of 4 dimensions. {BOTH}"):
+        LayerStack(CUBE[None])
+    with pytest.raises(TypeError, match=f"got 3 dimension.*{BOTH}"):
+        LayerStack(list(CUBE[None]))
+
+
+@pytest.mark.parametrize("make", list(CUBES.values())[:5], ids=list(CUBES)[:5])
+@pytest.mark.parametrize("axis", [0, 1, np.int64(2), -2])
+def test_from_array(make, axis):
+    X = make(CUBE)
+    stack = LayerStack.from_array(X, axis=axis)
+    layers = np.moveaxis(np.asarray(half_tensor(CUBE).float()), axis, 0)
+    exact = np.moveaxis(CUBE, axis, 0)
+    if make is not half_tensor:
+        layers = exact
+    assert stack.names == tuple(f"layer_{i}" for i in range(CUBE.shape[axis]))
+    for layer, expected in zip(stack.layers, layers, strict=True):
+        found = layer.float() if make is half_tensor else layer
+        assert_array_equal(np.asarray(found), expected)
+
+
+def test_from_array_makes_views_with_names_and_ids():
+    stack = LayerStack.from_array(CUBE, axis=1, names=["a", 2, "c"], ids=IDS)
+    assert (stack.names, stack.shape) == (("a", "2", "c"), (6, 12))
+    assert stack.ids.tolist() == IDS
+    assert all(np.shares_memory(layer, CUBE) for layer in stack.layers)
+    assert LayerStack.from_array(CUBE.tolist(), axis=0).shape == (3, 24)
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "error", "message"),
+    [
+        (
+            CUBE,
+            {"axis": 3},
+            ValueError,
+            r"number of .* 0, 1 or 2; got 3, for shape \(6",
+        ),
+        (CUBE, {"axis": -4}, ValueError, "got -4"),
+        (CUBE, {"axis": True}, ValueError, "got True"),
+        (CUBE, {"axis": None}, ValueError, "got None"),
+        (CUBE, {"axis": 1.0}, ValueError, "got 1.0"),
+        (A, {"axis": 1}, TypeError, r"of 3 dimensions.* got 2. Write LayerStack\(\[X"),
+        (CUBE[None], {"axis": 1}, TypeError, "rows, layers and neurons; got 4"),
+        (5, {"axis": 1}, TypeError, "got 0"),
+        (LayerStack([A]), {"axis": 1}, TypeError, "got 2"),
+        (pd.DataFrame(A), {"axis": 1}, TypeError, "got 2"),
+        (
+            sp.csr_array(A),
+            {"axis": 1},
+            TypeError,
+            "got a csr_array. Store one matrix for",
+        ),
+        (CUBE, {"axis": 1, "names": ["x"]}, ValueError, "1 names for 3 layers"),
+        (CUBE, {"axis": 1, "ids": "abc"}, TypeError, "ids must be a sequence"),
+        (CUBE, {"axis": 0, "ids": IDS}, ValueError, r"shape \(6,\) for 3 rows"),
+        (CUBE[:, :0], {"axis": 1}, ValueError, "at least one layer"),
+        (np.ma.masked_greater(CUBE, 0), {"axis": 1}, ValueError, "masked array"),
+        (CUBE * 1j, {"axis": 1}, TypeError, "real numbers; got dtype complex"),
+    ],
+)
+def test_from_array_errors(X, options, error, message):
+    with pytest.raises(error, match=message):
+        LayerStack.from_array(X, **options)
+
+
+@pytest.mark.parametrize("make", [zarr_array, hdf5_dataset])
+def test_from_array_has_no_views_of_files(make):
+    with pytest.raises(TypeError, match=r"each layer is a view; got .*pass X\[:\]"):
+        LayerStack.from_array(make(CUBE), axis=1)
+    assert LayerStack.from_array(make(CUBE)[:], axis=1).widths == (4, 4, 4)
+
+
+# --- data frames ----------------------------------------------------------------------
+
+
+def frame(values=A, columns="xyzw", index=None):
+    return pd.DataFrame(values, columns=list(columns), index=index)
+
+
+def frames(index=None):
+    """Two layers of the same rows."""
+    return {"a": frame(index=index), "b": frame(B, "uvw", index)}
+
+
+def test_columns_and_index_are_kept():
+    stack = LayerStack({**frames(IDS), "c": A})
+    assert [None if names is None else list(names) for names in stack.columns] == [
+        list("xyzw"),
+        list("uvw"),
+        None,
+    ]
+    assert stack.ids.tolist() == IDS
+    for twin in (stack[::-1][::-1], pickle.loads(pickle.dumps(stack))):
+        assert_same(twin, stack)
+        for names, expected in zip(twin.columns, stack.columns, strict=True):
+            assert_array_equal(names, expected)
+    assert joblib.hash(copy.deepcopy(stack)) == joblib.hash(stack)
+
+
+@pytest.mark.parametrize(
+    ("index", "ids"),
+    [
+        (None, None),
+        (range(6), None),
+        (range(10, 16), None),
+        (pd.Index([3, 1, 4, 0, 5, 9]), [3, 1, 4, 0, 5, 9]),
+        (
+            pd.MultiIndex.from_product([["p", "q"], [1, 2, 3]]),
+            [(group, i) for group in "pq" for i in (1, 2, 3)],
+        ),
+        (pd.CategoricalIndex(IDS), IDS),
+    ],
+    ids=repr,
+)
+def test_ids_of_an_index(index, ids):
+    found = LayerStack(frames(index)).ids
+    assert found is None if ids is None else found.tolist() == ids
+    assert LayerStack(frames(index), ids=IDS).ids.tolist() == IDS
+
+
+def test_columns_that_are_no_names():
+    assert LayerStack([pd.DataFrame(A)]).columns == (None,)
+    assert LayerStack([A, sp.csr_array(B)]).columns == (None, None)
+    with pytest.raises(TypeError, match="only supported if all input features have"):
+        LayerStack([frame(columns=["x", 1, 2, 3])])
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        (IDS[::-1], "'a', 6 rows, 'a', 'b', 'c', .*'b', 6 rows, 'f', 'e', 'd', .*loc"),
+        (None, r"in layer 'b', 6 rows, 0, 1, 2, .*reset_index\(drop=True\)"),
+        ([*IDS[:5], "x"], "same index"),
+    ],
+)
+def test_frames_of_other_rows_are_refused(others, message):
+    with pytest.raises(ValueError, match=message):
+        LayerStack({"a": frame(index=IDS), "b": frame(index=others)})
+    with pytest.raises(ValueError, match="same index"):
+        LayerStack({"a": frame(index=IDS), "b": frame(index=others)}, ids=range(6))
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (list("abcdea"), "'a' more than once"),
+        ([*"abcde", np.nan], "Replace missing ids"),
+        ([True, False] * 3, "must not be booleans|more than once|dtype bool"),
+    ],
+)
+def test_an_index_that_names_no_rows(index, message):
+    with pytest.raises(
+        (ValueError, TypeError),
+        match=rf"The index of data frames gives the ids .*({message}).*reset_index",
+    ):
+        LayerStack({"a": frame(index=index), "b": A})
+    assert LayerStack({"a": frame(index=index)}, ids=IDS).ids.tolist() == IDS
+
+
+def fitted(X):
+    return MultiLayerTfidfSketcher(4, random_state=0).fit(X)
+
+
+def test_other_columns_are_refused():
+    sketcher = fitted(frames())
+    assert sketcher.feature_names_in_.tolist() == [
+        *("a__x", "a__y", "a__z", "a__w"),
+        *("b__u", "b__v", "b__w"),
+    ]
+    given = frames()
+    assert_array_equal(sketcher.transform(given), sketcher.transform(frames(IDS)))
+    with pytest.raises(ValueError, match="must be in the same order as they were in"):
+        sketcher.transform({"a": given["a"], "b": given["b"][["w", "u", "v"]]})
+    renamed = given["b"].rename(columns={"v": "q"})
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- b__q\n.*\n- b__v"):
+        sketcher.transform({"a": given["a"], "b": renamed})
+    with pytest.raises(ValueError, match="must be in the same order"):
+        sketcher.partial_fit({"a": given["a"][list("yxzw")], "b": given["b"]})
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        sketcher.transform({"a": A, "b": B})
+    with pytest.warns(UserWarning, match="X has feature names, but"):
+        fitted({"a": A, "b": B}).transform(given)
+    assert not hasattr(sketcher.fit({"a": A, "b": B}), "feature_names_in_")
+
+
+def test_the_columns_of_a_stack_are_refused_by_a_pipeline():
+    pipeline = make_pipeline(
+        MultiLayerTfidfSketcher(4, random_state=0),
+        MutualKNNLeiden(2, min_cluster_size=2, random_state=0),
+    ).fit(frames(IDS))
+    stack = LayerStack(frames(IDS))
+    assert_array_equal(pipeline.predict(stack[[4, 1]]), pipeline.predict(stack)[[4, 1]])
+    with pytest.raises(ValueError, match="must be in the same order"):
+        pipeline.predict({"a": frame()[list("wzyx")], "b": frame(B, "uvw")})
+
+
+def test_columns_beside_layers_without():
+    sketcher = fitted({"a": frame(), "b": sp.csr_array(B)})
+    assert sketcher.feature_names_in_.tolist()[3:] == [
+        "a__w",
+        "b__x0",
+        "b__x1",
+        "b__x2",
+    ]
+    sketcher.transform({"a": frame(), "b": B})
+    with pytest.raises(ValueError, match="must be in the same order"):
+        sketcher.transform({"a": frame(columns="wzyx"), "b": B})
+    with pytest.raises(ValueError, match="yet now missing:\n- a__w"):
+        sketcher.transform({"a": A, "b": frame(B, "uvw")})
+
+
+def test_frames_without_pandas(monkeypatch):
+    stack = LayerStack(frames())
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"pip install pandas. Or .* frame.to_numpy"):
+        fitted(stack)
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_other_frames(library):
+    made = pytest.importorskip(library)
+    given = made.DataFrame if library == "polars" else made.Table.from_pydict
+    columns = {name: A[:, i] for i, name in enumerate("xyzw")}
+    stack = LayerStack({"a": given(columns)})
+    assert_array_equal(stack["a"], A)
+    assert stack.ids is None
+
+
+# --- layers by name -------------------------------------------------------------------
+
+
+def test_a_layer_by_its_name(stack):
+    assert stack["mlp"] is stack.layers[3]
+    assert stack[1:3]["csr"].shape == (2, 3)
+    assert LayerStack({7: A})["7"] is A
+    with pytest.raises(KeyError, match=r"no layer 'x'; the layers are .*'map', 'csr'"):
+        stack["x"]
+
+
 # --- align_layers ---------------------------------------------------------------------
 
 
@@ -580,12 +891,13 @@ def objects(*items):
         ([LayerStack([A])], "a list of 1 matrices"),
         ([A.tolist(), A.tolist()], "a list of 2 matrices"),
         (objects(A, B), "a ndarray of 2 matrices"),
-        (np.stack([A, A]), r"an array of 3 dimensions, shape \(2, 6, 4\)"),
+        (np.stack([A, A]), r"an array of 3 dimensions, shape \(2, 6, 4\)\."),
+        (np.ones((2, 6, 4, 5)), r"an array of 4 dimensions, shape \(2, 6, 4, 5\)\."),
     ],
 )
 @pytest.mark.parametrize("refuse", [refuse_layer_sequence, as_layer_stack])
 def test_sequences_of_matrices_are_refused(X, found, refuse):
-    with pytest.raises(TypeError, match=f"{found}, .* skleiden.LayerStack"):
+    with pytest.raises(TypeError, match=f"{found},? .*skleiden.LayerStack"):
         refuse(X)
 
 

@@ -1,0 +1,86 @@
+"""Data frames among layers: what their columns and rows are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _get_feature_names
+
+
+def column_names(matrix: Any) -> np.ndarray | None:
+    """Give the names of a data frame's columns, as scikit-learn does.
+
+    None if it is not a data frame, or its columns are not named by strings.
+
+    Raises
+    ------
+    TypeError
+        If some of the names are strings and others are not.
+    """
+    names: np.ndarray | None = _get_feature_names(matrix)
+    return names
+
+
+def common_index(frames: Mapping[str, Any]) -> Any:
+    """Give what the rows of data frames of pandas are called; None if nothing.
+
+    A `RangeIndex`, which frames have where none was set, names no rows.
+
+    Raises
+    ------
+    ValueError
+        If frames do not have the same index: their rows would not be the same.
+    """
+    # Only pandas has both; an index alone is a method of lists.
+    indexes = {
+        name: frame.index for name, frame in frames.items() if hasattr(frame, "iloc")
+    }
+    for name, index in indexes.items():
+        first = next(iter(indexes))
+        if not index.equals(indexes[first]):
+            raise ValueError(
+                f"Data frames must have the same index; got, in layer {first!r}, "
+                f"{_shown(indexes[first])}, and in layer {name!r}, {_shown(index)}. "
+                "Bring them to one order with frame.loc[ids], or drop the indexes with "
+                "frame.reset_index(drop=True) if the rows are the same."
+            )
+    index = next(iter(indexes.values()), None)
+    return None if type(index).__name__ == "RangeIndex" else index
+
+
+def _shown(index: Any) -> str:
+    some = ", ".join(repr(label) for label in index[:3].tolist())
+    return f"{len(index)} rows, {some}{', ...' * (len(index) > 3)}"
+
+
+def feature_names(
+    layers: Sequence[str],
+    widths: Sequence[int],
+    columns: Sequence[np.ndarray | None],
+) -> np.ndarray:
+    """Name the columns of all layers: the layer, two underscores, and the column.
+
+    Columns without a name are called x0, x1, ..., as scikit-learn does.
+    """
+    return np.array(
+        [
+            f"{layer}__{column}"
+            for layer, width, named in zip(layers, widths, columns, strict=True)
+            for column in ([f"x{i}" for i in range(width)] if named is None else named)
+        ],
+        dtype=object,
+    )
+
+
+def header(names: np.ndarray) -> Any:
+    """Give a data frame of no rows, by which scikit-learn checks names of columns."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "The column names of data frames are checked with pandas: pip install "
+            "pandas. Or give layers without names, such as frame.to_numpy()."
+        ) from error
+    return pd.DataFrame(np.empty((0, names.size)), columns=names)
