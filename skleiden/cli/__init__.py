@@ -21,6 +21,7 @@ from ._workers import end_workers
 # that the help of all does not wait for scikit-learn; this takes about a second, in
 # which a user may press Ctrl-C, and is therefore inside the `try` of main.
 _COMMANDS = {
+    "capture": "capture a language model's activations on texts",
     "cluster": "find communities in activations",
     "profile": "find a resolution to rely on",
     "report": "write the page of saved communities",

@@ -1,0 +1,206 @@
+"""The command `skleiden capture`, from a model's folder and texts to a run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from skleiden.capture import capture_activations
+from skleiden.cli import main
+from skleiden.cli._capture import load_texts
+from skleiden.io import load_activations, load_communities
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("zarr")
+
+pytestmark = pytest.mark.slow
+
+WORDS = ["why", "is", "the", "sky", "blue", "how", "deep", "sea", "when", "night"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny BERT with random weights, and its tokenizer, saved."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    path = tmp_path_factory.mktemp("model")
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    words = {word: number for number, word in enumerate([*special, *WORDS])}
+    own = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "[UNK]"))
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    own.post_processor = tokenizers.processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    names = dict(zip(("pad_token", "cls_token", "sep_token"), special, strict=False))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=own, **names).save_pretrained(
+        path
+    )
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=24,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def texts():
+    rng = np.random.default_rng(0)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 9))) for _ in range(60)]
+
+
+def loaded(folder):
+    transformers = pytest.importorskip("transformers")
+    return (
+        transformers.AutoModel.from_pretrained(folder),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
+
+
+def test_from_a_model_and_texts_to_a_page_in_two_commands(
+    folder, texts, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    assert main(["capture", str(folder), "texts.txt", "--out", "acts.zarr"]) == 0
+    out, err = capsys.readouterr()
+    assert "60 texts, 60 rows, 2 layers of 24 neurons (float32)" in out
+    assert "Saved: acts.zarr, with the texts in" in out
+    assert "Capture ..." in err
+    model, tokenizer = loaded(folder)
+    expected = capture_activations(model, texts, tokenizer)
+    stack = load_activations("acts.zarr")
+    assert_array_equal(stack.layers[1][:], expected.layers[1])
+
+    # The same command finds all done.
+    assert main(["capture", str(folder), "texts.txt", "--out", "acts.zarr", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+    arguments = [
+        "--texts",
+        "acts.zarr/texts.json",
+        "--out",
+        "run",
+        "--n-neighbors",
+        "5",
+    ]
+    assert main(["cluster", "acts.zarr", *arguments]) == 0
+    found = load_communities("run/communities.json")
+    named = dict(zip(found.ids, found.texts, strict=True))
+    assert named == {str(row): text for row, text in enumerate(texts)}
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_options_reach_the_capture(folder, texts, tmp_path):
+    named = {f"q{row}": text for row, text in enumerate(texts)}
+    (tmp_path / "texts.json").write_text(json.dumps(named))
+    out = tmp_path / "acts.zarr"
+    modules = ["encoder.layer.1.output.dense", "**.query"]
+    command = ["capture", str(folder), str(tmp_path / "texts.json"), "--out", str(out)]
+    command += ["--modules", modules[0], "--modules", modules[1], "--side", "output"]
+    command += ["--pool", "tokens", "--batch-tokens", "50", "--max-tokens", "40"]
+    assert main([*command, "--dtype", "float16", "-q"]) == 0
+    model, tokenizer = loaded(folder)
+    expected = capture_activations(
+        model.half(), named, tokenizer, pool="tokens", side="output", batch_tokens=50,
+        modules=modules,
+    )  # fmt: skip
+    stack = load_activations(out)
+    assert stack.names == expected.names
+    assert stack.ids.tolist() == expected.ids.tolist()
+    assert stack.dtype == np.float16
+    assert_array_equal(stack.layers[0][:], expected.layers[0])
+
+
+def test_weights_that_are_missing_are_said(folder, texts, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    del weights["encoder.layer.1.intermediate.dense.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    out = tmp_path / "acts.zarr"
+    with pytest.warns(
+        UserWarning, match=r"1 weights of a BertModel .*layer\.1\.interm"
+    ):
+        assert main(["capture", str(broken), str(tmp_path / "texts.txt"),
+                     "--out", str(out), "-q"]) == 0  # fmt: skip
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    folder, texts, tmp_path, monkeypatch, capsys
+):
+    from skleiden.capture import _passes
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    command = ["capture", str(folder), str(tmp_path / "texts.txt"), "-q",
+               "--out", str(tmp_path / "acts.zarr")]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(_passes.Passes, "texts", interrupt)
+        assert main(command) == 130
+    assert "goes on where this one stopped" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modules", "**.key"], "side must say which side"),
+        (["--modules", "nothing", "--side", "input"], r"encoder.layer.*.output.dense"),
+        (["--part", "encoder"], "a BertModel is not one"),
+    ],
+)
+def test_errors_of_the_capture_are_one_line(
+    folder, texts, tmp_path, capsys, arguments, message
+):
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    command = ["capture", str(folder), str(tmp_path / "texts.txt"), "-q",
+               "--out", str(tmp_path / "acts.zarr"), *arguments]  # fmt: skip
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "acts.zarr").exists()
+
+
+def test_a_model_that_is_not_there_is_an_error(texts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    (tmp_path / "empty").mkdir()
+    command = ["capture", str(tmp_path / "empty"), str(tmp_path / "texts.txt"), "-q",
+               "--out", str(tmp_path / "acts.zarr")]  # fmt: skip
+    assert main(command) == 1
+    assert "skleiden: error: " in capsys.readouterr().err
+
+
+def test_lines_are_texts(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"\xef\xbb\xbfid,text\r\na, b\rc\n")
+    assert load_texts(path) == ["id,text", "a, b", "c"]
+    path.write_text("a\n\n \nb\n\n")
+    with pytest.warns(UserWarning, match="3 of 5 lines in .* are blank and left out"):
+        assert load_texts(path) == ["a", "b"]
+    for content in (b"", b"\n\n"):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match="must have a text on each line; got no te"
+        ):
+            load_texts(path)
+    for content, cause in ((b"\xff\xfea\0", "UTF-16"), (b"\xe4", "can't decode")):
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=f"a text on each line, as UTF-8: .*{cause}"
+        ):
+            load_texts(path)
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_texts(tmp_path / "absent.txt")
+    table = tmp_path / "texts.csv"
+    table.write_text("id,text\nq,a\n")
+    assert load_texts(table) == {"q": "a"}
