@@ -116,3 +116,33 @@ def read_only_folder():
             if root:
                 os.seteuid(0)
             Path(name).chmod(0o755)
+
+
+WORDS = ["why", "is", "the", "sky", "blue", "how", "deep", "sea", "when", "night"]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A tiny BERT with random weights, and its tokenizer, saved."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    path = tmp_path_factory.mktemp("model")
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    words = {word: number for number, word in enumerate([*special, *WORDS])}
+    own = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "[UNK]"))
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    own.post_processor = tokenizers.processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    names = dict(zip(("pad_token", "cls_token", "sep_token"), special, strict=False))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=own, **names).save_pretrained(
+        path
+    )
+    config = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=2,
+        num_attention_heads=2, intermediate_size=24,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(path)
+    return path

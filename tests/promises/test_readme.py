@@ -3,9 +3,12 @@
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+
+from skleiden.datasets import load_prompt_activations
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +40,11 @@ def test_every_block_has_a_known_language():
     assert len(blocks()) >= 5
 
 
-def test_python_blocks(tmp_path, monkeypatch):
+def test_python_blocks(tmp_path, monkeypatch, model_folder):
     monkeypatch.chdir(tmp_path)
-    namespace = {}
+    # What a reader has: a model, and texts.
+    shutil.copytree(model_folder, tmp_path / "model")
+    namespace = {"texts": load_prompt_activations().prompts[:200].tolist()}
     for number, (code, expected) in enumerate(blocks()):
         output = io.StringIO()
         with contextlib.redirect_stdout(output):

@@ -11,39 +11,12 @@ from skleiden.capture import capture_activations
 from skleiden.cli import main
 from skleiden.cli._capture import load_texts
 from skleiden.io import load_activations, load_communities
+from tests.conftest import WORDS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("zarr")
 
 pytestmark = pytest.mark.slow
-
-WORDS = ["why", "is", "the", "sky", "blue", "how", "deep", "sea", "when", "night"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny BERT with random weights, and its tokenizer, saved."""
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    path = tmp_path_factory.mktemp("model")
-    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    words = {word: number for number, word in enumerate([*special, *WORDS])}
-    own = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "[UNK]"))
-    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    own.post_processor = tokenizers.processors.TemplateProcessing(
-        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    names = dict(zip(("pad_token", "cls_token", "sep_token"), special, strict=False))
-    transformers.PreTrainedTokenizerFast(tokenizer_object=own, **names).save_pretrained(
-        path
-    )
-    config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2,
-        num_attention_heads=2, intermediate_size=24,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(path)
-    return path
 
 
 @pytest.fixture
@@ -52,31 +25,34 @@ def texts():
     return [" ".join(rng.choice(WORDS, rng.integers(1, 9))) for _ in range(60)]
 
 
-def loaded(folder):
+def loaded(model_folder):
     transformers = pytest.importorskip("transformers")
     return (
-        transformers.AutoModel.from_pretrained(folder),
-        transformers.AutoTokenizer.from_pretrained(folder),
+        transformers.AutoModel.from_pretrained(model_folder),
+        transformers.AutoTokenizer.from_pretrained(model_folder),
     )
 
 
 def test_from_a_model_and_texts_to_a_page_in_two_commands(
-    folder, texts, tmp_path, monkeypatch, capsys
+    model_folder, texts, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    assert main(["capture", str(folder), "texts.txt", "--out", "acts.zarr"]) == 0
+    assert main(["capture", str(model_folder), "texts.txt", "--out", "acts.zarr"]) == 0
     out, err = capsys.readouterr()
     assert "60 texts, 60 rows, 2 layers of 24 neurons (float32)" in out
     assert "Saved: acts.zarr, with the texts in" in out
     assert "Capture ..." in err
-    model, tokenizer = loaded(folder)
+    model, tokenizer = loaded(model_folder)
     expected = capture_activations(model, texts, tokenizer)
     stack = load_activations("acts.zarr")
     assert_array_equal(stack.layers[1][:], expected.layers[1])
 
     # The same command finds all done.
-    assert main(["capture", str(folder), "texts.txt", "--out", "acts.zarr", "-q"]) == 0
+    assert (
+        main(["capture", str(model_folder), "texts.txt", "--out", "acts.zarr", "-q"])
+        == 0
+    )
     assert capsys.readouterr().err == ""
 
     arguments = [
@@ -94,16 +70,22 @@ def test_from_a_model_and_texts_to_a_page_in_two_commands(
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_options_reach_the_capture(folder, texts, tmp_path):
+def test_options_reach_the_capture(model_folder, texts, tmp_path):
     named = {f"q{row}": text for row, text in enumerate(texts)}
     (tmp_path / "texts.json").write_text(json.dumps(named))
     out = tmp_path / "acts.zarr"
     modules = ["encoder.layer.1.output.dense", "**.query"]
-    command = ["capture", str(folder), str(tmp_path / "texts.json"), "--out", str(out)]
+    command = [
+        "capture",
+        str(model_folder),
+        str(tmp_path / "texts.json"),
+        "--out",
+        str(out),
+    ]
     command += ["--modules", modules[0], "--modules", modules[1], "--side", "output"]
     command += ["--pool", "tokens", "--batch-tokens", "50", "--max-tokens", "40"]
     assert main([*command, "--dtype", "float16", "-q"]) == 0
-    model, tokenizer = loaded(folder)
+    model, tokenizer = loaded(model_folder)
     expected = capture_activations(
         model.half(), named, tokenizer, pool="tokens", side="output", batch_tokens=50,
         modules=modules,
@@ -115,10 +97,10 @@ def test_options_reach_the_capture(folder, texts, tmp_path):
     assert_array_equal(stack.layers[0][:], expected.layers[0])
 
 
-def test_weights_that_are_missing_are_said(folder, texts, tmp_path, capsys):
+def test_weights_that_are_missing_are_said(model_folder, texts, tmp_path, capsys):
     from safetensors.torch import load_file, save_file
 
-    broken = shutil.copytree(folder, tmp_path / "broken")
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
     weights = load_file(broken / "model.safetensors")
     del weights["encoder.layer.1.intermediate.dense.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
@@ -132,7 +114,7 @@ def test_weights_that_are_missing_are_said(folder, texts, tmp_path, capsys):
 
 
 def test_an_interrupted_command_says_how_to_go_on(
-    folder, texts, tmp_path, monkeypatch, capsys
+    model_folder, texts, tmp_path, monkeypatch, capsys
 ):
     from skleiden.capture import _passes
 
@@ -140,7 +122,7 @@ def test_an_interrupted_command_says_how_to_go_on(
         raise KeyboardInterrupt
 
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    command = ["capture", str(folder), str(tmp_path / "texts.txt"), "-q",
+    command = ["capture", str(model_folder), str(tmp_path / "texts.txt"), "-q",
                "--out", str(tmp_path / "acts.zarr")]  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(_passes.Passes, "texts", interrupt)
@@ -158,10 +140,10 @@ def test_an_interrupted_command_says_how_to_go_on(
     ],
 )
 def test_errors_of_the_capture_are_one_line(
-    folder, texts, tmp_path, capsys, arguments, message
+    model_folder, texts, tmp_path, capsys, arguments, message
 ):
     (tmp_path / "texts.txt").write_text("\n".join(texts))
-    command = ["capture", str(folder), str(tmp_path / "texts.txt"), "-q",
+    command = ["capture", str(model_folder), str(tmp_path / "texts.txt"), "-q",
                "--out", str(tmp_path / "acts.zarr"), *arguments]  # fmt: skip
     assert main(command) == 1
     err = capsys.readouterr().err
