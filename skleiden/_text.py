@@ -6,6 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for no text: None, NaN, or NA of pandas."""
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # NA is neither equal to itself nor not
+        return type(value).__name__ == "NAType"
+
+
+def as_text(value: Any) -> str:
+    """Give a text as files can hold it; that of a missing one is empty."""
+    text: str = "" if is_missing(value) else encodable(str(value))
+    return text
+
+
 def encodable(value: Any) -> Any:
     """Give text as UTF-8 can hold it, with U+FFFD for each lone half of a pair.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from skleiden import LayerStack, io, model_selection, plotting, report
+from skleiden._fitting import fitted_clusterer
 from skleiden.inspection import Communities, _communities
 from skleiden.inspection._features import CommunitySums
 from skleiden.io._communities import jsonable
@@ -64,7 +65,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--texts",
         type=a_path,
         metavar="FILE",
-        help="the prompts' texts, {id: text}: torch, JSON or CSV",
+        help="the prompts' texts, by id or in the order of the rows: torch, JSON, CSV, "
+        "Parquet or plain lines",
     )
     add_output(parser)
     parser.add_argument(
@@ -105,8 +107,13 @@ def main(options: argparse.Namespace) -> int:
             )
         with stage("Cluster", LESS_TO_CLUSTER):
             labels = estimator.fit_predict(stack)
-            confidence = getattr(estimator, "confidence_", None)
-            known = Communities(labels, stack.ids, confidence=confidence)
+            known = Communities(
+                labels,
+                stack.ids,
+                texts=texts,
+                attached=fitted_clusterer(estimator).attached_,
+                confidence=getattr(estimator, "confidence_", None),
+            )
             io.save_labels(run.folder / LABELS, known)
             run.add(LABELS)
         stability = None

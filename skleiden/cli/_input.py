@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import glob
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from skleiden import LayerStack, io
 from skleiden.inspection._communities import texts_of
+from skleiden.io._activations._arrays import POOLINGS
 from skleiden.io._activations._find import find_files
 
 from ._options import a_path
@@ -22,6 +25,8 @@ LESS_TO_LOAD = (
     "or HDF5"
 )
 
+_NAMED = re.compile(r"([^=/\\]+)=(.+)")
+
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     """Add the files of activations, and what is said of them."""
@@ -29,15 +34,27 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="activations, one file a layer, or several layers in one: torch, "
-        "safetensors, .npy, .npz, JSON, HDF5 files or Zarr folders",
+        help="activations: torch, safetensors, .npy, .npz, JSON, Parquet, HDF5 files "
+        "or Zarr folders; NAME=FILE names a layer, or one of its parts",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
         "--key",
-        default="post",
         metavar="KEY",
-        help="what to take of {'pre', 'post', 'out'} records",
+        help="what to take of {'pre', 'post', 'out'} records (default: post), or of "
+        "any mapping",
+    )
+    group.add_argument(
+        "--axis",
+        type=int,
+        metavar="N",
+        help="the axis of the layers, counted from 0, of arrays of more than 2 "
+        "dimensions, or of mappings in mappings",
+    )
+    group.add_argument(
+        "--pool",
+        choices=POOLINGS,
+        help="how to make one vector of those of a prompt's tokens",
     )
     group.add_argument(
         "--layers", metavar="NAME,...", help="layers to keep (default: all)"
@@ -49,10 +66,13 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 def load(options: argparse.Namespace) -> LayerStack:
     """Load the layers."""
-    with naming(*options.files, *([options.ids] if options.ids else [])):
+    ids = [options.ids] if options.ids else []
+    with naming(*options.files, *ids), of_options():
         stack = io.load_activations(
             _files(options),
             key=options.key,
+            axis=options.axis,
+            pool=options.pool,
             layers=None if options.layers is None else options.layers.split(","),
             ids=options.ids,
         )
@@ -68,12 +88,21 @@ def load_texts(options: argparse.Namespace, stack: LayerStack) -> list[str] | No
     """Load the texts, one for each row, before the work rather than after it."""
     if options.texts is None:
         return None
+    with naming(options.texts), of_options():
+        texts = io.load_texts(options.texts)
+    if isinstance(texts, list):
+        if len(texts) != len(stack):
+            raise ValueError(
+                f"{str(options.texts)!r} must have a text for each row, in their "
+                f"order, as it has no ids; got {len(texts)} texts for {len(stack)} "
+                "rows. Give one for each row, or texts by id."
+            )
+        return texts
     if stack.ids is None:
         raise ValueError(
-            "--texts are found by ids, and the files have none. Name the rows by --ids."
+            "--texts are found by ids, and the files have none. Name the rows by "
+            "--ids, or give the texts in their order, as a JSON list."
         )
-    with naming(options.texts):
-        texts = io.load_texts(options.texts)
     try:
         return texts_of(texts, stack.ids)
     except ValueError as error:
@@ -85,9 +114,10 @@ def load_texts(options: argparse.Namespace, stack: LayerStack) -> list[str] | No
 
 def input_paths(options: argparse.Namespace) -> Iterator[Path]:
     """All that is read: layers, ids beside them, and what other options name."""
-    for path in find_files(_files(options)).values():
-        yield path
-        yield from path.parent.glob(f"{glob.escape(path.stem)}.ids.*")
+    for parts in find_files(_files(options)).values():
+        for path in parts.paths:
+            yield path
+            yield from path.parent.glob(f"{glob.escape(path.stem)}.ids.*")
     yield from filter(None, (options.ids, getattr(options, "texts", None)))
 
 
@@ -120,4 +150,43 @@ def _some(paths: Sequence[str | Path]) -> str:
 
 
 def _files(options: argparse.Namespace) -> Any:
-    return options.files if len(options.files) > 1 else options.files[0]
+    """Give what `load_activations` takes: a path, paths, or {layer: its files}."""
+    named = [_NAMED.fullmatch(str(file)) for file in options.files]
+    if not any(named) or any(Path(file).exists() for file in options.files):
+        return options.files if len(options.files) > 1 else options.files[0]
+    if not all(named):
+        raise ValueError(
+            f"Either all files or none must be named, as NAME=FILE; got "
+            f"{_some(options.files)}. Name the others, too."
+        )
+    files: dict[str, list[str]] = {}
+    for name, file in (match.groups() for match in named if match is not None):
+        files.setdefault(name, []).append(file)
+    return {
+        name: found[0] if len(found) == 1 else found for name, found in files.items()
+    }
+
+
+@contextmanager
+def of_options() -> Iterator[None]:
+    """Speak of options where errors and warnings speak of arguments."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except ValueError as error:
+            if (text := _as_options(str(error))) == str(error):
+                raise
+            raise ValueError(text) from error
+        finally:
+            told = list(told)
+    for one in told:
+        warnings.warn(_as_options(str(one.message)), one.category, stacklevel=2)
+
+
+def _as_options(text: str) -> str:
+    """Write ``--key K`` for ``key=K``, and NAME=FILE for a mapping of layers."""
+    text = text.replace("{layer: [part, part]}", "LAYER=PART LAYER=PART")
+    text = text.replace("{layer: path}", "LAYER=FILE")
+    text = re.sub(r"\b(key|axis|pool|ids)=(?=[\w\"'])", r"--\1 ", text)
+    return re.sub(r"\b(key|axis|pool|ids)=", r"--\1", text)

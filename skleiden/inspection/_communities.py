@@ -16,7 +16,7 @@ from skleiden._ids import as_id_array
 from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
-from skleiden._text import encodable, refuse_unencodable
+from skleiden._text import as_text, encodable, refuse_unencodable
 
 from ._features import CommunitySums, TopFeature, community_sums
 from ._firing import firing_in, firing_of
@@ -137,7 +137,7 @@ class Communities:
             )
         settle("ids", ids)
         if self.texts is not None:
-            settle("texts", [encodable(str(text)) for text in self.texts])
+            settle("texts", [as_text(text) for text in self.texts])
         check_names(self.ids, _layer_names(self))
         for name in ("summary", "parameters", "versions", "fingerprint"):
             settle(name, encodable(getattr(self, name)))
@@ -355,11 +355,11 @@ def texts_of(
     if isinstance(texts, Mapping):
         found, missing = [], []
         for name in ids.tolist():
-            text = texts.get(name, texts.get(str(name)))
-            if text is None:
-                missing.append(name)
+            known = name if name in texts else str(name)
+            if known in texts:
+                found.append(as_text(texts[known]))
             else:
-                found.append(text)
+                missing.append(name)
         if missing:
             raise ValueError(
                 f"texts has no text for {len(missing)} of {ids.size} ids, such as "
@@ -367,7 +367,7 @@ def texts_of(
                 f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
             )
         return found
-    return list(texts)
+    return [as_text(text) for text in texts]
 
 
 def _facts(

@@ -39,9 +39,10 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
 
     Notes
     -----
-    Columns are ``id``, ``community`` (-1 is noise) and, where known, ``confidence``.
+    Columns are ``id``, ``community`` (-1 is noise) and, where known, ``confidence``,
+    ``attached`` (whether the row came from a small community) and ``text``.
 
-    In CSV, which table programs open, ids that are text and begin as a formula does
+    In CSV, which table programs open, ids and texts that begin as a formula does
     (``=``, ``+``, ``-`` or ``@``, white space aside, a tab or the end of a line) or
     with an apostrophe have an apostrophe put before them, so that nothing is run. Ids
     are read back as the strings that they were by::
@@ -78,6 +79,10 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     columns = {"id": ids.tolist(), "community": communities.labels.tolist()}
     if communities.confidence is not None:
         columns["confidence"] = communities.confidence.tolist()
+    if communities.attached is not None:
+        columns["attached"] = communities.attached.tolist()
+    if communities.texts is not None:
+        columns["text"] = list(communities.texts)
     if suffix == ".csv":
         write_whole(path, as_csv(columns))
     elif suffix == ".parquet":

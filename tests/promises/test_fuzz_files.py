@@ -80,6 +80,32 @@ def json_file(path):
     path.write_text(json.dumps(content))
 
 
+def table(form):
+    def write(path):
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        made = pa.table({"id": IDS, LAYER: pa.array(list(X))})
+        if form == "parquet":
+            parquet.write_table(made, path)
+            return
+        new = pa.ipc.new_file if form == "arrow" else pa.ipc.new_stream
+        with pa.OSFile(str(path), "wb") as sink, new(sink, made.schema) as file:
+            file.write_table(made)
+
+    return write
+
+
+def lines(path):
+    rows = zip(IDS, X.tolist(), strict=True)
+    path.write_text("".join(f"{json.dumps({'id': i, LAYER: r})}\n" for i, r in rows))
+
+
+def triplets(path):
+    cells = sp.coo_array(X)
+    np.savez(path, row=cells.row, latent=cells.col, value=cells.data, ids=np.array(IDS))
+
+
 def hdf5(**options):
     def write(path):
         import h5py
@@ -110,6 +136,7 @@ def zarr_folder(zarr_format):
 SUMMED = {
     "npz": npz,
     "compressed": compressed,
+    "triplets": triplets,
     **{form: sparse(form) for form in ("csr", "csc", "bsr", "coo", "dia")},
     "summed hdf5": hdf5(chunks=(2, 4), fletcher32=True, libver="latest"),
     "zarr": zarr_folder(3),
@@ -124,6 +151,8 @@ PLAIN = {
 # Of the last, text that was changed is another text, and metadata other metadata.
 FREE = {
     "json": json_file,
+    "lines": lines,
+    **{form: table(form) for form in ("parquet", "arrow", "stream")},
     "hdf5": hdf5(),
     "chunked hdf5": hdf5(chunks=(2, 4), compression="gzip"),
     "old zarr": zarr_folder(2),

@@ -205,7 +205,10 @@ def test_layer_of_several_names_is_taken_once_and_said(tmp_path):
         file["mean again"] = file["mean"]  # no layer, so nothing is said
 
     path = h5_file(tmp_path / f"{NAME}.h5", make)
-    with pytest.warns(UserWarning, match=rf"{NAME}\.h5' has 4 further names") as found:
+    with (
+        pytest.warns(UserWarning, match=r"holds more than is read: 'mean' \("),
+        pytest.warns(UserWarning, match=rf"{NAME}\.h5' has 4 further names") as found,
+    ):
         stack = load_activations(path)
     assert stack.names == ("again", "mlp/l10")
     assert_array_equal(stack.layers[0][:], X)

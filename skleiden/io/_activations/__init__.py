@@ -8,19 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from skleiden._layers import LayerStack
+from skleiden._text import as_text, is_missing
 
+from . import _names as names
+from ._arrays import check_reading
+from ._arrow import read_table
+from ._csv_table import lines_of_texts, load_csv
 from ._find import find_files, form_of
 from ._formats import read_layers
-from ._ids import align, ids_beside, read_ids
-from ._layer import Layer, shape_of
-from ._text import load_csv, load_json
+from ._id_files import ids_beside, read_ids
+from ._ids import align
+from ._layer import Layer, Reading, shape_of
+from ._parts import joined, refuse_starts
+from ._table import Table, by_id, columns_of, is_records, texts_of_table
+from ._text import load_json
 from ._torch import load_torch
 
 
 def load_activations(
     paths: str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any],
     *,
-    key: str = "post",
+    key: str | None = None,
+    axis: int | None = None,
+    pool: str | None = None,
     layers: Sequence[str] | None = None,
     ids: Sequence[Any] | str | os.PathLike[str] | None = None,
     mmap: bool = True,
@@ -29,9 +39,12 @@ def load_activations(
 
     The form is told by a file's content, not by its name:
 
-    - from ``torch.save``: ``{prompt id: vector}`` or ``{prompt id: {"pre": vector,
-      "post": vector, ...}}``, of which `key` chooses one; or a 2-D tensor. Nothing but
-      tensors and plain containers is unpickled. Needs torch;
+    - from ``torch.save``, and JSON, whose lists of numbers are as tensors: a matrix;
+      ``{layer: matrix}``; a tuple or list of matrices, each a layer; ``{id: vector}``;
+      ``{layer: {id: vector}}`` and ``{id: {layer: vector}}``; ``{id: {"pre": vector,
+      "post": vector, ...}}``, of which `key` chooses one; any of these inside of
+      ``{"activations": ..., "ids": [...], "texts": [...]}``. Nothing but tensors and
+      plain containers is unpickled. Torch files need torch;
     - ``.safetensors``: 2-D tensors, each a layer, or 1-D tensors, each a prompt of one
       layer. ``ids`` in the metadata may hold a JSON list of ids. Needs safetensors;
     - ``.npy``: a matrix;
@@ -40,13 +53,24 @@ def load_activations(
     - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
       (the same in one file, as most labs have): a 2-D array, a sparse matrix (a group,
       as AnnData stores it), or a group of them, each a layer; an array ``ids`` at the
-      top names the rows. Arrays are read block by block where they are used, unless
-      `mmap` is False. Need zarr or h5py;
-    - JSON: ``{prompt id: [number, ...]}``.
+      top names the rows. Of AnnData (``.h5ad``), ``X`` and ``layers`` are taken, and
+      the index of ``obs`` names the rows. Arrays are read block by block where they are
+      used, unless `mmap` is False. Need zarr or h5py;
+    - tables, of Parquet, Arrow or lines of JSON: each column of lists of numbers is a
+      layer, a column ``id`` (or of a like name) names the rows. Parquet and Arrow need
+      pyarrow;
+    - sparse layers as the tools of sparse autoencoders write them: three columns or
+      arrays named ``row``, ``latent`` and ``value`` (or alike), in any of the forms
+      above or CSV; or two of the shape (n, k), such as ``top_indices`` and
+      ``top_acts``.
+
+    An array of three dimensions may be rows x layers x neurons, of which `axis` is that
+    of the layers, or rows x tokens x neurons, which `pool` makes vectors of; it is
+    refused without one of them.
 
     Parameters
     ----------
-    paths : str, path, sequence of paths, or mapping of {layer: path}
+    paths : str, path, sequence of paths, or mapping of {layer: path or paths}
         A file, a pattern such as ``"activations/layer_*.npy"``, or several files (or
         folders, of Zarr).
         Layers have the names of their files without the suffix and come in natural
@@ -54,16 +78,32 @@ def load_activations(
         a file with several layers, these have their own names, after that of the file
         if there are several files.
 
-    key : str, default="post"
-        What to take of ``{"pre", "post", "out"}`` records.
+        Several files of one layer in a mapping, ``{layer: [part, part]}``, are joined
+        row by row, in memory, and so are those whose names say that they are parts:
+        ``acts-00001-of-00002``, ``layer_9_part_0``, or ``layer_9_0`` and
+        ``layer_9_25`` where the first holds 25 rows. Names that only may say so are
+        refused.
+
+    key : str, default=None
+        What to take of a mapping; "post" of ``{"pre", "post", "out"}`` if None.
+
+    axis : int, default=None
+        The axis of the layers in arrays of more than two dimensions; in mappings in
+        mappings, 0 if the outer names are those of the layers, 1 if the inner ones are.
+
+    pool : {"mean", "max", "last"}, default=None
+        How to make one vector of those of a prompt's tokens: of axis 1 of arrays of
+        three dimensions, or of axis 0 of ``{id: matrix}``. The tokens are those of an
+        array ``attention_mask`` beside, or all.
 
     layers : sequence of str, default=None
         Names of the layers to keep, in this order; all if None.
 
     ids : sequence, or path, default=None
         Ids of the rows of matrices: one list for all layers, or a file of it (a JSON
-        list, ``.npy``, or a text file with an id on each line). If None, what the files
-        hold, else a file beside each: ``layer_17.ids.json``, ``.ids.txt`` or
+        list, ``.npy``, a table with a column ``id``, or a text file with an id on each
+        line). If None, what the files hold, else a file beside each:
+        ``layer_17.ids.json``, ``.ids.txt``, ``.ids.csv``, ``.ids.jsonl`` or
         ``.ids.npy`` for ``layer_17.npy``.
 
     mmap : bool, default=True
@@ -85,8 +125,9 @@ def load_activations(
     UserWarning
         If prompts are left out because they are not in every layer; if chunks of a Zarr
         array or HDF5 dataset are missing, which read as its fill value; if a layer of
-        an HDF5 file has several names; if a file holds what may be a matrix and is not
-        read.
+        an HDF5 file has several names; if a file holds what the stack does not; if a
+        list of matrices of one shape, which may be batches, is taken for layers; if
+        tokens that may be padding are pooled.
 
     Raises
     ------
@@ -94,20 +135,24 @@ def load_activations(
         If there is no such file.
 
     ImportError
-        If torch, safetensors, zarr or h5py is needed and not installed.
+        If torch, safetensors, zarr, h5py or pyarrow is needed and not installed.
+
+    TypeError
+        If `axis` is not an integer.
 
     IsADirectoryError
         If a path is that of a folder, and not one of Zarr.
 
     ValueError
         If a file is broken, contradicts itself, holds other objects than dense tensors
-        of real numbers, or none of the forms above; if it claims to hold far more than
-        it does; if it is a named pipe, a socket or a device, which are not waited for;
-        if two layers have one name; if ids repeat, are missing from some of the layers,
-        or have nothing in common; if values are not finite. The message names the file,
-        or the layer that was made of it. Refused, too, is what leads to another file
-        (external and virtual datasets of HDF5, links), or is stored by a codec or a
-        filter whose output cannot be checked.
+        of real numbers, or none of the forms above; if it can mean two things, which
+        the message names with the argument that decides; if it claims to hold far more
+        than it does; if it is a named pipe, a socket or a device, which are not waited
+        for; if two layers have one name; if ids repeat, are missing from some of the
+        layers, or have nothing in common; if values are not finite. The message names
+        the file, or the layer that was made of it. Refused, too, is what leads to
+        another file (external and virtual datasets of HDF5, links), or is stored by a
+        codec or a filter whose output cannot be checked.
 
     MemoryError
         If there is too little memory for what a file holds.
@@ -135,10 +180,13 @@ def load_activations(
     >>> load_activations(folder / "layer_*.npy")
     LayerStack(3 rows; layer_9: 4, layer_10: 4)
     """
+    how = Reading(key, axis, pool, mmap)
+    check_reading(how)
     files = find_files(paths)
     found: dict[str, Layer] = {}
-    for name, path in files.items():
-        inside = read_layers(path, key, mmap)
+    for name, parts in files.items():
+        path = parts.paths[0]
+        inside = joined([_read(part, how) for part in parts.paths], parts)
         for own, layer in inside.items():
             if len(inside) == 1:
                 full = name
@@ -152,9 +200,9 @@ def load_activations(
                     f"the last time in {str(path)!r}. Pass {{layer: path}}, with other "
                     "names."
                 )
-            if layer.ids is None and not isinstance(layer.content, Mapping):
-                layer = layer._replace(ids=ids_beside(path))
             found[full] = layer
+    if not isinstance(paths, Mapping):
+        refuse_starts(found, files)
     if layers is not None:
         missing = [name for name in layers if name not in found]
         if missing:
@@ -176,24 +224,55 @@ def load_activations(
             else layer._replace(ids=given)
             for name, layer in found.items()
         }
-    return align(found)
+    return align({name: _grown(layer) for name, layer in found.items()})
 
 
-def load_texts(path: str | os.PathLike[str]) -> dict[Any, str]:
+def _read(path: Path, how: Reading) -> dict[str, Layer]:
+    """Read the layers of a file, with the ids that stand beside it."""
+    found = read_layers(path, how)
+    nameless = [
+        name
+        for name, layer in found.items()
+        if layer.ids is None and not isinstance(layer.content, Mapping)
+    ]
+    beside = ids_beside(path) if nameless else None
+    return found | {name: found[name]._replace(ids=beside) for name in nameless}
+
+
+def _grown(layer: Layer) -> Layer:
+    """Give a matrix of triplets its last rows, which have no value."""
+    if layer.ids is None or not layer.open_ended:
+        return layer
+    n = len(getattr(layer.ids, "values", layer.ids))
+    if n > layer.content.shape[0]:
+        layer.content.resize((n, layer.content.shape[1]))
+    return layer
+
+
+def load_texts(path: str | os.PathLike[str]) -> dict[Any, str] | list[str]:
     r"""Load the texts of prompts.
 
     Parameters
     ----------
     path : path-like
-        ``{prompt id: text}`` as JSON or from ``torch.save``, or a CSV file with an id
-        and a text in each line: in the columns named so in a first line, else in the
-        first two.
+        ``{prompt id: text}``, a list of texts or ``{"ids": [...], "texts": [...]}``, as
+        JSON or from ``torch.save``; a table with the columns ``id`` and ``text`` (or of
+        like names, such as ``prompt``), as CSV with commas, semicolons or tabs, lines
+        of JSON, Parquet or Arrow; of CSV without such names, the first two columns; a
+        ``.txt`` file with a text on each line.
 
     Returns
     -------
-    dict of {id: str}
-        For :func:`skleiden.inspection.describe_communities`. JSON and CSV know no ids
-        but strings.
+    dict of {id: str}, or list of str
+        For :func:`skleiden.inspection.describe_communities`: a list, in the order of
+        the rows, if there are no ids. JSON and CSV know no ids but strings. A missing
+        text (None, NaN, NA) is empty; a lone half of a surrogate pair is U+FFFD.
+
+    Warns
+    -----
+    UserWarning
+        If the first line of a CSV file looks like names of columns and is taken for a
+        text; if a table has no column of ids.
 
     Raises
     ------
@@ -203,10 +282,12 @@ def load_texts(path: str | os.PathLike[str]) -> dict[Any, str]:
     ValueError
         If the file holds no texts, or an id twice; if it is broken, is not UTF-8 (with
         or without a byte-order mark), or is a named pipe, a socket or a device; if a
-        quotation mark in a CSV file is never closed. The message names the file.
+        quotation mark in a CSV file is never closed, or a line has more cells than the
+        first. The message names the file.
 
     ImportError
-        If the file is from ``torch.save``, and torch is not installed.
+        If the file is from ``torch.save`` or a table of Parquet or Arrow, and torch or
+        pyarrow is not installed.
 
     Examples
     --------
@@ -218,19 +299,48 @@ def load_texts(path: str | os.PathLike[str]) -> dict[Any, str]:
     {'q1': 'Why is the sky blue?'}
     """
     path = Path(path)
-    form = form_of(path)
-    texts: Any
-    if form == "torch":
-        texts = load_torch(path, mmap=False)
-    elif form == "json":
-        texts = load_json(path)
-    else:
-        texts = load_csv(path)
-    if not isinstance(texts, Mapping) or not all(
-        isinstance(text, str) for text in texts.values()
+    texts = _texts_in(path)
+    values = texts.values() if isinstance(texts, Mapping) else texts
+    if not isinstance(texts, (Mapping, list, tuple)) or not all(
+        isinstance(text, str) or is_missing(text) for text in values
     ):
         raise ValueError(
-            f"{str(path)!r} must hold a text for each prompt id, {{id: text}}; got "
-            f"{shape_of(texts)}."
+            f"{str(path)!r} must hold a text for each row, in a list, or {{id: text}}; "
+            f"got {shape_of(texts)}."
         )
-    return dict(texts)
+    if isinstance(texts, Mapping):
+        return {i: as_text(text) for i, text in texts.items()}
+    return [as_text(text) for text in texts]
+
+
+def _texts_in(path: Path) -> Any:
+    """Read texts by id, or in the order of rows, as a file has them."""
+    form = form_of(path)
+    if form == "arrow":
+        return _texts_of(read_table(path), path)
+    if form in ("torch", "json"):
+        content = load_torch(path, mmap=False) if form == "torch" else load_json(path)
+        if is_records(content):
+            return _texts_of(columns_of(content), path)
+        if isinstance(content, Mapping):
+            listed = {n: v for n, v in content.items() if isinstance(v, (list, tuple))}
+            named = names.find(listed, names.IDS), names.find(listed, names.TEXTS)
+            if named[1] is not None:  # beside activations, perhaps
+                texts = list(listed[named[1]])
+                if named[0] is None:
+                    return texts
+                return by_id(list(listed[named[0]]), texts, path)
+        return content
+    if path.suffix.lower() == ".txt" and (lines := lines_of_texts(path)) is not None:
+        return lines
+    return _texts_of(load_csv(path), path)
+
+
+def _texts_of(table: Table, path: Path) -> dict[Any, Any] | list[Any]:
+    found = texts_of_table(table, path)
+    if found is None:
+        raise ValueError(
+            f"{str(path)!r} names no column of texts; got columns {list(table)[:10]}. "
+            "Name it 'text'."
+        )
+    return found

@@ -19,7 +19,8 @@ _FORM_NAMES = (ENCODING, "h5sparse_format", "format")
 _FORMS = {"csr_matrix": "csr", "csc_matrix": "csc", "csr": "csr", "csc": "csc"}
 _OF_MATLAB = "MATLAB_sparse"  # the number of rows
 # The attributes of groups that are asked for.
-ATTRIBUTES = (*_SHAPES, *_FORM_NAMES, _OF_MATLAB)
+INDEX = "_index"  # of AnnData: the column of a table that names its rows
+ATTRIBUTES = (*_SHAPES, *_FORM_NAMES, _OF_MATLAB, INDEX)
 
 _PARTS = {"data": "data", "indices": "indices", "indptr": "indptr"}
 _PARTS_OF_MATLAB = {"data": "data", "ir": "indices", "jc": "indptr"}

@@ -12,30 +12,23 @@ from typing import Any
 
 from ._archive import members_of
 from ._layer import natural_order
+from ._parts import Parts, join_parts
 
 # Files by which a folder is known to be one of Zarr, version 3 or 2.
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
+# Suffixes of files that have one JSON text on each line.
+OF_LINES = (".jsonl", ".ndjson")
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def find_files(paths: Any) -> dict[str, Path]:
-    """The files, by the names of their layers."""
+def find_files(paths: Any) -> dict[str, Parts]:
+    """The files, by the names of their layers, each with the parts of its rows."""
     if isinstance(paths, Mapping):
-        files = {str(name): Path(path) for name, path in paths.items()}
+        files = {str(name): Parts(_listed(given)) for name, given in paths.items()}
     else:
-        if isinstance(paths, (str, os.PathLike)):
-            text = os.fspath(paths)
-            listed = [text] if Path(text).exists() else glob.glob(text)  # noqa: PTH207
-            if not listed:
-                raise FileNotFoundError(
-                    f"No file matches {text!r} (in {str(Path.cwd())!r})."
-                )
-        else:
-            listed = list(paths)
-        ordered = sorted((Path(path) for path in listed), key=natural_order)
-        if not ordered:
-            raise ValueError("paths must name at least one file; got none.")
+        ordered = sorted(_listed(paths), key=natural_order)
         names = [path.stem for path in ordered]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -43,11 +36,32 @@ def find_files(paths: Any) -> dict[str, Path]:
                 f"Files must have different names, which become the layers'; got "
                 f"{repeated} more than once. Pass {{layer: path}}."
             )
-        files = dict(zip(names, ordered, strict=True))
-    for path in files.values():
-        if not is_zarr(path):
-            check_regular(path)
+        files = join_parts(dict(zip(names, ordered, strict=True)))
+    for parts in files.values():
+        for path in parts.paths:
+            if not is_zarr(path):
+                check_regular(path)
     return files
+
+
+def _listed(paths: Any) -> list[Path]:
+    """List the files of one path, of a pattern, or of a sequence of paths."""
+    if isinstance(paths, (str, os.PathLike)):
+        text = os.fspath(paths)
+        found = [text] if _exists(text) else glob.glob(text)  # noqa: PTH207
+        if not found and glob.has_magic(text):
+            raise FileNotFoundError(
+                f"No file matches {text!r} (in {str(Path.cwd())!r})."
+            )
+        return sorted(map(Path, found or [text]), key=natural_order)
+    listed = [Path(path) for path in paths]
+    if not listed:
+        raise ValueError("paths must name at least one file; got none.")
+    return listed
+
+
+def _exists(text: str) -> bool:
+    return os.path.lexists(text) if "\0" not in text else True
 
 
 def check_regular(path: Path) -> None:
@@ -124,12 +138,18 @@ def form_of(path: Path) -> str:
         return "hdf5"
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # members, or none
         names = [member.filename for member in members_of(path)]
+        if any(name.rpartition("/")[2] in _ZARR_FILES for name in names):
+            return "zarr in a zip"
         torch_made = any(name.endswith("/data.pkl") for name in names)
         return "torch" if torch_made else "npz"
+    if start.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
     # A JSON text may have a bracket there, too, but its letters make a huge length.
     of_header = start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**40
     if path.suffix == ".safetensors" or of_header:
         return "safetensors"
+    if path.suffix.lower() in OF_LINES:
+        return "json"
     if start.startswith(b"\x80"):  # a pickle, as of older versions of torch
         return "torch"
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):

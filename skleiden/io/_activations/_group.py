@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -13,15 +13,25 @@ import numpy as np
 from skleiden._blocks.sparse import sparse_from_arrays
 from skleiden._blocks.stored import read_stored
 
+from ._arrays import layers_of_arrays, refuse_different_rows
 from ._encoded import (
     ENCODING,
+    INDEX,
     arrays_of_matrix,
     groups_without_shape,
     sparse_groups,
     text_of,
 )
 from ._ids import Ids, ids_of_file
-from ._layer import Layer, check_matrix, natural_order
+from ._layer import (
+    Layer,
+    Reading,
+    check_matrix,
+    listed,
+    natural_order,
+    tell,
+    tell_left_out,
+)
 
 # An array that claims to be larger than the first, and this many times larger than all
 # that is stored of it, is refused. No compression of activations comes near.
@@ -33,6 +43,8 @@ _CONTAINERS = {"anndata", "dict", "raw", "mudata", "MuData"}
 # Its tables that describe the rows and columns of matrices.
 _ANNOTATIONS = {"obs", "var"}
 _TABLE = "a table"
+# The names of the rows and columns of a data frame of pandas, which are stored apart.
+_IS_AXIS = re.compile(r"(?:.*/)?(?:axis\d+|block\d+_items)(?:_.*)?").fullmatch
 
 
 class Content(NamedTuple):
@@ -54,7 +66,7 @@ class Storage(NamedTuple):
 
 
 def layers_of_group(
-    content: Content, storage_of: Callable[[str], Storage], path: Path, mmap: bool
+    content: Content, storage_of: Callable[[str], Storage], path: Path, how: Reading
 ) -> dict[str, Layer]:
     """Find the layers in a Zarr folder or HDF5 file.
 
@@ -67,26 +79,29 @@ def layers_of_group(
         for name, array in content.arrays.items()
         if not _is_below(name, sparse)
     }
-    for name, array in arrays.items():
-        if name != "ids" or name not in content.transposed:
-            _refuse_shape_of_ids(name, array, path)
-    names = sorted(
-        [
-            *sparse,
-            *(
-                name
-                for name, array in arrays.items()
-                if len(array.shape or ()) == 2 and name != "ids"
-            ),
-        ],
-        key=natural_order,
-    )
-    unread = _unread(content, arrays, names)
-    if not names:
+    tables = _tables_of_anndata(content)
+    if not tables:
+        for name, array in arrays.items():
+            if name != "ids" or name not in content.transposed:
+                _refuse_shape_of_ids(name, array, path)
+    flat = [n for n, a in arrays.items() if len(a.shape or ()) == 2 and n != "ids"]
+    names = sorted([*sparse, *flat], key=natural_order)
+    others = {}
+    if tables:  # matrices of other uses have the same rows
+        others = {
+            name: "a sparse matrix" if name in sparse else _shape_of(arrays[name])
+            for name in names
+            if _table_of(name, tables) is None
+        }
+        names = [name for name in names if name not in others]
+    deep = [] if tables else _deep(arrays, how, bool(names))
+    names = [name for name in names if name not in deep]
+    unread = others | _unread(content, arrays, [*names, *deep, *others])
+    if not names and not deep:
         _refuse_without_layers(arrays, unread, path)
     ids = None
-    if "ids" in arrays:
-        ids = _read_ids(arrays["ids"], storage_of("ids"), path)
+    if "ids" in arrays and not tables:
+        ids = _read_ids(arrays["ids"], "ids", storage_of("ids"), path)
     found = {}
     for name in names:
         if name in sparse:
@@ -99,22 +114,81 @@ def layers_of_group(
             matrix = sparse_from_arrays(given, where)
         else:
             is_transposed = name in content.transposed
-            matrix = _read_layer(
-                arrays[name], storage_of(name), name, path, mmap and not is_transposed
-            )
+            mmap = how.mmap and not is_transposed
+            matrix = _read_layer(arrays[name], storage_of(name), name, path, mmap)
             if is_transposed:
                 matrix = np.ascontiguousarray(matrix.T)
-        found[name] = Layer(check_matrix(matrix, path), ids)
-    if unread:
-        warnings.warn(
-            f"{str(path)!r} holds more than is read: {_listed(unread)}. Layers are 2-D "
-            "arrays and sparse matrices of the forms CSR and CSC. Store what is to be "
-            "a layer as such.",
-            UserWarning,
-            # Past layers_of_group, the reader, read_layers and load_activations.
-            stacklevel=5,
+        index = tables.get(_table_of(name, tables) or "")
+        if index is not None:
+            own_ids = _read_ids(content.arrays[index], index, storage_of(index), path)
+        found[name] = Layer(
+            check_matrix(matrix, path), ids if index is None else own_ids
         )
+    read = {
+        name: _read_layer(arrays[name], storage_of(name), name, path, False)
+        for name in deep
+    }
+    turned = {
+        name: array.transpose() if name in content.transposed else array
+        for name, array in read.items()
+    }
+    made = layers_of_arrays(turned, path, how._replace(mmap=False), ids)
+    if found.keys() & made.keys() or ("" in made and found):
+        raise ValueError(
+            f"{str(path)!r} holds layers, {list(found)[:5]}, beside arrays that axis= "
+            f"or pool= would make layers of, {deep[:5]}. Store them in files of their "
+            "own."
+        )
+    found |= made
+    tell_left_out(unread, path, _HINT)
+    refuse_different_rows(found, path)
     return found
+
+
+_HINT = (
+    "Layers are 2-D arrays and sparse matrices of the forms CSR and CSC; of AnnData, X "
+    "and its layers. Store what is to be a layer as such."
+)
+
+
+def _deep(arrays: Mapping[str, Any], how: Reading, has_others: bool) -> list[str]:
+    """Name the arrays that are to be taken apart or pooled."""
+    is_asked = how.axis is not None or how.pool is not None
+    # Matrices are of prompts, with a row a token, where they are to be pooled.
+    least = 2 if how.pool is not None and how.axis is None else 3
+    return [
+        name
+        for name, array in arrays.items()
+        if (is_asked or not has_others)
+        and len(array.shape or ()) >= least
+        and name != "ids"
+        and getattr(array, "dtype", np.dtype("V")).kind in "buifc"
+    ]
+
+
+def _tables_of_anndata(content: Content) -> dict[str, str | None]:
+    """Find what AnnData wrote: {its group: the array that names its rows, or None}."""
+    found: dict[str, str | None] = {}
+    for name, attributes in content.groups.items():
+        obs = f"{name}/obs".lstrip("/")
+        column = text_of(content.groups.get(obs, {}).get(INDEX))
+        # Older versions do not name themselves.
+        is_older = column is not None and f"{name}/var".lstrip("/") in content.groups
+        if text_of(attributes.get(ENCODING)) == "anndata" or is_older:
+            index = None if column is None else f"{obs}/{column}"
+            nullable = f"{index}/values"
+            index = nullable if nullable in content.arrays else index
+            found[name] = index if index in content.arrays else None
+    return found
+
+
+def _table_of(name: str, tables: Mapping[str, str | None]) -> str | None:
+    """Name the AnnData of which a matrix is X or one of the layers."""
+    for table in tables:
+        own = name.removeprefix(f"{table}/") if table else name
+        if own == "X" or (own.startswith("layers/") and own.count("/") == 1):
+            return table
+    return None
 
 
 def _is_below(name: str, groups: Iterable[str]) -> bool:
@@ -124,14 +198,11 @@ def _is_below(name: str, groups: Iterable[str]) -> bool:
 def _unread(
     content: Content, arrays: Mapping[str, Any], layers: list[str]
 ) -> dict[str, str]:
-    """Say what holds a matrix, or may, and is not read: {name: what it is}.
-
-    Arrays of one dimension describe rows or columns, and are passed over.
-    """
+    """Say what holds numbers and is not read: {name: what it is}."""
     found = dict(content.left_out)
     for name, array in arrays.items():
         kind = _kind_of(array, name in content.transposed)
-        if kind is not None:
+        if kind is not None and name not in (*layers, "ids") and not _IS_AXIS(name):
             found[name] = kind
     for name in groups_without_shape(arrays, content.groups):
         found[name] = "a sparse matrix without its shape"
@@ -152,17 +223,21 @@ def _unread(
 
 
 def _kind_of(array: Any, is_transposed: bool) -> str | None:
-    """Say what an array is that may hold matrices and is none; None for all others."""
+    """Say what an array of numbers is that is no matrix; None for all others."""
     try:
         dtype = array.dtype
     except Exception:  # of several kinds, if NumPy has no such type
         return None
     if dtype.names is not None:
         return _TABLE
-    if len(array.shape or ()) > 2 and dtype.kind in "buifc":
-        shape = tuple(array.shape)
-        return f"an array of shape {shape[::-1] if is_transposed else shape}"
+    if len(array.shape or ()) not in (0, 2) and dtype.kind in "buifc":
+        return _shape_of(array, is_transposed)
     return None
+
+
+def _shape_of(array: Any, is_transposed: bool = False) -> str:
+    shape = tuple(array.shape)
+    return f"an array of shape {shape[::-1] if is_transposed else shape}"
 
 
 def _refuse_without_layers(
@@ -171,20 +246,15 @@ def _refuse_without_layers(
     if _TABLE in unread.values():
         raise ValueError(
             f"{str(path)!r} holds tables, whose rows mix several types, and no 2-D "
-            f"array: {_listed(unread)}. Store the numbers as a matrix, with pandas by "
+            f"array: {listed(unread)}. Store the numbers as a matrix, with pandas by "
             "DataFrame.to_hdf(..., format='fixed'), or by numpy.save as .npy."
         )
     shapes = {name: array.shape for name, array in arrays.items()}
-    others = f" and {_listed(unread)}" if unread else ""
+    others = f" and {listed(unread)}" if unread else ""
     raise ValueError(
         f"{str(path)!r} must hold 2-D arrays, each a layer; got arrays of shapes "
         f"{shapes}{others}."
     )
-
-
-def _listed(unread: Mapping[str, str]) -> str:
-    listed = [f"{name!r} ({kind})" for name, kind in unread.items()]
-    return ", ".join(listed[:5] + [f"and {len(listed) - 5} more"] * (len(listed) > 5))
 
 
 def _refuse_shape_of_ids(name: str, array: Any, path: Path) -> None:
@@ -199,8 +269,8 @@ def _refuse_shape_of_ids(name: str, array: Any, path: Path) -> None:
         )
 
 
-def _read_ids(array: Any, storage: Storage, path: Path) -> Ids | None:
-    where = f"Array 'ids' in {str(path)!r}"
+def _read_ids(array: Any, name: str, storage: Storage, path: Path) -> Ids | None:
+    where = f"Array {name!r} in {str(path)!r}"
     _check_claim(array, storage, where)
     if storage.n_present < storage.n_chunks:
         raise ValueError(
@@ -248,14 +318,10 @@ def _check_whole(array: Any, storage: Storage, where: str) -> None:
             f"{where} lacks {_share(storage)} of its chunks, which would read as "
             f"{reading}. Copy or write it again."
         )
-    warnings.warn(
+    tell(
         f"{where} lacks {_share(storage)} of its chunks, which read as {fill_value}. "
         "Either they were left out because they hold nothing else, or writing or "
-        "copying was cut off. If it was, copy or write it again.",
-        UserWarning,
-        # Past what reads an array, layers_of_group, the reader, read_layers and
-        # load_activations.
-        stacklevel=7,
+        "copying was cut off. If it was, copy or write it again."
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +21,10 @@ from skleiden._blocks.hdf5_chunks import (
 from ._encoded import sparse_groups
 from ._group import Content, Storage, layers_of_group
 from ._hdf5_writers import RefusedError, content_of
-from ._layer import Layer, first_line
+from ._layer import Layer, Reading, first_line, tell
 
 
-def read_hdf5(path: Path, mmap: bool) -> dict[str, Layer]:
+def read_hdf5(path: Path, how: Reading) -> dict[str, Layer]:
     """Read its 2-D datasets and sparse matrices, each a layer.
 
     Nothing outside the file is read: links to other files, datasets that are stored in
@@ -37,7 +36,7 @@ def read_hdf5(path: Path, mmap: bool) -> dict[str, Layer]:
         with _named(path):
             return _storage_of(content.arrays[name], name, path)
 
-    return layers_of_group(content, storage_of, path, mmap)
+    return layers_of_group(content, storage_of, path, how)
 
 
 def _open(path: Path) -> Content:
@@ -57,13 +56,10 @@ def _open(path: Path) -> Content:
         listed = ", ".join(
             f"{name!r} for {first or '/'!r}" for name, first in list(unused.items())[:5]
         )
-        warnings.warn(
+        tell(
             f"{str(path)!r} has {len(unused)} further names for its layers, or for "
             f"groups of them: {listed}{', ...' if len(unused) > 5 else ''}. Each layer "
-            "is taken once, under the latter name.",
-            UserWarning,
-            # Past _open, read_hdf5, read_layers and load_activations.
-            stacklevel=5,
+            "is taken once, under the latter name."
         )
     return content
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +13,7 @@ from skleiden._blocks.sources import source_of
 from skleiden._ids import as_id_array, check_ids
 from skleiden._layers import LayerStack
 
-from ._find import check_regular
-from ._layer import Layer, shape_of
-from ._npy import load_npy
-from ._text import load_json, read_text
-
-# What may stand beside an array to name its rows: layer_17.npy, layer_17.ids.json.
-_SIDE_FILES = (".ids.json", ".ids.txt", ".ids.npy")
+from ._layer import Layer, tell
 
 
 class Ids(NamedTuple):
@@ -50,54 +41,11 @@ def ids_of_file(values: Any, path: Path) -> Ids | None:
     return Ids(values, path)
 
 
-def ids_beside(path: Path) -> Ids | None:
-    for suffix in _SIDE_FILES:
-        beside = path.absolute().with_name(path.stem + suffix)
-        if os.path.lexists(beside):  # a link that leads nowhere is not passed over
-            return read_ids(beside)
-    return None
-
-
-def read_ids(path: Path) -> Ids | None:
-    """Read ids from a JSON list, an array, or a text file with one on each line."""
-    check_regular(path)
-    with path.open("rb") as file:
-        is_array = file.read(6) == b"\x93NUMPY"
-    if is_array:
-        return ids_of_file(load_npy(path, "must hold ids, numbers or strings"), path)
-    if path.suffix == ".json":
-        listed = load_json(path)
-        if not isinstance(listed, list):
-            raise ValueError(
-                f"{str(path)!r} must hold a list of ids; got {shape_of(listed)}."
-            )
-        return Ids(listed, path)
-    return Ids(_read_lines(path), path)
-
-
-def _read_lines(path: Path) -> list[str]:
-    """Read ids from a text file, one on each line; only CR and LF end a line."""
-    try:
-        text = read_text(path)
-        if "\0" in text:
-            raise ValueError("it holds NUL characters, as binary files and UTF-16 do")
-        lines = re.split(r"\r\n|\n|\r", text)
-        if lines[-1] == "":  # after the end of the last line
-            lines.pop()
-        if "" in lines:
-            raise ValueError(f"line {lines.index('') + 1} is empty")
-    except ValueError as error:
-        raise ValueError(
-            f"{str(path)!r} must have an id on each line, as UTF-8: {error}. Ids of "
-            "any kind can be saved as a JSON list."
-        ) from error
-    return lines
-
-
 def align(found: dict[str, Layer]) -> LayerStack:
     """Bring layers to their common prompts, without a copy where they have the same."""
     without = [name for name, layer in found.items() if not _has_ids(layer)]
     if len(without) == len(found):
+        _refuse_different_rows(found)
         return LayerStack({name: layer.content for name, layer in found.items()})
     if without:
         raise ValueError(
@@ -119,11 +67,9 @@ def align(found: dict[str, Layer]) -> LayerStack:
     left_out = len(set.union(*sets)) - len(kept)
     if left_out:
         sizes = {name: len(ids) for name, ids in known.items()}
-        warnings.warn(
+        tell(
             f"{left_out} prompts are not in every layer and are left out; {len(kept)} "
-            f"are kept. The layers have {sizes} prompts.",
-            UserWarning,
-            stacklevel=3,
+            f"are kept. The layers have {sizes} prompts."
         )
     mappings: dict[Hashable, Mapping[Hashable, Any]] = {
         name: {i: layer.content[i] for i in kept}
@@ -145,6 +91,19 @@ def align(found: dict[str, Layer]) -> LayerStack:
                 else source_of(layer.content).select(np.array([rows[i] for i in kept]))
             )
     return LayerStack({name: blocks[name] for name in found}, ids=as_id_array(kept))
+
+
+def _refuse_different_rows(found: dict[str, Layer]) -> None:
+    """Ask whether files of different numbers of rows are parts of one layer."""
+    rows = {name: layer.content.shape[0] for name, layer in found.items()}
+    widths = {layer.content.shape[1] for layer in found.values()}
+    if len(set(rows.values())) > 1 and len(widths) == 1:
+        raise ValueError(
+            f"All layers must have the same rows; got {dict(list(rows.items())[:6])} "
+            "rows, of one width: are these parts of one layer? If so, pass {layer: "
+            "[part, part]}. If not, give the ids of the rows, by which layers are "
+            "brought to their common prompts."
+        )
 
 
 def _has_ids(layer: Layer) -> bool:

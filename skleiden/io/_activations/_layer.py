@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +17,24 @@ from skleiden._blocks.sources import is_lazy
 
 
 class Layer(NamedTuple):
-    """One layer of a file: a mapping {id: vector}, or a matrix and perhaps ids."""
+    """One layer of a file: a mapping {id: vector}, or a matrix and perhaps ids.
+
+    Of a matrix made of triplets, the last rows may be missing, as they have no value:
+    it is `open_ended`, and grows to as many rows as there are ids.
+    """
 
     content: Any
     ids: Any = None
+    open_ended: bool = False
+
+
+class Reading(NamedTuple):
+    """How files are read, as the arguments of `load_activations` say."""
+
+    key: str | None = None
+    axis: int | None = None
+    pool: str | None = None
+    mmap: bool = True
 
 
 def natural_order(name: str | Path) -> list[Any]:
@@ -67,6 +83,25 @@ def shape_of(content: Any) -> str:
     if hasattr(content, "shape"):
         return f"{type(content).__name__} of shape {tuple(content.shape)}"
     return type(content).__name__
+
+
+def tell(message: str) -> None:
+    """Warn of what a file holds, where the user called the package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].startswith("skleiden.io"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def tell_left_out(left_out: Mapping[str, str], path: Path, hint: str) -> None:
+    """Name what a file holds and the stack does not: {name: what it is}."""
+    if left_out:
+        tell(f"{str(path)!r} holds more than is read: {listed(left_out)}. {hint}")
+
+
+def listed(left_out: Mapping[str, str]) -> str:
+    names = [f"{name!r} ({kind})" for name, kind in left_out.items()]
+    return ", ".join(names[:5] + [f"and {len(names) - 5} more"] * (len(names) > 5))
 
 
 @contextmanager

@@ -9,17 +9,27 @@ from numpy.lib import format as npy
 
 from skleiden._blocks.sparse import sparse_from_arrays
 
+from . import _names as names
 from ._archive import members_of
+from ._arrays import layers_of_arrays
 from ._ids import ids_of_file
-from ._layer import Layer, check_matrix, naming, natural_order
+from ._layer import Layer, Reading, check_matrix, naming
 from ._npy import BROKEN, load_npy, read_header
 
 
-def read_npy(path: Path, mmap: bool) -> dict[str, Layer]:
-    return {"": Layer(check_matrix(load_npy(path, mmap=mmap), path))}
+def read_npy(path: Path, how: Reading) -> dict[str, Layer]:
+    array = load_npy(path, mmap=how.mmap)
+    if array.ndim < 3:
+        if array.ndim == 2 and (how.axis is not None or how.pool is not None):
+            raise ValueError(
+                f"{str(path)!r} has 2 dimension(s), shape {array.shape}, and axis= and "
+                "pool= are for arrays of more. Leave them out."
+            )
+        return {"": Layer(check_matrix(array, path))}
+    return layers_of_arrays({"": array}, path, how)
 
 
-def read_npz(path: Path) -> dict[str, Layer]:
+def read_npz(path: Path, how: Reading) -> dict[str, Layer]:
     members = {m.filename.removesuffix(".npy"): m for m in members_of(path)}
     arrays = {}
     with naming(path, BROKEN), zipfile.ZipFile(path) as archive:
@@ -28,23 +38,26 @@ def read_npz(path: Path) -> dict[str, Layer]:
             with archive.open(member) as file:
                 headers[name] = read_header(file, member.file_size, f"{name!r}: ")
         is_sparse = {"format", "shape"} <= set(headers)
-        for name, header in headers.items():
-            if is_sparse or len(header.shape) == 2 or name == "ids":
-                # Its checksum is compared when all bytes are read, so just they are.
-                with archive.open(members[name]) as file:
-                    arrays[name] = npy.read_array(file, allow_pickle=False)
+        for name, member in members.items():
+            # Its checksum is compared when all bytes are read, so just they are.
+            with archive.open(member) as file:
+                arrays[name] = npy.read_array(file, allow_pickle=False)
     ids = ids_of_file(arrays.pop("ids", None), path)
     if is_sparse:
         matrix = sparse_from_arrays(arrays, repr(str(path)))
         return {"": Layer(check_matrix(matrix, path), ids)}
-    if not arrays:
+    # In memory, so their values are checked.
+    found = layers_of_arrays(
+        {n: array for n, array in arrays.items() if not names.find([n], names.TEXTS)},
+        path,
+        how._replace(mmap=False),
+        ids,
+    )
+    if not found:
         shapes = {name: header.shape for name, header in headers.items()}
         shapes.pop("ids", None)
         raise ValueError(
             f"{str(path)!r} must hold a sparse matrix of scipy.sparse.save_npz or 2-D "
             f"arrays; got arrays of shapes {shapes}."
         )
-    return {
-        name: Layer(check_matrix(arrays[name], path), ids)
-        for name in sorted(arrays, key=natural_order)
-    }
+    return found

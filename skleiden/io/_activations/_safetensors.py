@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays import layers_of_arrays
 from ._ids import ids_of_file
-from ._layer import Layer, check_matrix, naming, natural_order, shape_of
+from ._layer import Layer, Reading, naming, shape_of
 from ._text import parse_json
+from ._triplets import find_triplets
 
 _SAFETENSORS_DTYPES = {
     "F64": "<f8",
@@ -25,7 +27,7 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def read_safetensors(path: Path, mmap: bool) -> dict[str, Layer]:
+def read_safetensors(path: Path, how: Reading) -> dict[str, Layer]:
     try:
         from safetensors import safe_open
     except ImportError as error:
@@ -41,20 +43,20 @@ def read_safetensors(path: Path, mmap: bool) -> dict[str, Layer]:
             header = parse_json(raw.read(length).decode("utf-8"))
     header.pop("__metadata__", None)
     tensors = {
-        name: _map_tensor(path, name, entry, 8 + length, mmap)
+        name: _map_tensor(path, name, entry, 8 + length, how.mmap)
         for name, entry in header.items()
     }
     ids = ids_of_file(_ids_of(metadata, path), path)
     named = tensors.get("ids")
-    if named is not None and any(tensor.ndim == 2 for tensor in tensors.values()):
+    if named is not None and any(tensor.ndim >= 2 for tensor in tensors.values()):
         del tensors["ids"]  # not a layer, whatever its shape
         ids = ids_of_file(np.array(named), path) if ids is None else ids
-    dimensions = {tensor.ndim for tensor in tensors.values()}
-    if dimensions == {1}:
+    if {tensor.ndim for tensor in tensors.values()} == {1} and (
+        find_triplets(tensors) is None
+    ):
         return {"": Layer(tensors)}
-    if dimensions == {2}:
-        names = sorted(tensors, key=natural_order)
-        return {name: Layer(check_matrix(tensors[name], path), ids) for name in names}
+    if found := layers_of_arrays(tensors, path, how._replace(mmap=False), ids):
+        return found
     shapes = {name: tensor.shape for name, tensor in list(tensors.items())[:5]}
     raise ValueError(
         f"{str(path)!r} must hold 2-D tensors, each a layer, or 1-D tensors, each a "

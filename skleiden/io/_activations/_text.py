@@ -1,27 +1,45 @@
-"""JSON and CSV."""
+"""JSON, and lines of it."""
 
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import json
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ._find import check_regular
-
-# The limit of the length of a field is one of the whole process.
-_FIELD_LIMIT = threading.Lock()
+from ._find import OF_LINES, check_regular
 
 
 def load_json(path: Path) -> Any:
+    """Load a JSON text, or a list of those that stand on the lines of a file."""
     try:
-        return parse_json(read_text(path))
+        text = read_text(path)
+        if path.suffix.lower() in OF_LINES:
+            return _parse_lines(text)
+        try:
+            return parse_json(text)
+        except json.JSONDecodeError as error:
+            # A second text follows the first, on a line of its own.
+            if error.msg != "Extra data" or "\n" not in text[: error.pos]:
+                raise
+            if text[: error.pos].strip().count("\n"):
+                raise
+            return _parse_lines(text)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not valid JSON: {error}.") from error
+
+
+def _parse_lines(text: str) -> list[Any]:
+    found = []
+    # Texts of JSON may hold other ends of lines, such as U+2028.
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(parse_json(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return found
 
 
 def parse_json(text: str) -> Any:
@@ -53,39 +71,3 @@ def read_text(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("its text is UTF-16 or UTF-32; save it as UTF-8")
     return content.decode("utf-8-sig")
-
-
-def load_csv(path: Path) -> dict[str, str]:
-    try:
-        rows = _rows_of(read_text(path))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
-    places = (0, 1)
-    if rows and {"id", "text"} <= set(rows[0]):
-        places = (rows[0].index("id"), rows[0].index("text"))
-        rows = rows[1:]
-    texts: dict[str, str] = {}
-    for row in rows:
-        if len(row) <= max(places):
-            raise ValueError(
-                f"{str(path)!r} must have an id and a text in each line; got {row}."
-            )
-        i, text = (row[place] for place in places)
-        if i in texts:
-            raise ValueError(f"{str(path)!r} has the id {i!r} more than once.")
-        texts[i] = text
-    return texts
-
-
-def _rows_of(text: str) -> list[list[str]]:
-    """Split the text of a CSV file into fields, of any length."""
-    if "\0" in text:
-        raise ValueError("it holds NUL characters, as binary files and UTF-16 do")
-    with _FIELD_LIMIT:
-        limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-        try:
-            # Strict: else a quote that is not closed swallows what follows.
-            reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-            return [row for row in reader if row]
-        finally:
-            csv.field_size_limit(limit)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ._group import Content, layers_of_group
-from ._layer import Layer, naming
+from ._layer import Layer, Reading, naming
 from ._text import load_json
 from ._zarr_chunks import Node, check_layout, storage_of
 
 _BROKEN = "is broken or incomplete"
 
 
-def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
+def read_zarr(path: Path, how: Reading) -> dict[str, Layer]:
     """Read its 2-D arrays and sparse matrices, each a layer.
 
     Nothing outside the folder is read. Of consolidated metadata, which repeat those of
@@ -48,7 +48,7 @@ def read_zarr(path: Path, mmap: bool) -> dict[str, Layer]:
             arrays[name], nodes[name], layouts[name], f"Array {name!r} in {str(path)!r}"
         ),
         path,
-        mmap,
+        how,
     )
 
 

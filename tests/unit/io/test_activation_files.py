@@ -309,7 +309,7 @@ def test_truncated_npy(tmp_path):
             np.ones(3),
             r"a matrix, prompts x neurons; got 1 dimension\(s\), shape \(3,\)",
         ),
-        (np.ones((2, 2, 2)), "got 3 dimension"),
+        (np.ones((2, 2, 2)), r"a\.npy' has 3 dimension.*layers or tokens\?"),
         (np.array([["a"]]), "must hold real numbers; got dtype <U1"),
         (np.ones((2, 2), complex), "must hold real numbers; got dtype complex128"),
     ],
@@ -399,7 +399,10 @@ def test_safetensors_with_a_false_header(tmp_path, header):
 def test_safetensors_errors(tmp_path, safetensors, monkeypatch):
     path = tmp_path / "l.safetensors"
     safetensors.save_file({"x": np.ones((2, 2, 2))}, path)
-    with pytest.raises(ValueError, match=r"each a prompt; got shapes \{'x': \(2, 2, 2"):
+    with pytest.raises(ValueError, match=r"'x' in '.*l\.safetensors' has 3 dimension"):
+        load_activations(path)
+    safetensors.save_file({"x": np.array(2.0)}, path)
+    with pytest.raises(ValueError, match=r"each a prompt; got shapes \{'x': \(\)"):
         load_activations(path)
     safetensors.save_file({"x": EARLY}, path, {"ids": "q1 q2"})
     with pytest.raises(ValueError, match="must be a JSON list"):
@@ -533,7 +536,9 @@ def test_texts(tmp_path, torch):
         ("q0,a\nq0,b\n", "has the id 'q0' more than once"),
         (b"\xff\xfe\x00", "is not a CSV file: its text is UTF-16"),
         ('{"q0": 1}', r"\{id: text\}; got a mapping of 1 to int"),
-        ('["a"]', "got list"),
+        ('["a", 3]', r"must hold a text for each row, in a list.*got list"),
+        ("q0,Why, oh why?\nq1,What?\n", "more than 2 cells in the line .*quotation"),
+        ("id,a,b\nq0,x,y\n", "names no column of texts"),
     ],
 )
 def test_texts_errors(tmp_path, content, message):

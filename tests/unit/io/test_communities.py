@@ -625,7 +625,7 @@ def test_labels_as_a_table(tmp_path, found):
     save_labels(tmp_path / "labels.csv", found)
     save_labels(tmp_path / "labels.parquet", found)
     table = pd.read_csv(tmp_path / "labels.csv")
-    assert list(table) == ["id", "community"]
+    assert list(table) == ["id", "community", "attached", "text"]
     assert table["id"].tolist() == found.ids.tolist()
     assert table["community"].tolist() == found.labels.tolist()
     pd.testing.assert_frame_equal(

@@ -135,6 +135,16 @@ def beside(tmp_path, suffix, content):
         (".txt", b"\xef\xbb\xbfa\nb\nc\n", ["a", "b", "c"]),
         (".json", b'\xef\xbb\xbf["a", "b", "c"]', ["a", "b", "c"]),
         (".txt", b"a\r\nb\r\nc", ["a", "b", "c"]),
+        (".txt", b"a\r\nb\r\nc\r\n\r\n", ["a", "b", "c"]),
+        (".txt", b"a\nb\nc\n\n\n", ["a", "b", "c"]),
+        (
+            ".csv",
+            b"\xef\xbb\xbfPrompt ID;text\r\na;x\r\nb;y\r\nc;z\r\n",
+            ["a", "b", "c"],
+        ),
+        (".csv", b'a\n"b,c"\nd\n', ["a", "b,c", "d"]),
+        (".jsonl", b'"a"\n"b"\n3\n', ["a", "b", 3]),
+        (".jsonl", b'{"id": "a"}\n{"id": "b"}\n{"id": "c", "x": 1}\n', ["a", "b", "c"]),
         (".txt", b"a\rb\rc\r", ["a", "b", "c"]),
         (".txt", b"a\nb\r\nc\r", ["a", "b", "c"]),
         (".txt", "a\u2028x\nb\u2029\x85\x0b\x0c\nc\x1c\x1d\x1e".encode(), None),
@@ -148,7 +158,7 @@ def beside(tmp_path, suffix, content):
         (".npy", np.array([2**63, 2**63 + 1, 0], "u8"), [2**63, 2**63 + 1, 0]),
         (".npy", np.array(["a", "\u2028", "\r"]), ["a", "\u2028", "\r"]),
     ],
-    ids=range(15),
+    ids=range(21),
 )
 def test_ids_beside_that_are_right(tmp_path, suffix, content, ids):
     path = beside(tmp_path, suffix, content)
@@ -172,13 +182,15 @@ def test_ids_beside_that_are_right(tmp_path, suffix, content, ids):
         (".json", '["a", "b", "c"]'.encode("utf-16"), "UTF-16"),
         (".txt", "é\nb\nc\n".encode("latin-1"), "can't decode byte 0xe9"),
         (".txt", b"a\0\nb\nc\n", "it holds NUL characters"),
-        (".txt", b"a\nb\n\n", "line 3 is empty"),
+        (".txt", b"a\nb\n\n", r"got shape \(2,\) for 3 rows"),
         (".txt", b"a\n\nb\n", "line 2 is empty"),
         (".txt", b"\r\na\nb\n", "line 1 is empty"),
         (".txt", b"", r"got shape \(0,\) for 3 rows"),
         (".txt", b"a\nb\n", r"got shape \(2,\) for 3 rows"),
         (".txt", b"a\nb\na\n", "got 'a' more than once"),
         (".txt", b"PK\x03\x04\xff\xff", "can't decode byte"),
+        (".csv", b"a,x\nb,y\nc,z\n", "names no column of ids; got columns"),
+        (".jsonl", b'{"x": 1}\n{"x": 2}\n{"y": 3}\n', "names no column of ids"),
         (".json", b'"abc"', "must hold a list of ids; got str"),
         (
             ".json",
@@ -204,7 +216,7 @@ def test_ids_beside_that_are_right(tmp_path, suffix, content, ids):
         (".npy", NOT_UNICODE, "must be strings of Unicode"),
         (".npy", np.zeros(0), r"got shape \(0,\) for 3 rows"),
     ],
-    ids=range(33),
+    ids=range(35),
 )
 def test_ids_beside_that_are_refused(tmp_path, suffix, content, message):
     path = beside(tmp_path, suffix, content)
@@ -213,6 +225,13 @@ def test_ids_beside_that_are_refused(tmp_path, suffix, content, message):
         with pytest.raises(ValueError, match=message) as found:
             load_activations(path, ids=ids)
         assert found.match(side)  # the file is named
+
+
+@pytest.mark.parametrize("head", ["id", "Prompt_ID"])
+def test_a_line_that_names_the_ids_is_no_id(tmp_path, head):
+    path = beside(tmp_path, ".txt", f"{head}\na\nb\nc\n".encode())
+    with pytest.warns(UserWarning, match=f"The first line of .*'{head}', is taken for"):
+        assert load_activations(path).ids.tolist() == ["a", "b", "c"]
 
 
 def test_a_link_to_ids_that_leads_nowhere_is_not_passed_over(tmp_path):

@@ -1,0 +1,262 @@
+"""From arrays of any number of dimensions to layers, which have two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skleiden._blocks.tensors import from_torch
+
+from . import _names as names
+from ._layer import Layer, Reading, check_matrix, natural_order, tell, tell_left_out
+from ._triplets import find_top, find_triplets, layer_of_top, layers_of_triplets
+
+_DEEPEST = 8  # lists in lists that may be an array
+POOLINGS = ("mean", "max", "last")
+_HINT = "Layers are arrays of rows x neurons. Store what is to be a layer as such."
+
+
+def check_reading(how: Reading) -> None:
+    """Refuse arguments that no file could be read by."""
+    if how.axis is not None and (
+        not isinstance(how.axis, (int, np.integer)) or isinstance(how.axis, bool)
+    ):
+        raise TypeError(
+            f"axis must be the number of the axis of the layers; got {how.axis!r}."
+        )
+    if how.pool is not None and how.pool not in POOLINGS:
+        raise ValueError(
+            f"pool must be one of {', '.join(map(repr, POOLINGS))}; got {how.pool!r}."
+        )
+
+
+def rank_of(value: Any) -> int | None:
+    """Count the dimensions of an array, or of lists in lists; None if not numbers."""
+    rank = 0
+    while isinstance(value, (list, tuple)):
+        rank += 1
+        if not value:
+            return rank
+        if rank > _DEEPEST:
+            return None
+        value = value[0]
+    if hasattr(value, "detach") or isinstance(value, np.ndarray):
+        return rank + int(value.ndim)
+    return rank if isinstance(value, Number) else None
+
+
+def as_array(value: Any, what: str, how: Reading) -> Any:
+    """Make an array of a tensor, or of a list of tensors or numbers."""
+    if not isinstance(value, (list, tuple)):
+        return from_torch(value, what)
+    parts = [
+        as_array(part, what, how) if isinstance(part, (list, tuple)) else part
+        for part in value
+    ]
+    arrays = [from_torch(part, what) for part in parts]
+    shapes = {np.shape(array) for array in arrays}
+    if len(shapes) > 1:
+        if how.pool is not None and {len(shape) for shape in shapes} == {2}:
+            # A row a token, of each prompt.
+            return np.stack([pooled(a[None], how.pool, None, what)[0] for a in arrays])
+        raise ValueError(
+            f"{what} is a list of arrays of different shapes, such as "
+            f"{sorted(shapes)[:3]}. If these are parts of one layer, join them first "
+            "(torch.cat); if each is a prompt, with a row a token, pool first, or pass "
+            'pool="mean", "max" or "last".'
+        )
+    array = np.asarray(arrays)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{what} must hold real numbers; got dtype {array.dtype}.")
+    return array
+
+
+def layers_of_arrays(
+    arrays: Mapping[Any, Any],
+    path: Path,
+    how: Reading,
+    ids: Any = None,
+    left_out: Mapping[str, str] | None = None,
+) -> dict[str, Layer]:
+    """Find the layers among arrays by name; those of other uses are told of.
+
+    An array of two dimensions is a layer; one of more becomes layers by `how`. Gives
+    nothing if there are no such arrays.
+    """
+    others = dict(left_out or {})
+    top, triplets = find_top(arrays), find_triplets(arrays)
+    if triplets is not None:
+        others |= {
+            str(name): kind_of(array)
+            for name, array in arrays.items()
+            if name not in (*triplets, "shape")
+        }
+        tell_left_out(others, path, _HINT)
+        found = layers_of_triplets(arrays, triplets, path)
+        return found if ids is None else _with_ids(found, ids)
+    if top is not None:
+        matrix = layer_of_top(arrays[top[0]], arrays[top[1]], path)
+        arrays = {name: array for name, array in arrays.items() if name not in top}
+        arrays[top[1]] = matrix
+    mask = names.find(arrays, names.OF_TOKENS[:1])
+    taken = {}
+    for name, array in arrays.items():
+        if array.ndim < 2 or (names.find([name], names.OF_TOKENS) and len(arrays) > 1):
+            others[str(name)] = kind_of(array)
+        else:
+            taken[name] = array
+    is_flat = bool(taken) and all(array.ndim == 2 for array in taken.values())
+    if how.pool is not None and how.axis is None and is_flat:
+        tell_left_out(others, path, _HINT)  # {id: tokens x neurons}
+        where = repr(str(path))
+        return {
+            "": Layer(
+                {
+                    name: pooled(array[None], how.pool, None, where)[0]
+                    for name, array in taken.items()
+                }
+            )
+        }
+    if mask is not None and how.pool is not None:
+        others.pop(str(mask), None)
+    tell_left_out(others if taken else {}, path, _HINT)
+    found = {}
+    for name in sorted(taken, key=lambda name: natural_order(str(name))):
+        given = taken[name]
+        matrices = _matrices(given, name, arrays.get(mask), path, how)
+        for own, matrix in matrices.items():
+            full = f"{name}.{own}" if len(taken) > 1 and own else own or str(name)
+            # A tensor of torch that was mapped is no memory map any more.
+            found[full] = Layer(check_matrix(matrix, path, left_there=how.mmap), ids)
+    refuse_different_rows(found, path)
+    return found
+
+
+def _with_ids(found: dict[str, Layer], ids: Any) -> dict[str, Layer]:
+    return {name: layer._replace(ids=ids) for name, layer in found.items()}
+
+
+def kind_of(array: Any) -> str:
+    shape = getattr(array, "shape", None)
+    if shape is not None:
+        return f"an array of shape {tuple(shape)}"
+    return f"of type {type(array).__name__}"
+
+
+def _matrices(
+    array: Any, name: Any, mask: Any, path: Path, how: Reading
+) -> dict[str, Any]:
+    """Give the matrices of an array, by names of their own if there are several."""
+    if array.ndim == 2:
+        return {"": array}
+    used = (how.axis is not None) + (how.pool is not None)
+    if array.ndim != 2 + used:
+        raise ValueError(_ask(tuple(array.shape), name, path, how))
+    found = {"": array}
+    if how.axis is not None:
+        if not -array.ndim <= how.axis < array.ndim:
+            raise ValueError(
+                f"axis must be one of the {array.ndim} axes of {_named(name, path)}, "
+                f"of shape {tuple(array.shape)}; got {how.axis}."
+            )
+        apart = np.moveaxis(array, how.axis, 0)
+        found = {f"layer_{i}": matrix for i, matrix in enumerate(apart)}
+    if how.pool is not None:
+        return {
+            own: pooled(some, how.pool, mask, repr(str(path)))
+            for own, some in found.items()
+        }
+    return found
+
+
+def _named(name: Any, path: Path) -> str:
+    return f"{name!r} in {str(path)!r}" if name != "" else f"the array in {str(path)!r}"
+
+
+def _ask(shape: Sequence[int], name: Any, path: Path, how: Reading) -> str:
+    """Name what an array of more than 2 dimensions can mean, and what decides."""
+    where = _named(name, path)
+    given = f" with {_given(how)}" if _given(how) else ""
+    if len(shape) > 4 or how.pool is not None or how.axis is not None:
+        return (
+            f"{where[0].upper()}{where[1:]} has {len(shape)} dimension(s), shape "
+            f"{shape}, which makes no matrices, rows x neurons{given}. axis= takes "
+            "layers apart, and pool= makes one vector of those of all tokens: each "
+            "takes away one dimension."
+        )
+    if len(shape) == 4:
+        return (
+            f"{where[0].upper()}{where[1:]} has 4 dimension(s), shape {shape}, and "
+            "may hold layers and tokens. Pass axis=1 if axis 1 is that of the layers, "
+            'and pool="mean", "max" or "last" for the other, or pool first.'
+        )
+    return (
+        f"{where[0].upper()}{where[1:]} has 3 dimension(s), shape {shape}: layers or "
+        f"tokens? If axis 1, of {shape[1]}, is that of the layers, pass axis=1 (or "
+        'axis=0); if it is that of tokens, pool first, or pass pool="mean", "max" or '
+        '"last"; if axis 0 is that of batches, join them first.'
+    )
+
+
+def _given(how: Reading) -> str:
+    given = {"axis": how.axis, "pool": how.pool}
+    return " and ".join(f"{n}={v!r}" for n, v in given.items() if v is not None)
+
+
+def pooled(array: Any, pool: str, mask: Any, where: str) -> np.ndarray:
+    """Make one vector a row of those of its tokens, (n, tokens, neurons).
+
+    Only tokens of the mask count, if there is one.
+    """
+    values = np.asarray(array)
+    kept: np.ndarray
+    kind = values.dtype if values.dtype.kind == "f" else np.dtype("f4")
+    if mask is None:
+        if values.shape[1] > 1 and (values == 0).all(axis=2).any():
+            tell(
+                f"{where} has tokens of nothing but zeros, as padding has, and "
+                "no attention_mask beside them: all of them were pooled. If they are "
+                "padding, pool first, over the mask."
+            )
+        kept = np.ones(values.shape[:2], dtype=bool)
+    else:
+        kept = np.asarray(mask) != 0
+        if kept.shape != values.shape[:2]:
+            raise ValueError(
+                f"The attention_mask in {where} must have the shape "
+                f"{values.shape[:2]}, rows x tokens; got {kept.shape}."
+            )
+    if not kept.any(axis=1).all():
+        raise ValueError(
+            f"Row {int(np.argmin(kept.any(axis=1)))} in {where} has no token to "
+            "pool. Remove it."
+        )
+    if pool == "last":
+        last = kept.shape[1] - 1 - np.argmax(kept[:, ::-1], axis=1)
+        return values[np.arange(len(values)), last]
+    if pool == "max":
+        lowest = np.array(-np.inf, dtype=kind)
+        return np.where(kept[..., None], values, lowest).max(axis=1).astype(kind)
+    total = np.where(kept[..., None], values, 0).sum(axis=1, dtype=np.float64)
+    return (total / kept.sum(axis=1)[:, None]).astype(kind)
+
+
+def refuse_different_rows(found: Mapping[str, Layer], path: Path) -> None:
+    """Refuse layers of one file whose rows cannot be the same."""
+    rows = {
+        name: layer.content.shape[0]
+        for name, layer in found.items()
+        if not isinstance(layer.content, Mapping) and layer.ids is None
+    }
+    if len(set(rows.values())) > 1:
+        listed = dict(list(rows.items())[:5])
+        raise ValueError(
+            f"{str(path)!r} holds arrays of different numbers of rows, such as "
+            f"{listed}. Layers have the same rows. If these are parts of one layer, "
+            "join them first; if each is a prompt, with a row a token, pool first, or "
+            'pass pool="mean", "max" or "last".'
+        )

@@ -1,0 +1,272 @@
+"""What the containers of torch files and JSON mean: mappings, lists and tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skleiden._blocks.tensors import from_torch, refuse_tensor
+
+from . import _names as names
+from ._arrays import as_array, kind_of, layers_of_arrays, rank_of
+from ._ids import ids_of_file
+from ._layer import Layer, Reading, natural_order, shape_of, tell, tell_left_out
+from ._table import columns_of, is_records, layers_of_table
+from ._triplets import find_triplets
+
+_HINT = "Layers are tensors of rows x neurons, or vectors by id."
+_AS_LAYERS = re.compile(
+    r"layer|block|mlp|attn|resid|hook|encoder|decoder|hidden|^[lh][._]?\d+$",
+    re.IGNORECASE,
+)
+
+
+def layers_of_content(
+    content: Any, path: Path, how: Reading, ids: Any = None
+) -> dict[str, Layer]:
+    """Find the layers in a tensor, a list or a mapping, however they are nested."""
+    if isinstance(content, Mapping) and content:
+        return _of_mapping(content, path, how, ids)
+    if is_records(content):
+        return layers_of_table(columns_of(content), path, how)
+    rank = rank_of(content)
+    if rank is None or rank < 2:
+        raise ValueError(
+            f"{str(path)!r} must hold a mapping of prompt ids to vectors; got "
+            f"{shape_of(content)}."
+        )
+    if isinstance(content, (list, tuple)) and rank == 3 and _is_of_layers(content, how):
+        return _of_sequence(content, path, how, ids)
+    array = as_array(content, f"The matrix in {str(path)!r}", how)
+    return layers_of_arrays({"": array}, path, how, ids)
+
+
+def _is_of_layers(content: Any, how: Reading) -> bool:
+    """Whether matrices in a row are layers, rather than rows of layers or tokens.
+
+    Lists of lists of lists are as an array is, unless their widths tell.
+    """
+    if how.axis is not None or how.pool is not None:
+        return how.axis == 0
+    if not isinstance(content[0], (list, tuple)):
+        return True
+    return len({len(matrix[0]) for matrix in content if matrix}) > 1
+
+
+def _of_sequence(content: Any, path: Path, how: Reading, ids: Any) -> dict[str, Layer]:
+    """Take each matrix of a tuple or list for a layer."""
+    what = f"A matrix in {str(path)!r}"
+    arrays = [as_array(matrix, what, how) for matrix in content]
+    if any(array.ndim != 2 for array in arrays):
+        raise ValueError(
+            f"{what} has not 2 dimensions, as others have; got shapes "
+            f"{[array.shape for array in arrays[:5]]}. Give rows x neurons for each."
+        )
+    shapes = {array.shape for array in arrays}
+    is_unsaid = isinstance(content, list) and how.axis is None and len(shapes) == 1
+    if is_unsaid and len(arrays) > 1:
+        tell(
+            f"{str(path)!r} holds a list of {len(arrays)} matrices of the shape "
+            f"{arrays[0].shape}, each of which is taken for a layer. Pass axis=0 to "
+            "say so; if they are batches of the rows of one layer, join them first "
+            "(torch.cat)."
+        )
+    layers = {f"layer_{i}": array for i, array in enumerate(arrays)}
+    return layers_of_arrays(layers, path, how, ids)
+
+
+def _of_mapping(
+    content: Mapping[Any, Any], path: Path, how: Reading, ids: Any
+) -> dict[str, Layer]:
+    ranks = {name: rank_of(value) for name, value in content.items()}
+    if (triplets := find_triplets(content)) is not None:
+        columns = {
+            name: from_torch(value, f"Tensor {name!r} in {str(path)!r}")
+            for name, value in content.items()
+        }
+        if all(np.ndim(columns[name]) == 1 for name in triplets if name is not None):
+            return layers_of_arrays(columns, path, how, ids)
+    deep = {
+        name
+        for name, value in content.items()
+        if isinstance(value, Mapping) or is_records(value) or (ranks[name] or 0) >= 2
+    }
+    if not deep:
+        return {"": Layer(_vectors(content, path))}
+    of_rows = {
+        known: names.find([n for n in content if _is_listing(content[n])], known)
+        for known in (names.IDS, names.TEXTS)
+    }
+    named = of_rows[names.IDS]
+    if named is not None:
+        listed = from_torch(content[named], f"The ids in {str(path)!r}")
+        ids = ids_of_file(listed, path)
+    rest = {n: v for n, v in content.items() if n not in of_rows.values()}
+    if how.key is not None and how.key in deep:
+        chosen, how = how.key, how._replace(key=None)
+    else:
+        chosen = _wrapper({name: rest[name] for name in rest if name in deep})
+    if chosen is not None:
+        others = {str(n): _kind(v) for n, v in rest.items() if n != chosen}
+        inside = rest[chosen]
+        mask = None if how.pool is None else names.find(rest, names.OF_TOKENS[:1])
+        if mask is not None:  # goes along, as tokens are pooled over it
+            others.pop(str(mask))
+            own = inside if isinstance(inside, Mapping) else {str(chosen): inside}
+            inside = {**own, "attention_mask": rest[mask]}
+        tell_left_out(others, path, _HINT)
+        if mask is None or isinstance(rest[chosen], Mapping):
+            return layers_of_content(inside, path, how, ids)
+        rest = inside
+        ranks = {name: rank_of(value) for name, value in rest.items()}
+    if all(isinstance(value, Mapping) for value in rest.values()):
+        return _of_nested(rest, path, how, ids)
+    if all(isinstance(value, Mapping) or ranks[n] == 1 for n, value in rest.items()):
+        return {"": Layer(_vectors(_picked(rest, path, how), path))}
+    others = {str(n): _kind(v) for n, v in rest.items() if (ranks[n] or 0) < 2}
+    arrays = {
+        str(name): as_array(value, f"Tensor {name!r} in {str(path)!r}", how)
+        for name, value in rest.items()
+        if (ranks[name] or 0) >= 2
+    }
+    _refuse_prompts(arrays, path, how, ids)
+    return layers_of_arrays(arrays, path, how, ids, others)
+
+
+def _wrapper(deep: Mapping[Any, Any]) -> Any:
+    """Name the one entry that holds the activations, beside facts on them."""
+    named = [name for name in deep if names.find([name], names.WRAPPERS)]
+    if len(named) != 1:
+        return None
+    holds_others = isinstance(deep[named[0]], (Mapping, list, tuple))
+    rivals = [
+        name
+        for name, value in deep.items()
+        if name != named[0]
+        and not isinstance(value, Mapping)
+        and not names.find([name], names.OF_TOKENS)
+    ]
+    return named[0] if holds_others or not rivals else None
+
+
+def _is_layer_like(listed: Any) -> bool:
+    """Whether all names are such as layers have."""
+    return all(isinstance(n, str) and _AS_LAYERS.search(n) for n in listed)
+
+
+def _is_listing(value: Any) -> bool:
+    """Whether something lists a scalar for each row."""
+    if isinstance(value, (list, tuple)):
+        return not any(
+            isinstance(i, (list, tuple, Mapping)) or np.ndim(i) for i in value
+        )
+    return getattr(value, "ndim", None) == 1
+
+
+def _kind(value: Any) -> str:
+    return kind_of(value) if hasattr(value, "shape") else shape_of(value)
+
+
+def _vectors(content: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
+    for i, vector in content.items():
+        refuse_tensor(vector, f"The vector of prompt {i!r} in {str(path)!r}")
+    return dict(content)
+
+
+def _refuse_prompts(
+    arrays: Mapping[str, Any], path: Path, how: Reading, ids: Any
+) -> None:
+    """Ask whether matrices are layers, where they may be prompts of padded tokens."""
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) > 1 or how != Reading(mmap=how.mmap) or ids is not None:
+        return
+    ((n_rows, *_),) = shapes
+    if len(arrays) > max(n_rows, 1) and not _is_layer_like(arrays):
+        raise ValueError(
+            f"{str(path)!r} holds {len(arrays)} arrays of the shape {shapes.pop()}, "
+            "under names that need not be those of layers. If each is a layer, pass "
+            "axis=0; if each is a prompt, with a row a token, pool first, or pass "
+            'pool="mean", "max" or "last".'
+        )
+
+
+def _of_nested(
+    content: Mapping[Any, Any], path: Path, how: Reading, ids: Any
+) -> dict[str, Layer]:
+    """Find layers in mappings in a mapping."""
+    first = next(iter(content.values()))
+    if how.key is not None or any(name in names.RECORDS for name in first):
+        picked = _picked(content, path, how)
+        return layers_of_content(picked, path, how._replace(key=None), ids)
+    ranks = {rank_of(v) for inner in content.values() for v in inner.values()}
+    if ranks != {1}:
+        found: dict[str, Layer] = {}
+        for name, inner in content.items():
+            for own, layer in layers_of_content(inner, path, how, ids).items():
+                found[f"{name}.{own}" if own else str(name)] = layer
+        if not found:
+            raise ValueError(f"{str(path)!r} holds mappings of nothing. Store layers.")
+        return {name: found[name] for name in sorted(found, key=natural_order)}
+    if _axis_of_layers(content, path, how) == 1:
+        turned: dict[Any, dict[Any, Any]] = {}
+        for i, inner in content.items():
+            for layer, vector in inner.items():
+                turned.setdefault(layer, {})[i] = vector
+        content = turned
+    return {
+        str(name): Layer(_vectors(content[name], path))
+        for name in sorted(content, key=lambda name: natural_order(str(name)))
+    }
+
+
+def _picked(content: Mapping[Any, Any], path: Path, how: Reading) -> dict[Any, Any]:
+    """{id: vector} of {id: {"pre", "post", "out"}}, some of them vectors already."""
+    key = "post" if how.key is None else how.key
+    found = {}
+    for i, record in content.items():
+        if isinstance(record, Mapping):
+            if key not in record:
+                raise ValueError(
+                    f"Prompt {i!r} in {str(path)!r} has no {key!r}; it has "
+                    f"{list(record)}. Choose one of these with key=."
+                )
+            record = record[key]
+        found[i] = record
+    return found
+
+
+def _axis_of_layers(content: Mapping[Any, Any], path: Path, how: Reading) -> int:
+    """Tell {layer: {id: vector}}, 0, from {id: {layer: vector}}, 1.
+
+    Widths tell: vectors of one layer have one width. Else names of layers do.
+    """
+    if how.axis is not None:
+        if how.axis not in (0, 1, -1, -2):
+            raise ValueError(
+                f"axis must be 0 or 1 for the mappings in {str(path)!r}; got "
+                f"{how.axis}."
+            )
+        return how.axis % 2
+    widths: dict[Any, set[int]] = {}
+    within = False
+    for inner in content.values():
+        own = {name: len(vector) for name, vector in inner.items()}
+        within |= len(set(own.values())) > 1
+        for name, width in own.items():
+            widths.setdefault(name, set()).add(width)
+    across = any(len(found) > 1 for found in widths.values())
+    if within != across:
+        return int(within)
+    outer, inner_names = _is_layer_like(content), _is_layer_like(widths)
+    if outer != inner_names:
+        return int(inner_names)
+    raise ValueError(
+        f"{str(path)!r} holds vectors by two names, such as "
+        f"{next(iter(content))!r} and then {next(iter(widths))!r}: which is that of "
+        "the layer, and which the prompt's id? Pass axis=0 if the first is that of the "
+        "layer, axis=1 if the second is."
+    )

@@ -1,0 +1,162 @@
+"""CSV files: which sign separates their cells, and whether they name their columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import threading
+from pathlib import Path
+
+from . import _names as names
+from ._layer import tell
+from ._table import Table
+from ._text import read_text
+
+_SEPARATORS = ",;\t"
+# The limit of the length of a field is one of the whole process.
+_FIELD_LIMIT = threading.Lock()
+_LONGEST_NAME = 40  # letters of the name of a column
+
+
+def load_csv(path: Path) -> Table:
+    """Read a CSV file as columns, by the names in its first line, if it has such.
+
+    Without them, the first two columns are ids and texts.
+    """
+    try:
+        rows = _rows_of(read_text(path), path)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+    if not rows:
+        return {"id": [], "text": []}
+    head = [cell.strip() for cell in rows[0]]
+    header = _header(head)
+    if header is None:
+        header = ["id", "text"]
+        short = next((row for row in rows if len(row) < 2), None)
+        if short is not None:
+            raise ValueError(
+                f"{str(path)!r} must have an id and a text in each line; got {short}."
+            )
+        if _looks_like_names(rows):
+            tell(
+                f"The first line of {str(path)!r}, {rows[0]}, looks like names of "
+                "columns, and is taken for an id and a text. Call the columns 'id' "
+                "and 'text' if they are such."
+            )
+    else:
+        rows = rows[1:]
+    for row in rows:
+        if any(row[len(header) :]):
+            raise ValueError(
+                f"{str(path)!r} has more than {len(header)} cells in the line {row}. "
+                "Write texts that hold separators in quotation marks."
+            )
+        if len(row) < len(header):
+            raise ValueError(
+                f"{str(path)!r} must have an id and a text in each line; got {row}."
+                if len(header) == 2
+                else f"{str(path)!r} must have {len(header)} cells in each line, as in "
+                f"the first; got {row}."
+            )
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
+
+
+def lines_of_texts(path: Path) -> list[str] | None:
+    """Read a text file with a text on each line; None if it has cells, as CSV has.
+
+    It has, if the first line names columns, or if each line has one tab.
+    """
+    try:
+        lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a text file: {error}.") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    cells = [cell.strip(' "') for cell in re.split("[,;\t]", lines[0])] if lines else []
+    has_names = names.find(cells, names.IDS) and names.find(cells, names.TEXTS)
+    if has_names or (lines and all(line.count("\t") == 1 for line in lines)):
+        return None
+    return lines
+
+
+def load_csv_of_ids(path: Path) -> Table:
+    """Read a CSV file of ids: a column of that name, or the only one."""
+    try:
+        rows = _rows_of(read_text(path), path)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+    if rows and names.find(rows[0], names.IDS) is None:
+        if all(len(row) == 1 for row in rows):
+            return {"id": [row[0] for row in rows]}
+        rows.insert(0, [f"column {i}" for i in range(len(rows[0]))])
+    head = rows[0] if rows else ["id"]
+    return {
+        name: [row[i] for row in rows[1:] if row[i:]] for i, name in enumerate(head)
+    }
+
+
+def _header(head: list[str]) -> list[str] | None:
+    """Give the names of the columns, if the first line has them."""
+    ids, texts = names.find(head, names.IDS), names.find(head, names.TEXTS)
+    numbers = names.find(head, names.COLUMNS) and names.find(head, names.VALUES)
+    if len(set(head)) < len(head) or not all(len(n) <= _LONGEST_NAME for n in head):
+        return None
+    if texts is None and ids is not None and not numbers and len(head) == 2:
+        other = head[1 - head.index(ids)]
+        # It is the texts' whatever its name.
+        return ["text" if name == other else name for name in head]
+    if texts is not None and ids is None and len(head) == 2:
+        # As a line of an id and a text might have it.
+        place = head.index(texts)
+        return None if place == 1 and not head[0].isalpha() else head
+    return head if ids or texts or numbers else None
+
+
+def _looks_like_names(rows: list[list[str]]) -> bool:
+    """Whether the first line differs from the others as names of columns do."""
+    head, others = rows[0], rows[1:]
+    if not others or not all(cell.strip().replace("_", "").isalpha() for cell in head):
+        return False
+
+    def has_digit(row: list[str]) -> bool:
+        return any(letter.isdigit() for letter in row[0])
+
+    return all(map(has_digit, others)) or all(" " in row[1].strip() for row in others)
+
+
+def _rows_of(text: str, path: Path) -> list[list[str]]:
+    """Split the text of a CSV file into fields, of any length."""
+    if "\0" in text:
+        raise ValueError("it holds NUL characters, as binary files and UTF-16 do")
+    with _FIELD_LIMIT:
+        limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+        try:
+            # Strict: else a quote that is not closed swallows what follows.
+            reader = csv.reader(
+                io.StringIO(text, newline=""),
+                strict=True,
+                delimiter=_separator(text, path),
+            )
+            return [row for row in reader if row]
+        finally:
+            csv.field_size_limit(limit)
+
+
+def _separator(text: str, path: Path) -> str:
+    """Give the first of the signs that the first line has, outside of quotes.
+
+    An id, or a name of a column, that comes first holds none of them.
+    """
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    quoted = False
+    for sign in text.lstrip("\r\n"):
+        if sign == '"':
+            quoted = not quoted
+        elif not quoted and sign in _SEPARATORS:
+            return sign
+        elif not quoted and sign in "\r\n":
+            break
+    return ","

@@ -1,0 +1,154 @@
+"""Tables: columns of ids, texts, lists of numbers, or triplets.
+
+They are Parquet and Arrow files, records in lines of JSON, and CSV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import _names as names
+from ._arrays import as_array, kind_of, layers_of_arrays, rank_of
+from ._ids import Ids, ids_of_file
+from ._layer import Layer, Reading, tell
+from ._triplets import find_triplets
+
+Table = dict[str, Any]  # {column: a value for each row}
+
+
+def is_records(content: Any) -> bool:
+    """Whether something is a list of mappings, each a row."""
+    return (
+        isinstance(content, (list, tuple))
+        and len(content) > 0
+        and all(isinstance(record, Mapping) for record in content)
+    )
+
+
+def columns_of(records: Sequence[Mapping[Any, Any]]) -> Table:
+    """Turn records into columns; a mapping inside of one becomes columns of its own."""
+    flat = [_flat(record) for record in records]
+    known = dict.fromkeys(name for record in flat for name in record)
+    return {name: [record.get(name) for record in flat] for name in known}
+
+
+def _flat(record: Mapping[Any, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            inside = _flat(value)
+            if names.find([name], names.WRAPPERS) is None:
+                inside = {f"{name}.{own}": v for own, v in inside.items()}
+            found |= inside
+        else:
+            found[str(name)] = value
+    return found
+
+
+def layers_of_table(table: Table, path: Path, how: Reading) -> dict[str, Layer]:
+    """Find the layers in a table: columns of lists of numbers, or triplets."""
+    if not any(len(column) for column in table.values()):
+        raise ValueError(
+            f"{str(path)!r} must hold rows; got a table without. Add some."
+        )
+    if find_triplets(table) is not None:
+        return layers_of_arrays(table, path, how)
+    ids_column, texts_column = columns_of_rows(table)
+    ids = None if ids_column is None else ids_of_file(table[ids_column], path)
+    arrays, others = {}, {}
+    for name, column in table.items():
+        if name in (ids_column, texts_column):
+            continue
+        if (_rank(column) or 0) < 2:
+            others[name] = _kind(column)
+            continue
+        arrays[name] = _whole(column, name, path, how)
+    if not arrays:
+        raise ValueError(
+            f"{str(path)!r} must hold a column of lists of numbers for each layer, or "
+            f"the columns row, latent and value; got columns {list(table)[:10]}. Store "
+            "each layer as a column of lists, or as .npy."
+        )
+    return layers_of_arrays(arrays, path, how, ids, others)
+
+
+def columns_of_rows(table: Table) -> tuple[str | None, str | None]:
+    """Name the columns of ids and of texts, where there are such."""
+    scalar = [name for name, column in table.items() if (_rank(column) or 1) < 2]
+    return names.find(scalar, names.IDS), names.find(scalar, names.TEXTS)
+
+
+def texts_of_table(table: Table, path: Path) -> dict[Any, Any] | list[Any] | None:
+    """Give the texts of a table, by ids or in the order of the rows."""
+    ids, texts = columns_of_rows(table)
+    if texts is None:
+        return None
+    if ids is None:
+        if len(table) > 1:
+            tell(
+                f"{str(path)!r} names no column of ids among {list(table)[:10]}: its "
+                "texts are taken in the order of the rows. Name the column 'id'."
+            )
+        return list(table[texts])
+    return by_id(list(table[ids]), list(table[texts]), path)
+
+
+def by_id(ids: Sequence[Any], texts: Sequence[Any], path: Path) -> dict[Any, Any]:
+    """Pair ids and texts, none of them twice."""
+    if len(ids) != len(texts):
+        raise ValueError(
+            f"{str(path)!r} must have one text for each id; got {len(texts)} texts and "
+            f"{len(ids)} ids."
+        )
+    found: dict[Any, Any] = {}
+    for i, text in zip(ids, texts, strict=True):
+        if i in found:
+            raise ValueError(f"{str(path)!r} has the id {i!r} more than once.")
+        found[i] = text
+    return found
+
+
+def ids_of_table(table: Table, path: Path) -> Ids | None:
+    """Give the ids of a table, of its only column if none has the name of such."""
+    column, _ = columns_of_rows(table)
+    if column is None and len(table) == 1:
+        (column,) = table
+    if column is None:
+        raise ValueError(
+            f"{str(path)!r} names no column of ids; got columns {list(table)[:10]}. "
+            "Name it 'id'."
+        )
+    return ids_of_file(table[column], path)
+
+
+def _rank(column: Any) -> int | None:
+    """Count the dimensions of a column, of which some rows may be missing."""
+    if isinstance(column, np.ndarray):
+        return int(column.ndim)
+    given = next((value for value in column if value is not None), None)
+    inner = rank_of(given)
+    return None if inner is None else inner + 1
+
+
+def _whole(column: Any, name: str, path: Path, how: Reading) -> Any:
+    what = f"Column {name!r} in {str(path)!r}"
+    if isinstance(column, np.ndarray):
+        return column
+    missing = [row for row, value in enumerate(column) if value is None]
+    if missing:
+        raise ValueError(
+            f"{what} has no vector in {len(missing)} rows, such as row {missing[0]}. "
+            "Remove these rows, or give each a vector."
+        )
+    return as_array(list(column), what, how)
+
+
+def _kind(column: Any) -> str:
+    if isinstance(column, np.ndarray):
+        return kind_of(column)
+    given = next((value for value in column if value is not None), None)
+    return f"a column of {type(given).__name__}"
