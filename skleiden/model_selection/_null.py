@@ -43,10 +43,10 @@ def permute_columns(
     --------
     >>> import numpy as np
     >>> from skleiden.model_selection import permute_columns
-    >>> permute_columns(np.array([[1, 5], [2, 6], [3, 7]]), random_state=0)
-    array([[1, 5],
-           [3, 6],
-           [2, 7]])
+    >>> permute_columns(np.array([[1, 5], [2, 6], [3, 7]]), random_state=1)
+    array([[2, 5],
+           [3, 7],
+           [1, 6]])
     """
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     X = with_rows(X)
