@@ -106,7 +106,8 @@ def test_cluster_for_programs(files, tmp_path, capsys):
     assert set(result["seconds"]) == stages
     assert 0 <= result["stability"] <= 1
     assert result["not_saved"] == []
-    assert {"id", "community", "confidence"} == set(table(out / "labels.csv")[0])
+    columns = {"id", "community", "confidence", "attached"}
+    assert set(table(out / "labels.csv")[0]) == columns
     found = load_communities(out / "communities.json")
     assert found.parameters["random_state"] == 3
     assert found.stability.shape == (result["n_communities"],)
