@@ -37,7 +37,7 @@ def shuffle_columns(start: int, matrix: Any, seed: int) -> Any:
         shuffled = np.empty_like(matrix)
         for first in range(0, width, _COLUMNS):
             columns = slice(first, first + _COLUMNS)
-            block = np.ascontiguousarray(matrix[:, columns].T)
+            block = np.array(matrix[:, columns].T, order="C")  # never a view
             for column, rng in zip(block, generators, strict=False):
                 rng.shuffle(column)
             shuffled[:, columns] = block.T

@@ -200,3 +200,14 @@ def test_shuffled_places_are_uniform():
     _, counts = np.unique(columns, axis=0, return_counts=True)
     assert counts.size == 12
     assert abs(counts - 500).max() < 100
+
+
+@pytest.mark.parametrize("shape", [(30, 1), (30, 70)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_shuffling_leaves_what_it_is_given(shape, order):
+    X = np.asarray(np.random.default_rng(0).random(shape), order=order)
+    before = X.copy()
+    X.flags.writeable = False
+    shuffled = shuffle_columns(0, X, 0)
+    np.testing.assert_array_equal(X, before)
+    assert (shuffled != before).any()
