@@ -36,6 +36,15 @@ def at_columns(block: Any, values: np.ndarray) -> np.ndarray:
     return values.take(block.indices) if sp.issparse(block) else values
 
 
+def positive_part(block: Any, columns: np.ndarray) -> Any:
+    """A block with zeros for what is negative in some columns, told by a mask."""
+    values = stored_values(block)
+    if values.min(initial=0) >= 0:
+        return block
+    below = (values < 0) & at_columns(block, columns)
+    return with_values(block, np.where(below, 0, values))
+
+
 def above(block: Any, limits: np.ndarray) -> Any:
     """Mask of the numbers of a block that are above the limits of their columns."""
     if not sp.issparse(block) or (limits < 0).any():  # there zeros are above, too

@@ -16,6 +16,7 @@ from skleiden._blocks.mapped import Output, check_size
 from skleiden._blocks.rows import (
     at_columns,
     densified,
+    positive_part,
     stored_values,
     with_values,
 )
@@ -269,16 +270,15 @@ def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) ->
 
 def _active(activity: Activity, part: Part, layout: Layout, block: Any) -> Any:
     """What is weighted of a block: perhaps its positive part, to a power."""
-    values, power = stored_values(block), activity.settings.power
-    of_layers = activity.positive[part.layers.start : part.layers.stop]
-    changed = power != 1
-    if of_layers.any() and values.min(initial=0) < 0:
-        widths = layout.widths[part.layers.start : part.layers.stop]
-        positive = at_columns(block, np.repeat(of_layers, widths))
-        values, changed = np.where(positive & (values < 0), 0, values), True
-    if power != 1:
-        values = np.sign(values) * np.abs(values) ** values.dtype.type(power)
-    return with_values(block, values) if changed else block
+    layers, power = slice(part.layers.start, part.layers.stop), activity.settings.power
+    if activity.positive[layers].any():
+        columns = np.repeat(activity.positive[layers], layout.widths[layers])
+        block = positive_part(block, columns)
+    if power == 1:
+        return block
+    values = stored_values(block)
+    powered = np.sign(values) * np.abs(values) ** values.dtype.type(power)
+    return with_values(block, powered)
 
 
 def _extremes(layout: Layout, part: Part, block: Any) -> np.ndarray:

@@ -12,8 +12,7 @@ from skleiden._blocks.mapped import check_size
 from skleiden._blocks.rows import (
     above,
     column_squares,
-    stored_values,
-    with_values,
+    positive_part,
 )
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
@@ -353,7 +352,7 @@ def _layer_sums(
             digest.update(np.ascontiguousarray(stored).data)
         block = stored.astype(np.float64)
         if firing is not None and firing.positive:
-            block = with_values(block, np.maximum(stored_values(block), 0))
+            block = positive_part(block, np.ones(width, dtype=bool))
         values += indicator @ block
         fires = block != 0 if firing is None else above(block, thresholds)
         counts += (indicator @ fires).astype(np.int32)
