@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks.runner import Local
 from ._fitting import all_or_nothing
 from ._kernels import graph, knn, labels, leiden
+from ._stages import hubs
 from ._stages.affinity import Joining, NearestLists, join_graph
 from ._stages.partition import Partitioning
 from ._stages.search import SEARCH_CONSTRAINTS
@@ -57,6 +58,13 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
 
     ef_search : int, default=64
         Candidates kept while "hnsw" searches, raised as `target_recall` demands.
+
+    hubness : {"auto", "csls"} or None, default="auto"
+        How to treat hubs, rows that are among the nearest of very many others [6]_:
+        None not at all; "csls" chooses the neighbours among twice as many of the
+        nearest, by a similarity from which the mean similarity of either row to its 10
+        nearest has been taken, half of each [7]_; "auto" does so, but for a precomputed
+        graph that has not so many. Weights of edges are plain similarities.
 
     graph : {"mutual", "union"}, default="mutual"
         Whether an edge needs both rows to list each other, or one to list the other.
@@ -111,23 +119,23 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,), dtype int64
-        Community of each row. 0 is the largest, ties are ordered by the smallest row
-        number, no number is left out; -1 is noise. Zero rows are always -1.
+        Community of each row. 0 is the largest, no number is left out; -1 is noise.
+        Zero rows are always -1.
 
     n_clusters_ : int
         Number of communities, without noise.
 
     modularity_ : float
         Modularity, at resolution 1, of the partition before small communities were
-        treated.
+        treated, in the graph of the distinct rows (see Notes).
 
     quality_ : float
         The objective's value for that partition: for "modularity" and "cpm" divided
         by twice the total weight, for the others as leidenalg states it.
 
     affinity_matrix_ : CSR array of shape (n_samples, n_samples), dtype float32
-        The graph: symmetric, with zero diagonal. A row equal to an earlier one has a
-        single edge, of weight 1, to the first of its kind.
+        The graph: symmetric, with zero diagonal. Of equal rows one has the edges to
+        others, and each of the rest a single edge, of weight 1, to that one.
 
     knn_recall_ : float
         Measured recall of the search for neighbours; 1.0 for "exact", nan for
@@ -153,7 +161,19 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
 
     kth_similarity_ : ndarray of shape (n_samples,), dtype float32
         Similarity to the last of its neighbours for a row with `n_neighbors_` of
-        them; -1 for a row with fewer, inf for a zero row. Used by ``predict``.
+        them, as far as `hubness` has corrected it; -1 for a row with fewer, inf for a
+        zero row. Used by ``predict``.
+
+    local_similarity_ : ndarray of shape (n_samples,), dtype float32
+        Mean similarity of each row to its 10 nearest, of which the correction takes
+        half; 0 without correction. Used by ``predict``.
+
+    hubness_ : {"csls"} or None
+        The correction made.
+
+    hub_skewness_ : float
+        Skewness of the number of lists that each row is in, without correction:
+        about 0 where there are no hubs.
 
     n_features_in_ : int
         Columns of X.
@@ -188,11 +208,19 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     search over `n_neighbors` would maximise it all the same.
 
     Rows that are equal (in every entry of their unit vectors to 5 decimals) are
-    searched once and always share a community. Similarities are rounded to 6 decimals
-    and ties broken by row number. With an int as `random_state`, labels are the same
-    for any `n_jobs` and any number of repetitions. The order of rows matters, though:
-    Leiden visits vertices in an order drawn for their numbers, so permuting the rows
-    acts like another seed (benchmarks/README.md has the figures).
+    searched once, are one vertex for Leiden, with an edge to itself of weight 1, and
+    always share a community. Similarities are rounded to 6 decimals. Ties are broken by
+    a hash of both rows, which is symmetric: of thousands of rows that are as good as
+    equal, each lists others, and those list it.
+
+    With an int as `random_state`, labels are the same for any `n_jobs`, any number of
+    repetitions, and any order of the rows: where a number must decide, rows are
+    numbered by a hash of what is in them, and vertices by the graph. What remains is
+    rounding: where columns are standardised, or products of matrices computed, in
+    another order, a last bit may differ, and in very rare cases a neighbour with it.
+    Rows of a precomputed graph that nothing tells apart, such as several without
+    neighbours, are numbered as they come, which may change the order of communities of
+    one size.
 
     A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
     of unit length, or some are zero or equal to others, those searched are written to
@@ -229,6 +257,11 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
        resolution-limit-free community detection", Physical Review E 84, 016114, 2011.
     .. [5] L. McInnes, J. Healy, J. Melville, "UMAP: uniform manifold approximation and
        projection for dimension reduction", arXiv:1802.03426, 2018.
+    .. [6] M. Radovanovic, A. Nanopoulos, M. Ivanovic, "Hubs in space: popular nearest
+       neighbors in high-dimensional data", Journal of Machine Learning Research 11,
+       2010.
+    .. [7] A. Conneau, G. Lample, M. Ranzato, L. Denoyer, H. Jegou, "Word translation
+       without parallel data", ICLR 2018.
 
     Examples
     --------
@@ -247,6 +280,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     _parameter_constraints: dict[str, Any] = {
         **SEARCH_CONSTRAINTS,
         "metric": [StrOptions({"cosine", "precomputed"})],
+        "hubness": [StrOptions({"auto", "csls"}), None],
         "graph": [StrOptions({"mutual", "union"})],
         "weights": [StrOptions({"similarity", "uniform", "jaccard", "umap"})],
         "objective": [StrOptions(set(leiden.LEIDENALG_PARTITIONS))],
@@ -270,6 +304,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         hnsw_m: int = 32,
         ef_construction: int = 200,
         ef_search: int = 64,
+        hubness: str | None = "auto",
         graph: str = "mutual",
         weights: str = "similarity",
         objective: str = "modularity",
@@ -289,6 +324,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         self.hnsw_m = hnsw_m
         self.ef_construction = ef_construction
         self.ef_search = ef_search
+        self.hubness = hubness
         self.graph = graph
         self.weights = weights
         self.objective = objective
@@ -334,17 +370,17 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
                 f"Leiden ({self.backend_}, {edges} edges)", 1
             ):
                 (partition,) = partitioning.run(found, [self.random_state])
-            self.affinity_matrix_ = found.affinity
-            degrees = np.diff(found.affinity.indptr)
+            self.affinity_matrix_ = found.of_all_rows()
+            degrees = np.diff(self.affinity_matrix_.indptr)
             self.n_isolated_ = int(np.count_nonzero(degrees == 0))
             self.n_components_graph_ = int(
-                connected_components(found.affinity, directed=False)[0]
+                connected_components(self.affinity_matrix_, directed=False)[0]
             )
             self.labels_, self.attached_ = partition.labels, partition.attached
             self.quality_, self.modularity_ = partition.quality, partition.modularity
             self.n_clusters_ = int(self.labels_.max()) + 1
         if self.n_clusters_ == 0 and self.small_clusters != "keep":
-            sizes = np.bincount(partition.membership + 1)[1:]
+            sizes = partition.sizes
             warnings.warn(
                 f"No community has min_cluster_size={self.min_cluster_size} rows (the "
                 f"largest of {sizes.size} has {sizes.max(initial=0)}): all labels are "
@@ -379,19 +415,32 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         found = nearest_of_queries(self, X)
-        return np.concatenate(
-            [self._vote(near, np.any(equal, axis=1)) for near, equal in found]
-        )
+        return np.concatenate([self._vote(near, equal) for near, equal in found])
 
     def _vote(self, found: knn.Neighbors, equal: np.ndarray) -> np.ndarray:
-        """Labels of queries, by their nearest rows and whether one of them is equal."""
-        distinct = self._distinct
+        """Labels of queries, by their nearest rows and a mask of the equal ones."""
+        distinct, n = self._distinct, found.ids.shape[0]
         if found.ids.shape[1] == 0:  # all fitted rows were zero
-            return np.full(found.ids.shape[0], -1, dtype=np.int64)
-        nearest = np.arange(found.ids.shape[1]) < self.n_neighbors_ + equal[:, None]
-        reached = found.similarities >= self.kth_similarity_[distinct.first][found.ids]
+            return np.full(n, -1, dtype=np.int64)
+        local, of_queries = (
+            np.zeros(distinct.first.size, np.int64),
+            np.zeros(n, np.int64),
+        )
+        others = found._replace(ids=np.where(equal, -1, found.ids))
+        if self.hubness_ is not None:
+            local = knn.to_steps(self.local_similarity_[distinct.first])
+            of_queries = hubs.surroundings(*others[:2])
+        ranks = knn.Ranks(None, distinct.ranks)
+        columns, steps = hubs.choose(
+            others, self.n_neighbors_, local, of_queries, ranks
+        )
+        near = np.take_along_axis(others.ids, columns, axis=1)
+        needed = knn.to_steps(self.kth_similarity_[distinct.first])
+        votes = np.zeros_like(equal)
+        np.put_along_axis(votes, columns, (near >= 0) & (steps >= needed[near]), axis=1)
+        votes |= equal
         ballots = graph.directed_graph(
-            np.where(nearest & reached, found.ids, -1),
+            np.where(votes, found.ids, -1),
             found.similarities,
             n_columns=distinct.first.size,
         )
@@ -402,6 +451,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         """Set what tells of the search, and what `predict` needs."""
         self.n_neighbors_, self.algorithm_ = nearest.n_neighbors, nearest.algorithm
         self.knn_recall_, self.kth_similarity_ = nearest.recall, nearest.kth_similarity
+        self.local_similarity_ = nearest.local_similarity
+        self.hubness_ = "csls" if nearest.corrected else None
+        self.hub_skewness_ = nearest.skewness
         distinct = nearest.distinct
         self._distinct = distinct._replace(vectors=distinct.vectors.to_keep())
 

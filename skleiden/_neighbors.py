@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._fitting import all_or_nothing
 from ._kernels import knn
 from ._stages.search import SEARCH_CONSTRAINTS, gather
-from ._vectors import nearest_of_queries, search_rows
+from ._vectors import ROW_RANKS, nearest_of_queries, search_rows
 
 __all__ = ["FaissKNeighborsTransformer"]
 
@@ -115,14 +115,14 @@ class FaissKNeighborsTransformer(
     Notes
     -----
     Rows that are equal (in every entry of their unit vectors to 5 decimals) are
-    searched once, and only the first of them is listed by other rows: otherwise they
-    would fill one another's lists. Each later one lists itself and the first at
-    distance 0, then the first one's neighbours. Zero rows have no direction: they list
-    themselves only.
+    searched once, and only one of them is listed by other rows: otherwise they would
+    fill one another's lists. Each of the rest lists itself and that one at distance 0,
+    then that one's neighbours. Zero rows have no direction: they list themselves only.
 
-    Similarities are rounded to 6 decimals and ties broken by row number, so that lists
-    do not depend on threads or on what is searched together. Distances of rows that
-    are not equal are at least 6e-8.
+    Similarities are rounded to 6 decimals and ties broken by a symmetric hash of what
+    is in both rows, so that lists depend neither on threads, nor on what is searched
+    together, nor on the order of the rows. Distances of rows that are not equal are at
+    least 6e-8.
 
     ``transform`` of new rows always searches exactly.
 
@@ -229,7 +229,7 @@ class FaissKNeighborsTransformer(
             Row i holds row i itself and its neighbours, nearest first.
         """
         with all_or_nothing(self):
-            found = search_rows(self, X)
+            found = search_rows(self, X, self.n_neighbors)
             distinct = found.distinct
             self.n_neighbors_, self.algorithm_ = found.n_neighbors, found.algorithm
             self.knn_recall_ = found.recall
@@ -283,7 +283,9 @@ class FaissKNeighborsTransformer(
             near = listed[numbers, :width]
             ids[target] = np.where(near >= 0, distinct.first[near], -1)
             distances[target] = _distances(similarities[numbers, :width])
-        return self._graph(ids, distances)
+        graph = self._graph(ids, distances)
+        setattr(graph, ROW_RANKS, distinct.spread(distinct.ranks, -1))
+        return graph
 
     def _graph(self, ids: np.ndarray, distances: np.ndarray) -> sp.csr_matrix:
         """Lists of fitted rows, -1 for none, as a sparse graph."""

@@ -23,7 +23,12 @@ from ._stages.distinct import (
     nearest_fitted,
     rows_of_blocks,
 )
-from ._stages.search import NeighborSearch, last_similarities
+from ._stages.hubs import choose_neighbors
+from ._stages.search import NeighborSearch
+
+# An attribute of graphs of `FaissKNeighborsTransformer`: places of the rows in an order
+# by their content, so that a graph computed before gives the labels of its vectors.
+ROW_RANKS = "_row_ranks"
 
 
 class SearchedRows(NamedTuple):
@@ -40,11 +45,11 @@ class SearchedRows(NamedTuple):
     recall: float
 
 
-def search_rows(estimator: Any, X: Any) -> SearchedRows:
+def search_rows(estimator: Any, X: Any, n_neighbors: int) -> SearchedRows:
     """Validate X, and search the neighbours of its rows among themselves."""
+    search = NeighborSearch.of(estimator)._replace(n_neighbors=n_neighbors)
     if estimator.metric == "precomputed":
-        return _read_distances(estimator, X)
-    search = NeighborSearch.of(estimator)
+        return _read_distances(estimator, X, search)
     source = _open_vectors(estimator, X, reset=True)
     runner, n_columns = source.runner(estimator.verbose), source.shape[1]
     blocks = source.row_blocks(rows_of_blocks(*source.shape))
@@ -60,16 +65,24 @@ def search_rows(estimator: Any, X: Any) -> SearchedRows:
 
 def list_neighbors(estimator: Any, X: Any) -> NearestLists:
     """Validate X, and give who lists whom among its rows, as a graph can be made of."""
-    found = search_rows(estimator, X)
-    last = last_similarities(found.runner, found.tables, found.n_neighbors)
+    k, correct = int(estimator.n_neighbors), estimator.hubness is not None
+    found = search_rows(estimator, X, 2 * k if correct else k)
+    runner, distinct = found.runner, found.distinct
+    k = min(k, distinct.inverse.size - 1)
+    # A precomputed graph may have no more than k.
+    correct &= found.n_neighbors >= min(2 * k, distinct.first.size - 1)
+    chosen = choose_neighbors(distinct.vectors, found.tables, k, correct=correct)
     return NearestLists(
-        found.runner,
-        found.distinct,
-        directed(found.runner, found.tables, found.distinct.first.size),
-        found.distinct.spread(last, np.inf),
-        found.n_neighbors,
+        runner,
+        distinct,
+        directed(runner, chosen.tables, distinct.first.size),
+        distinct.spread(chosen.reach, np.inf),
+        distinct.spread(chosen.local, 0),
+        k,
         found.algorithm,
         found.recall,
+        chosen.skewness,
+        correct,
     )
 
 
@@ -78,18 +91,20 @@ def nearest_of_queries(
 ) -> Iterator[tuple[knn.Neighbors, np.ndarray]]:
     """Search the nearest fitted rows of each block of rows of X.
 
-    Gives their lists, one longer than those of the fit, and a mask of those that are
-    equal to the query; by distances, of one column, whether any is.
+    Gives their lists, one longer than those that were searched for the fit, and a mask
+    of those that are equal to the query.
     """
     distinct = estimator._distinct
-    k = min(estimator.n_neighbors_ + 1, distinct.first.size)
+    searched = estimator.n_neighbors_
+    if getattr(estimator, "hubness_", None) is not None:
+        searched *= 2
+    k = min(searched + 1, distinct.first.size)
     if estimator.metric == "precomputed":
         distances = _open_distances(estimator, X, reset=False)
-        found, has_equal = knn.neighbors_of_queries(distances, distinct.inverse, k)
-        yield found, has_equal[:, None]
+        yield knn.neighbors_of_queries(distances, distinct, k)
         return
     source = _open_vectors(estimator, X, reset=False)
-    shards = as_shards(distinct.vectors)
+    shards = as_shards(distinct)
     check_size(distinct.vectors, "what the estimator was fitted on")
     threads = NeighborSearch.of(estimator).threads()
     start = 0
@@ -127,17 +142,28 @@ def _open_distances(estimator: Any, X: Any, *, reset: bool) -> Any:
     return open_distances(X, validate, square=reset)
 
 
-def _read_distances(estimator: Any, X: Any) -> SearchedRows:
+def _read_distances(estimator: Any, X: Any, search: NeighborSearch) -> SearchedRows:
     """Validate a graph of distances, and read the neighbours of its distinct rows."""
+    row_ranks = getattr(X, ROW_RANKS, None)
     distances = _open_distances(estimator, X, reset=True)
-    k = NeighborSearch.of(estimator).width(distances.shape[0])
-    found, distinct = knn.neighbors_from_distances(distances, k)
-    if found.ids.shape[1] < min(k, distinct.first.size - 1):
+    n, stored = distances.shape[0], knn.longest_list(distances)
+    if getattr(row_ranks, "shape", None) != (n,):
+        row_ranks = None
+    k = search.width(n)
+    found, distinct = knn.neighbors_from_distances(distances, k, row_ranks)
+    m = distinct.first.size
+    needed = k if estimator.hubness == "csls" else min(int(estimator.n_neighbors), k)
+    if stored < min(needed, m - 1):
+        twice = ""
+        if estimator.hubness == "csls":
+            twice = ", and hubness='csls' needs twice as many"
         raise ValueError(
-            f"The precomputed graph has at most {found.ids.shape[1]} neighbours a "
-            f"row, fewer than n_neighbors={estimator.n_neighbors}. Compute it with "
-            "more neighbours, or lower n_neighbors."
+            f"The precomputed graph has at most {stored} neighbours a row, fewer than "
+            f"n_neighbors={estimator.n_neighbors}{twice}. Compute it with more "
+            "neighbours, or lower n_neighbors."
         )
-    distinct = distinct._replace(vectors=as_shards(distinct.vectors))
+    distinct = distinct._replace(vectors=np.empty((m, 0), dtype=np.float32))
+    distinct = distinct._replace(vectors=as_shards(distinct))
     runner = Local(estimator.verbose)
-    return SearchedRows(runner, distinct, [found], k, "precomputed", float("nan"))
+    width = min(k, stored)
+    return SearchedRows(runner, distinct, [found], width, "precomputed", float("nan"))

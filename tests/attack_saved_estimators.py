@@ -14,7 +14,13 @@ import numpy as np
 
 # Of these some changes make what another fit could have made: nothing but the digest
 # tells them from what was saved. The vectors before a precomputed graph are of these.
-_ANY_VALUES = {"signs_", "buckets_", "layer_weights_", "kth_similarity_"}
+_ANY_VALUES = {
+    "signs_",
+    "buckets_",
+    "layer_weights_",
+    "kth_similarity_",
+    "local_similarity_",
+}
 
 
 def read(path, *, forge=True):

@@ -54,6 +54,7 @@ CLUSTERERS = {
     "ivf, igraph": {"algorithm": "ivf"},
     "hnsw, igraph": {"algorithm": "hnsw"},
     "exact, leidenalg": {"backend": "leidenalg"},
+    "exact, igraph, hubs left": {"hubness": None},
     "exact, union graph, UMAP's weights": {"graph": "union", "weights": "umap"},
 }
 

@@ -159,7 +159,7 @@ def spread_rows(
     """Graph of distinct rows as a graph of all rows.
 
     Each row that repeats an earlier one is joined to the first of its kind by an edge
-    of weight 1; zero rows (-1 in `inverse`) have no edge.
+    of weight 1, their similarity; zero rows (-1 in `inverse`) have no edge.
     """
     n = inverse.size
     if first.size == n:

@@ -65,6 +65,8 @@ _TOLERANCE = 2e-6
 # Candidates are ordered by similarities of 21 bits, in this many steps a unit.
 _STEPS = 2**20
 _STEP_BITS = 21
+# Multipliers of a hash, those of SplitMix64.
+_ODD = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 Parallel: TypeAlias = Callable[..., Iterator[Any]]
 
@@ -139,14 +141,17 @@ def _workers(n_threads: int) -> Iterator[Parallel]:
 
 
 def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> list[slice]:
-    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+    return knn.blocks(n, size)
 
 
 # ------------------------------------------------------------------------------- plan
 
 
 class Rows(Protocol):
-    """Vectors that a plan is made of, wherever they are."""
+    """Vectors that a plan is made of, wherever they are.
+
+    Their numbers must not depend on where rows stand, as those of their ranks do not.
+    """
 
     @property
     def n(self) -> int:
@@ -241,15 +246,26 @@ def k_means(rows: np.ndarray, n_lists: int, *, n_threads: int) -> np.ndarray:
 
 
 def assign(
-    vectors: np.ndarray, axes: np.ndarray, centroids: np.ndarray, *, n_threads: int
+    vectors: np.ndarray,
+    order: np.ndarray,
+    axes: np.ndarray,
+    centroids: np.ndarray,
+    *,
+    n_threads: int,
 ) -> np.ndarray:
-    """The number of each vector's nearest centroid."""
+    """The number of each vector's nearest centroid, in products in a given order.
 
-    def nearest(block: slice) -> np.ndarray:
-        return (vectors[block] @ axes @ centroids.T).argmax(axis=1)
+    The last bits of a product may depend on a row's place among the others.
+    """
+    own = np.empty(order.size, dtype=np.int64)
+
+    def nearest(block: slice) -> None:
+        rows = order[block]
+        own[rows] = (vectors[rows] @ axes @ centroids.T).argmax(axis=1)
 
     with _workers(n_threads) as parallel:
-        return np.concatenate(list(parallel(nearest, _blocks(len(vectors)))))
+        list(parallel(nearest, _blocks(order.size)))
+    return own
 
 
 def _chain(centroids: np.ndarray) -> np.ndarray:
@@ -266,6 +282,7 @@ def true_neighbors(
     queries: np.ndarray,
     vectors: np.ndarray,
     k: int,
+    ranks: knn.Ranks,
     *,
     own: np.ndarray,
     n_threads: int,
@@ -291,13 +308,15 @@ def true_neighbors(
         found = list(parallel(near, _blocks(len(vectors))))
 
     numbers, ids, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((-values, numbers))
+    of_queries = 0 if ranks.queries is None else ranks.queries[numbers]
+    ties = knn.tie_order(of_queries, ranks.vectors[ids])
+    order = np.lexsort((ties, -np.rint(values * np.float32(_STEPS)), numbers))
     numbers, ids = numbers[order], ids[order]
     rank = np.arange(order.size) - np.searchsorted(numbers, numbers)
     best = rank < k + 1 + _SPARE
     candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
     candidates[numbers[best], rank[best]] = ids[best]
-    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, own))
+    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, ranks, own))
 
 
 def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
@@ -345,15 +364,17 @@ def _least_slack(needed: np.ndarray, target_recall: float) -> float:
 class _Stripe:
     """Candidates of some neighbouring rows, of which the best are kept.
 
-    A candidate is one integer: row, falling similarity, id. Sorting the integers sorts
-    by all three. They are written to `room`, where at least `keep` a row find place.
+    A candidate is one integer: row, falling similarity, and a mixture of the numbers of
+    both rows. Sorting the integers sorts by all three; the last is symmetric, as
+    `knn.tie_order` is, for the same reason. They are written to `room`, where at least
+    `keep` a row find place.
     """
 
     def __init__(self, start: int, stop: int, n: int, keep: int, room: np.ndarray):
         self.start, self.stop = start, stop
         self.keep, self.room = keep, room
         self.filled = 0
-        self.id_bits = np.uint64(max(1, int(n - 1).bit_length()))
+        self.id_bits = np.uint64(max(2, int(n - 1).bit_length()))
         self.row_shift = np.uint64(self.id_bits + np.uint64(_STEP_BITS))
         if int(self.row_shift) + int(stop - start - 1).bit_length() > 64:
             raise ValueError(
@@ -368,7 +389,7 @@ class _Stripe:
         steps = np.rint((np.float32(1) - similarities) * np.float32(_STEPS))
         keys = np.clip(steps, 0, 2**_STEP_BITS - 1).astype(np.uint64) << self.id_bits
         keys |= (rows - self.start).astype(np.uint64) << self.row_shift
-        keys |= ids.astype(np.uint64)
+        keys |= _mix((rows ^ ids).astype(np.uint64), self.id_bits)
         return keys
 
     def add(self, keys: np.ndarray, k: int, least: np.ndarray) -> None:
@@ -403,8 +424,9 @@ class _Stripe:
         keys = self.room[: self.filled]
         rows, starts = self._rows(keys)
         table = np.full((self.stop - self.start, self.keep), -1, dtype=np.int64)
-        ids = keys & ((np.uint64(1) << self.id_bits) - np.uint64(1))
-        table[rows, np.arange(keys.size) - starts[rows]] = ids.astype(np.int64)
+        mixed = keys & ((np.uint64(1) << self.id_bits) - np.uint64(1))
+        ids = _unmix(mixed, self.id_bits).astype(np.int64) ^ (rows + self.start)
+        table[rows, np.arange(keys.size) - starts[rows]] = ids
         return table
 
     def _rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -413,10 +435,34 @@ class _Stripe:
         return rows, np.searchsorted(rows, np.arange(self.stop - self.start + 1))
 
 
+def _mix(numbers: np.ndarray, bits: np.uint64) -> np.ndarray:
+    """Shuffle the numbers of so many bits among themselves."""
+    mask = (np.uint64(1) << bits) - np.uint64(1)
+    for odd in _ODD:
+        numbers = numbers * odd & mask
+        numbers = numbers ^ (numbers >> _half(bits))
+    return numbers
+
+
+def _unmix(mixed: np.ndarray, bits: np.uint64) -> np.ndarray:
+    """Undo `_mix`."""
+    mask = (np.uint64(1) << bits) - np.uint64(1)
+    for odd in reversed(_ODD):
+        mixed = mixed ^ (mixed >> _half(bits))
+        mixed = mixed * np.uint64(pow(int(odd), -1, 2**64)) & mask
+    return mixed
+
+
+def _half(bits: np.uint64) -> np.uint64:
+    # From half on a shift is undone by itself.
+    return (bits + np.uint64(1)) // np.uint64(2)
+
+
 def search(
     vectors: np.ndarray,
     k: int,
     plan: Plan,
+    ranks: np.ndarray,
     *,
     n_threads: int,
     progress: Callable[[int], object] | None = None,
@@ -427,7 +473,9 @@ def search(
     def probed(rows: np.ndarray) -> np.ndarray:
         return lists.probed(vectors[rows], lists.own[rows], plan.slack)
 
-    return knn.Neighbors(*_search(vectors, k, lists, probed, None, n_threads, progress))
+    return knn.Neighbors(
+        *_search(vectors, k, lists, probed, None, ranks, n_threads, progress)
+    )
 
 
 def measured(
@@ -442,11 +490,12 @@ def measured(
 class Part(NamedTuple):
     """Rows of neighbouring lists, numbers `first` up to `stop`, to search part by part.
 
-    `vectors` of shape (n, d); of each row, its list `own`, and the `least` score of the
-    lists that it probes.
+    `vectors` of shape (n, d); of each row, its rank, its list `own`, and the `least`
+    score of the lists that it probes.
     """
 
     vectors: np.ndarray
+    ranks: np.ndarray
     own: np.ndarray
     first: int
     stop: int
@@ -494,9 +543,11 @@ def search_parts(
     list of Neighbors
         Of each part's rows; the ids are those of rows of the other one of two.
     """
-    vectors, own, least_score = (
+    vectors, ranks, own, least_score = (
         np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-        for arrays in zip(*((p.vectors, p.own, p.least) for p in parts), strict=True)
+        for arrays in zip(
+            *((p.vectors, p.ranks, p.own, p.least) for p in parts), strict=True
+        )
     )
     numbers = np.concatenate([np.arange(p.first, p.stop) for p in parts])
     centroids = lists.centroids[numbers]
@@ -523,6 +574,7 @@ def search_parts(
         Lists(lists.axes, centroids, own),
         probed,
         least,
+        ranks,
         n_threads,
         None,
     )
@@ -541,6 +593,7 @@ def _search(
     lists: Lists,
     probed: Callable[[np.ndarray], np.ndarray],
     least: np.ndarray | None,
+    ranks: np.ndarray,
     n_threads: int,
     progress: Callable[[int], object] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -550,7 +603,7 @@ def _search(
     """
     n = vectors.shape[0]
     # From here on rows go by their place in the order of the lists.
-    order = np.argsort(lists.own, kind="stable").astype(np.int32)
+    order = np.lexsort((ranks, lists.own)).astype(np.int32)
     sizes = np.bincount(lists.own, minlength=len(lists.centroids))
     bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
     with _workers(n_threads) as parallel:
@@ -577,7 +630,12 @@ def _search(
                 own = order[stripe.start : stripe.stop][block]
                 candidates = np.where(table[block] >= 0, order[table[block]], -1)
                 ids[own], similarities[own] = knn.rank(
-                    vectors[own], vectors, candidates.astype(np.int64), k, own
+                    vectors[own],
+                    vectors,
+                    candidates.astype(np.int64),
+                    k,
+                    knn.Ranks(ranks[own], ranks),
+                    own,
                 )
 
         list(parallel(rank, stripes))

@@ -1,11 +1,11 @@
 """Cosine nearest neighbours: the only file that imports FAISS.
 
-All searches follow one contract. Vectors are C-ordered float32 rows of unit length.
-FAISS chooses candidates; their similarities are then computed pair by pair, which,
-unlike FAISS's own, does not depend on what else is searched in the same call; they are
-rounded and sorted by (-similarity, id), so that ties are broken alike everywhere.
-Lists are ids, int32 of shape (n, k), -1 where there is no neighbour, and similarities,
-float32 of that shape, 0 there.
+All searches follow one contract. Vectors are C-ordered float32 rows of unit length, and
+`ranks` their places in an order that depends on their content alone. FAISS chooses
+candidates; their similarities are then computed pair by pair, which, unlike FAISS's
+own, does not depend on what else is searched in the same call; they are rounded and
+sorted, ties by `tie_order` of the ranks. Lists are ids, int32 of shape (n, k), -1 where
+there is no neighbour, and similarities, float32 of that shape, 0 there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import connected_components
 
 # Similarities are rounded to this many steps per unit: coarser than what float32 leaves
 # uncertain in a sum of some hundred products, finer than any use of a similarity.
-_STEPS = 10**6
+STEPS = 10**6
 # Rows are equal if all their entries are, rounded to this many steps per unit.
 _EQUAL_STEPS = 10**5
 # How far a row's squared length may be from 1. Rows of up to 4,000 columns that were
@@ -35,9 +35,21 @@ _UNIT_TOLERANCE = 2e-6
 _SPARE = 8
 # Distances that double precision cannot tell from 0.
 _EQUAL_DISTANCE = 1e-12
+# What products of matrices in single precision leave uncertain.
+_TOLERANCE = 2e-6
 _ROWS_AT_ONCE = 8192
 _ROWS_CONVERTED = 1024
-_PAD = np.iinfo(np.int64).max
+# Pairs of rows that are compared at once where a list ends among ties.
+_PAIRS_AT_ONCE = 2**21
+# Bits of a key that tell the column of a candidate, beside 23 of its value and 30 of
+# its place among ties.
+_COLUMN_BITS = 10
+# Weights of edges are added up as whole numbers of this part of 1, and vertices told
+# apart by those so many edges away at most.
+_UNIT = 2**20
+_ROUNDS = 4
+# Rows are ordered by a projection of entries that are whole numbers of this part of 1.
+_ENTRY = 2**30
 _MAX_EF = 4096
 _SAMPLE_SIZE = 400
 # Standard errors between a mean and its one-sided lower 95% bound.
@@ -99,21 +111,24 @@ def n_threads() -> int:
 class UniqueRows(NamedTuple):
     """Distinct nonzero rows among unit or zero vectors, and where they stand.
 
-    `vectors` of shape (m, d) holds them; `first`, ascending, the number of the first
-    row equal to each; `inverse`, for every row, its number among the vectors, -1 for a
-    zero row. The vectors may be elsewhere, and something that stands for them here.
+    `vectors` of shape (m, d) holds them; `first`, ascending, the number of the row that
+    each was taken from; `inverse`, for every row, its number among the vectors, -1 for
+    a zero row; `ranks` the place of each vector in an order that depends on what rows
+    are, and not on where they stand. The vectors may be elsewhere, and something that
+    stands for them here.
     """
 
     vectors: Any
     first: np.ndarray
     inverse: np.ndarray
+    ranks: np.ndarray
 
     def counts(self) -> np.ndarray:
         """Rows equal to each vector, itself included."""
         return np.bincount(self.inverse[self.inverse >= 0], minlength=self.first.size)
 
     def repeats(self) -> np.ndarray:
-        """Rows that are equal to an earlier one."""
+        """Rows that are equal to one that the vectors were taken from."""
         rows = np.flatnonzero(self.inverse >= 0)
         return rows[self.first[self.inverse[rows]] != rows]
 
@@ -135,6 +150,16 @@ class Neighbors(NamedTuple):
     similarities: np.ndarray
     recall: float = 1.0
     recall_bound: float = 1.0
+
+
+class Ranks(NamedTuple):
+    """Ranks of some queries, None where they are not among the vectors, and of these.
+
+    `vectors` has an entry for each id that lists may hold.
+    """
+
+    queries: np.ndarray | None
+    vectors: np.ndarray
 
 
 def is_mapped(array: Any) -> bool:
@@ -242,51 +267,84 @@ def off_unit(block: np.ndarray) -> np.ndarray:
 
 
 def row_hashes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash of each row, int64 of shape (n, 2), and the mask of the zero rows.
+    """Hashes of each row, int64 of shape (n, 4), and the mask of the zero rows.
 
-    It is of 128 bits, of the rounded entries of unit or zero vectors: among a thousand
-    million rows, two that differ share it with a probability below 1e-20.
+    The first two are of the rounded entries of unit or zero vectors: among a thousand
+    million rows, two that differ share these 128 bits with a probability below 1e-20.
+    The third is of the entries as they are. The last is a random projection, by which
+    rows are ordered: where entries differ by rounding, few rows change places.
     """
     n, d = vectors.shape
     # Products and sums of 32-bit integers wrap around, which is what a hash may do.
     multipliers = np.random.RandomState(0).randint(
-        -(2**31), 2**31 - 1, size=(4, d), dtype=np.int32
+        -(2**31), 2**31 - 1, size=(6, d), dtype=np.int32
     )
-    hashes = np.empty((n, 4), dtype=np.int32)
+    hashes = np.empty((n, 6), dtype=np.int32)
+    directions = np.random.RandomState(1).randint(-(2**15), 2**15, size=d)
+    projections = np.empty((n, 1), dtype=np.int64)
     zero = np.empty(n, dtype=bool)
     for start in range(0, n, _ROWS_CONVERTED):
         rows = slice(start, start + _ROWS_CONVERTED)
-        rounded = _rounded(vectors[rows])
-        for i in range(4):
-            hashes[rows, i] = np.einsum("ij,j->i", rounded, multipliers[i])
+        entries = np.rint(vectors[rows].astype(np.float64) * _ENTRY).astype(np.int64)
+        projections[rows, 0] = np.einsum("ij,j->i", entries, directions)
+        bits = np.ascontiguousarray(vectors[rows], dtype=np.float32).view(np.int32)
+        for i, entries in enumerate([_rounded(vectors[rows])] * 4 + [bits] * 2):
+            hashes[rows, i] = np.einsum("ij,j->i", entries, multipliers[i])
         zero[rows] = ~vectors[rows].any(axis=1)
-    return hashes.view(np.int64), zero
+    return np.hstack([hashes.view(np.int64), projections]), zero
 
 
-def first_equal(keys: np.ndarray, zero: np.ndarray) -> np.ndarray:
-    """The first row of the same hash as each row, -1 for a zero row."""
-    nonzero = np.flatnonzero(~zero)
-    # A stable sort brings equal rows together, the first of them in front.
-    order = nonzero[np.lexsort(keys[nonzero].T)]
-    new = np.ones(order.size, dtype=bool)
-    new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
-    representative = np.full(zero.size, -1)
-    representative[order] = order[new][np.cumsum(new) - 1]
-    return representative
+def representatives(
+    keys: np.ndarray, zero: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that stand for those equal to each row, -1 for a zero row, and in order.
 
-
-def number_groups(vectors: np.ndarray, representative: np.ndarray) -> UniqueRows:
-    """Number groups of equal rows, given the first row of each row's group, or -1.
-
-    The first rows are copied if there are others: to memory, or, of memory-mapped
-    vectors, to a temporary file.
+    Of equal rows, whose first two hashes are the same, it is that of the least third
+    one, whose numbers may differ from those of others by rounding; and the first of
+    such rows.
     """
-    n = representative.size
-    first = np.flatnonzero(representative == np.arange(n))
+    nonzero = np.flatnonzero(~zero)
+    # A stable sort brings equal rows together.
+    order = nonzero[np.lexsort(keys[nonzero, 2::-1].T)]
+    new = np.ones(order.size, dtype=bool)
+    new[1:] = (keys[order[1:], :2] != keys[order[:-1], :2]).any(axis=1)
+    representative, first = np.full(zero.size, -1), order[new]
+    representative[order] = first[np.cumsum(new) - 1]
+    return representative, first[np.argsort(keys[first, 3], kind="stable")]
+
+
+def number_groups(representative: np.ndarray, in_order: np.ndarray) -> UniqueRows:
+    """Number groups of equal rows, given the row that stands for each row's, or -1.
+
+    `in_order` are these, in an order that depends on what they are.
+    """
+    first = np.sort(in_order)
     inverse = np.where(representative >= 0, np.searchsorted(first, representative), -1)
-    if first.size < n:
-        vectors = take_rows(vectors, first)
-    return UniqueRows(vectors, first, inverse)
+    return UniqueRows(None, first, inverse, _places(np.searchsorted(first, in_order)))
+
+
+def _places(order: np.ndarray) -> np.ndarray:
+    """The place of each number in an order of them."""
+    places = np.empty(order.size, dtype=np.int32)
+    places[order] = np.arange(order.size, dtype=np.int32)
+    return places
+
+
+def tie_order(a: Any, b: np.ndarray) -> np.ndarray:
+    """Order of pairs of ranks among equally similar ones, in [0, 2**32), as int64.
+
+    It is symmetric, so that of many rows that are as similar to one another, those that
+    list each other are many; each row has another order of the rest, so that none is
+    listed by all, and no two rows share their place in it. The rest is mixed as in
+    MurmurHash3 (Appleby, 2011).
+    """
+    mixed = np.bitwise_xor(a, b).astype(np.uint32)
+    mixed ^= mixed >> np.uint32(16)
+    mixed *= np.uint32(0x85EBCA6B)
+    mixed ^= mixed >> np.uint32(13)
+    mixed *= np.uint32(0xC2B2AE35)
+    mixed ^= mixed >> np.uint32(16)
+    return mixed.astype(np.int64)
 
 
 def take_rows(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -317,6 +375,7 @@ def exact_neighbors(
     queries: np.ndarray,
     vectors: np.ndarray,
     k: int,
+    ranks: Ranks,
     *,
     own: np.ndarray | None = None,
     progress: Callable[[int], object] | None = None,
@@ -331,6 +390,8 @@ def exact_neighbors(
 
     k : int
         At most m, or m - 1 with `own`.
+
+    ranks : Ranks
 
     own : ndarray of shape (n,) or None
         The number of each query among the vectors, which is left out of its list.
@@ -351,12 +412,13 @@ def exact_neighbors(
             queries[rows], vectors, n_candidates, faiss.METRIC_INNER_PRODUCT
         )[1]
 
-    return Neighbors(*_in_blocks(candidates, queries, vectors, k, own, progress))
+    return Neighbors(*_in_blocks(candidates, queries, vectors, k, ranks, own, progress))
 
 
 def hnsw_neighbors(
     vectors: np.ndarray,
     k: int,
+    ranks: np.ndarray,
     *,
     m: int,
     ef_construction: int,
@@ -375,13 +437,14 @@ def hnsw_neighbors(
     """
     faiss = _faiss()
     n, d = vectors.shape
+    order, both = np.argsort(ranks), Ranks(ranks, ranks)
     # FAISS makes room for all the candidates, of which there are at most n.
     ef_construction, ef_search = min(ef_construction, n), min(ef_search, n)
     index = faiss.IndexHNSWFlat(d, m)
     index.hnsw.efConstruction = ef_construction
     with limit_threads(1 if reproducible else None):
         for start in range(0, n, _ROWS_AT_ONCE):
-            index.add(vectors[start : start + _ROWS_AT_ONCE])
+            index.add(vectors[order[start : start + _ROWS_AT_ONCE]])
             if progress is not None:
                 progress(0)
 
@@ -395,13 +458,22 @@ def hnsw_neighbors(
         n_candidates = min(k + 1 + _SPARE, n)
 
         def candidates(rows: slice) -> np.ndarray:
-            return index.search(queries[rows], n_candidates, params=parameters)[1]
+            found = index.search(queries[rows], n_candidates, params=parameters)[1]
+            return np.where(found >= 0, order[found], -1)
 
-        return _in_blocks(candidates, queries, vectors, k, own, progress)
+        return _in_blocks(
+            candidates,
+            queries,
+            vectors,
+            k,
+            both._replace(queries=ranks[own]),
+            own,
+            progress,
+        )
 
     def recall(own: np.ndarray, ef: int) -> tuple[float, float]:
         queries = vectors[own]
-        truth = exact_neighbors(queries, vectors, k, own=own)
+        truth = exact_neighbors(queries, vectors, k, Ranks(ranks[own], ranks), own=own)
         ids, similarities = search(queries, own, ef)
         # By similarity: another neighbour at the same distance is no error.
         hits = (ids >= 0) & (similarities >= truth.similarities[:, -1:])
@@ -410,7 +482,7 @@ def hnsw_neighbors(
         return float(hits.mean()), bound
 
     size = _SAMPLE_SIZE if n > 2 * _SAMPLE_SIZE else n
-    shuffled = rng.permutation(n)
+    shuffled = order[rng.permutation(n)]
     tuning = shuffled[:size]
     others = shuffled[size:] if size < n else shuffled
     while True:
@@ -424,11 +496,10 @@ def hnsw_neighbors(
     return Neighbors(*lists, float(measured), float(bound))
 
 
-def merge(a: Neighbors, b: Neighbors, k: int) -> Neighbors:
+def merge(a: Neighbors, b: Neighbors, k: int, ranks: Ranks) -> Neighbors:
     """The k best of two lists of other neighbours of the same rows."""
-    keys = np.hstack([_pack(a), _pack(b)])
-    keys.sort(axis=1)
-    return Neighbors(*_unpack(keys[:, :k]))
+    ids, similarities = np.hstack([a.ids, b.ids]), np.hstack(a[1:2] + b[1:2])
+    return Neighbors(*_best(ids, similarities, k, ranks))
 
 
 def recall_bound(hits: np.ndarray, errors: float = _BOUND) -> float:
@@ -440,7 +511,9 @@ def recall_bound(hits: np.ndarray, errors: float = _BOUND) -> float:
     return float(shares.mean() - errors * shares.std() / np.sqrt(shares.size))
 
 
-def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueRows]:
+def neighbors_from_distances(
+    distances: Any, k: int, row_ranks: np.ndarray | None = None
+) -> tuple[Neighbors, UniqueRows]:
     """Neighbour lists, among distinct rows, of a cosine distance graph.
 
     Rows at distance 0 from each other are equal; a row that stores nothing but itself
@@ -453,6 +526,10 @@ def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueR
 
     k : int
         Longest list.
+
+    row_ranks : ndarray of shape (n,) or None
+        Places of the rows in an order that depends on what they are; as the graph has
+        it if None.
     """
     n = distances.shape[0]
     rows, ids, values = _entries(distances)
@@ -468,35 +545,79 @@ def neighbors_from_distances(distances: Any, k: int) -> tuple[Neighbors, UniqueR
     # A row that lists nothing is a zero row, unless others list it as their equal.
     alone = np.bincount(component, minlength=n)[component] == 1
     representative[alone & (np.bincount(rows, minlength=n) == 0)] = -1
-    distinct = number_groups(np.empty((n, 0), dtype=np.float32), representative)
-    # Of equal rows the first one's list counts, in numbers of distinct rows.
+    first = np.flatnonzero(representative == np.arange(n))
+    distinct = number_groups(representative, first)
+    # Lists of equal rows are one, in numbers of distinct rows.
     listing, listed = distinct.inverse[rows], distinct.inverse[ids]
-    kept = (representative[rows] == rows) & (listed >= 0) & (listed != listing)
-    table = _tabulate(listing[kept], listed[kept], values[kept], distinct.first.size, k)
-    return table, distinct
+    kept = (listed >= 0) & (listed != listing)
+    listing, listed, steps = listing[kept], listed[kept], _steps(values[kept])
+    m = first.size
+    if row_ranks is None:
+        # A distance of 0 counts, too.
+        edges = (steps + 1) / STEPS, (listing, listed)
+        graph = sp.csr_array(edges, shape=(m, m))
+        ranks = _rank_vertices(sp.csr_array(graph + graph.T))
+    else:
+        ranks = _places(np.argsort(row_ranks[first], kind="stable"))
+    table = _tabulate(listing, listed, steps, m, k, Ranks(ranks, ranks))
+    return table, distinct._replace(ranks=ranks)
+
+
+def longest_list(distances: Any) -> int:
+    """Most other rows that a row of a distance graph stores its distance to."""
+    if not sp.issparse(distances):
+        return int(distances.shape[0]) - 1
+    rows, ids, _ = _entries(distances)
+    return int(np.bincount(rows[rows != ids]).max(initial=0))
+
+
+def _rank_vertices(graph: sp.csr_array) -> np.ndarray:
+    """Places of a graph's vertices in an order that depends on the graph.
+
+    They are sorted by the sum of their weights, then by that of their neighbours', and
+    so on, as long as some are told apart by it, and at last by their numbers. Where
+    weights differ by rounding, few change places.
+    """
+    # Sums of whole numbers do not depend on the order of what is added.
+    weights = np.rint(graph.data * _UNIT).astype(np.int64)
+    n = graph.shape[0]
+    keys, values = [np.arange(n)], np.full(n, _UNIT)
+    while True:
+        values //= _UNIT
+        added = np.append(0, np.cumsum(weights * values[graph.indices]))
+        values = np.diff(added[graph.indptr])
+        keys.insert(1, values.copy())
+        order = np.lexsort(keys)
+        same = np.diff(np.stack(keys[1:])[:, order], axis=1) == 0
+        if len(keys) > _ROUNDS or not same.all(axis=0).any():
+            return _places(order)
 
 
 def neighbors_of_queries(
-    distances: Any, inverse: np.ndarray, k: int
+    distances: Any, distinct: UniqueRows, k: int
 ) -> tuple[Neighbors, np.ndarray]:
-    """Neighbour lists of queries, and a mask of queries at distance 0 from a row.
+    """Neighbour lists of queries, and a mask of those that are at distance 0.
 
     Parameters
     ----------
     distances : ndarray or CSR array of shape (n_queries, n)
         Cosine distances to the n fitted rows.
 
-    inverse : ndarray of shape (n,)
-        Number of each fitted row among the distinct ones.
+    distinct : UniqueRows
+        Of the fitted rows.
 
     k : int
         Longest list.
     """
     rows, ids, values = _entries(distances)
-    kept = inverse[ids] >= 0
-    rows, ids, values = rows[kept], inverse[ids[kept]], values[kept]
-    equal = np.bincount(rows[values <= _EQUAL_DISTANCE], minlength=distances.shape[0])
-    return _tabulate(rows, ids, values, distances.shape[0], k), equal > 0
+    ids = distinct.inverse[ids]
+    rows, ids, values = rows[ids >= 0], ids[ids >= 0], values[ids >= 0]
+    n, ranks = distances.shape[0], Ranks(None, distinct.ranks)
+    found = _tabulate(rows, ids, _steps(values), n, k, ranks)
+    same = np.full(n, -2)  # at most one of the distinct rows
+    near = values <= _EQUAL_DISTANCE
+    same[rows[near]] = ids[near]
+    return found, found.ids == same[:, None]
 
 
 def _entries(
@@ -509,24 +630,37 @@ def _entries(
     return *np.divmod(np.arange(distances.size), n_columns), distances.ravel()
 
 
+def _steps(distances: np.ndarray) -> np.ndarray:
+    return np.rint(distances * STEPS).astype(np.int64)
+
+
 def _tabulate(
-    rows: np.ndarray, ids: np.ndarray, distances: np.ndarray, n_rows: int, k: int
+    rows: np.ndarray,
+    ids: np.ndarray,
+    steps: np.ndarray,
+    n_rows: int,
+    k: int,
+    ranks: Ranks,
 ) -> Neighbors:
     """Lists of the k nearest of each row's entries."""
-    steps = np.rint(distances * _STEPS).astype(np.int64)
-    order = np.lexsort((ids, steps, rows))
+    of_rows = 0 if ranks.queries is None else ranks.queries[rows]
+    ties = tie_order(of_rows, ranks.vectors[ids])
+    order = np.lexsort((ties, steps, rows))
     rows, ids, steps = rows[order], ids[order], steps[order]
     # Equal rows make for several entries of one pair: keep the nearest.
     _, nearest = np.unique(
         rows.astype(np.int64) * (ids.max(initial=0) + 1) + ids, return_index=True
     )
     kept = np.sort(nearest)
-    rows, keys = rows[kept], steps[kept] << 32 | ids[kept]
+    rows, ids, steps = rows[kept], ids[kept], steps[kept]
     rank = np.arange(rows.size) - np.searchsorted(rows, rows)
-    table = np.full((n_rows, min(k, int(rank.max(initial=-1)) + 1)), _PAD)
+    shape = (n_rows, min(k, int(rank.max(initial=-1)) + 1))
+    found = np.full(shape, -1, dtype=np.int32)
+    similarities = np.zeros(shape, dtype=np.float32)
     near = rank < k
-    table[rows[near], rank[near]] = keys[near]
-    return Neighbors(*_unpack(table))
+    found[rows[near], rank[near]] = ids[near]
+    similarities[rows[near], rank[near]] = (STEPS - steps[near]) / STEPS
+    return Neighbors(found, similarities)
 
 
 def _in_blocks(
@@ -534,6 +668,7 @@ def _in_blocks(
     queries: np.ndarray,
     vectors: np.ndarray,
     k: int,
+    ranks: Ranks,
     own: np.ndarray | None,
     progress: Callable[[int], object] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -543,16 +678,75 @@ def _in_blocks(
     similarities = np.empty((n, k), dtype=np.float32)
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, n))
-        ids[rows], similarities[rows] = rank(
-            queries[rows],
-            vectors,
-            candidates(rows),
-            k,
-            None if own is None else own[rows],
-        )
+        some = candidates(rows)
+        of_rows = None if own is None else own[rows]
+        of_block = _of_rows(ranks, rows)
+        found = rank(queries[rows], vectors, some, some.shape[1], of_block, of_rows)
+        ids[rows], similarities[rows] = (table[:, :k] for table in found)
+        if some.shape[1] < vectors.shape[0]:
+            at = rows.start + _ending_in_ties(*found, k, (some < 0).any(axis=1))
+            ids[at], similarities[at] = _among_ties(
+                queries[at],
+                vectors,
+                similarities[at, -1],
+                k,
+                _of_rows(ranks, at),
+                None if own is None else own[at],
+            )
         if progress is not None:
             progress(rows.stop - rows.start)
     return ids, similarities
+
+
+def _of_rows(ranks: Ranks, rows: Any) -> Ranks:
+    return ranks._replace(
+        queries=None if ranks.queries is None else ranks.queries[rows]
+    )
+
+
+def _ending_in_ties(
+    ids: np.ndarray, similarities: np.ndarray, k: int, exhausted: Any
+) -> np.ndarray:
+    """Rows whose k nearest may be others than those among the ranked candidates."""
+    last = np.take_along_axis(
+        similarities, (ids >= 0).sum(axis=1, keepdims=True) - 1, axis=1
+    )[:, 0]
+    open_ended = ~exhausted & (ids[:, k - 1] >= 0)
+    return np.flatnonzero(open_ended & (last >= similarities[:, k - 1] - _TOLERANCE))
+
+
+def _among_ties(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    least: np.ndarray,
+    k: int,
+    ranks: Ranks,
+    own: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of all vectors that are at least as similar to each query."""
+    n, m = queries.shape[0], vectors.shape[0]
+    ids = np.empty((n, k), dtype=np.int32)
+    similarities = np.empty((n, k), dtype=np.float32)
+    for rows in blocks(n, max(1, _PAIRS_AT_ONCE // m)):
+        near = queries[rows] @ vectors.T >= least[rows, None] - np.float32(_TOLERANCE)
+        numbers, listed = np.nonzero(near)
+        column = np.arange(numbers.size) - np.searchsorted(numbers, numbers)
+        candidates = np.full((near.shape[0], int(column.max()) + 1), -1)
+        candidates[numbers, column] = listed
+        ids[rows], similarities[rows] = rank(
+            queries[rows],
+            vectors,
+            candidates,
+            k,
+            _of_rows(ranks, rows),
+            None if own is None else own[rows],
+        )
+    return ids, similarities
+
+
+def blocks(n: int, size: int) -> list[slice]:
+    """Slices of so many of n rows."""
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
 def rank(
@@ -560,9 +754,10 @@ def rank(
     vectors: np.ndarray,
     candidates: np.ndarray,
     k: int,
+    ranks: Ranks,
     own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best candidates by rounded similarity, ties by id."""
+    """The k best candidates by rounded similarity."""
     faiss = _faiss()
     absent = candidates < 0  # FAISS's mark for "no more neighbours"
     absent |= ~queries.any(axis=1, keepdims=True)  # a zero row has no direction
@@ -579,20 +774,45 @@ def rank(
         *ids.shape,
     )
     np.clip(similarities, -1.0, 1.0, out=similarities)
-    keys = _pack(Neighbors(np.where(absent, -1, ids), similarities))
+    return _best(np.where(absent, -1, ids), similarities, k, ranks)
+
+
+def _best(
+    ids: np.ndarray, similarities: np.ndarray, k: int, ranks: Ranks
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of each list by rounded similarity."""
+    steps = to_steps(similarities)
+    columns = best_columns(ids, steps, k, ranks)
+    ids = np.take_along_axis(ids, columns, axis=1).astype(np.int32)
+    steps = np.take_along_axis(steps, columns, axis=1)
+    return ids, from_steps(np.where(ids >= 0, steps, 0))
+
+
+def to_steps(similarities: np.ndarray) -> np.ndarray:
+    """Similarities as whole numbers, of which sums and comparisons are exact."""
+    return np.rint(similarities * np.float32(STEPS)).astype(np.int64)
+
+
+def from_steps(steps: np.ndarray) -> np.ndarray:
+    """Undo `to_steps`, in float32."""
+    return (steps / STEPS).astype(np.float32)
+
+
+def best_columns(
+    ids: np.ndarray, values: np.ndarray, k: int, ranks: Ranks
+) -> np.ndarray:
+    """Columns of the k entries of each row that have the largest values, best first.
+
+    Entries with the id -1 come last. `values` are at most 4 times `STEPS` from 0.
+    """
+    width = ids.shape[1]
+    of_rows = 0 if ranks.queries is None else ranks.queries[:, None]
+    ties = tie_order(of_rows, ranks.vectors[ids])
+    falling = np.where(ids >= 0, 4 * STEPS - values, 2**23 - 1)
+    # One sort of integers, which hold all that counts, is faster than one by two keys.
+    bits = max(width - 1, 1).bit_length()
+    if bits > _COLUMN_BITS:
+        return np.argsort(falling << 32 | ties, axis=1, kind="stable")[:, :k]
+    keys = (falling << 30 | ties >> 2) << bits | np.arange(width)
     keys.sort(axis=1)
-    return _unpack(keys[:, :k])
-
-
-def _pack(found: Neighbors) -> np.ndarray:
-    """Integers that hold id and similarity, so that one sort orders by both."""
-    steps = _STEPS - np.rint(found.similarities * np.float32(_STEPS)).astype(np.int64)
-    return np.where(found.ids >= 0, steps << 32 | found.ids, _PAD)
-
-
-def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and similarities of sorted keys."""
-    found = keys != _PAD
-    ids = np.where(found, keys & 0xFFFFFFFF, -1).astype(np.int32)
-    similarities = np.where(found, (_STEPS - (keys >> 32)) / _STEPS, 0.0)
-    return ids, similarities.astype(np.float32)
+    return keys[:, :k] & (2**bits - 1)

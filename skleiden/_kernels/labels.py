@@ -5,17 +5,24 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
+_DIGITS = 9
 
-def label_by_size(membership: np.ndarray) -> np.ndarray:
-    """Number communities from 0 by falling size, ties by their smallest member.
 
-    -1 stands for rows without community and stays.
+def label_by_size(
+    membership: np.ndarray, counts: np.ndarray | None = None
+) -> np.ndarray:
+    """Number communities from 0 by falling size, ties by their first member.
+
+    -1 stands for what has no community and stays. `counts` are what each member counts
+    for, 1 if None.
     """
     labels = np.full(membership.size, -1, dtype=np.int64)
     placed = membership >= 0
-    _, first, inverse, sizes = np.unique(
-        membership[placed], return_index=True, return_inverse=True, return_counts=True
+    _, first, inverse = np.unique(
+        membership[placed], return_index=True, return_inverse=True
     )
+    weights = None if counts is None else counts[placed]
+    sizes = np.bincount(inverse, weights, minlength=first.size)
     order = np.lexsort((first, -sizes))
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
@@ -23,10 +30,14 @@ def label_by_size(membership: np.ndarray) -> np.ndarray:
     return labels
 
 
-def drop_small(labels: np.ndarray, min_size: int) -> np.ndarray:
-    """Labels with the communities of fewer than `min_size` rows set to -1."""
-    sizes = np.bincount(labels[labels >= 0], minlength=1)
-    kept = (labels >= 0) & (sizes[labels] >= min_size)
+def drop_small(
+    labels: np.ndarray, min_size: int, counts: np.ndarray | None = None
+) -> np.ndarray:
+    """Labels with the communities that count for less than `min_size` set to -1."""
+    placed = labels >= 0
+    weights = None if counts is None else counts[placed]
+    sizes = np.bincount(labels[placed], weights, minlength=1)
+    kept = placed & (sizes[labels] >= min_size)
     return np.where(kept, labels, -1)
 
 
@@ -75,7 +86,8 @@ def vote(weights: sp.csr_array, labels: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(new)
     winner = np.full(weights.shape[0], -1, dtype=np.int64)
     if starts.size:
-        sums = np.add.reduceat(weight.astype(np.float64), starts)
+        # Rounded, since what is equal must be, in whatever order it was added up.
+        sums = np.add.reduceat(weight.astype(np.float64), starts).round(_DIGITS)
         # The last one written wins: best last, and of equals the lowest label.
         order = np.lexsort((-choice[starts], sums))
         winner[rows[starts][order]] = choice[starts][order]

@@ -58,39 +58,65 @@ if hasattr(os, "register_at_fork"):
 class Network(NamedTuple):
     """A graph as igraph has it, made once for any number of runs.
 
-    `graph` is the CSR array it was made of; `vertices` igraph's object, None for a
-    graph without edges; `weights` those of its edges.
+    `graph` is a CSR array of it, without the edges of vertices to themselves, whose
+    weights are `loops`; `vertices` igraph's object, None for a graph without
+    edges; `weights` those of its edges.
     """
 
     graph: sp.csr_array
+    loops: np.ndarray
     vertices: Any
     weights: memoryview
 
 
-def network(graph: sp.csr_array) -> Network:
-    """Hand a symmetric graph, positive weights, zero diagonal, over to igraph."""
+def network(
+    graph: sp.csr_array,
+    ranks: np.ndarray | None = None,
+    loops: np.ndarray | None = None,
+) -> Network:
+    """Hand a symmetric graph, positive weights, zero diagonal, over to igraph.
+
+    `ranks` are the numbers that its rows get as vertices, their own if None: results of
+    Leiden depend on them. `loops` are the weights of each row's edge to itself, 0 for
+    none; None if no row has one.
+    """
+    n = graph.shape[0]
+    loops = np.zeros(n) if loops is None else loops.astype(np.float64)
+    if ranks is not None:
+        order = np.argsort(ranks)
+        graph, loops = graph[order], loops[order]
+        graph.indices = ranks[graph.indices].astype(graph.indices.dtype)
+        graph.has_sorted_indices = False
+        graph.sort_indices()
     upper = sp.triu(graph, k=1, format="coo")
+    looped = np.flatnonzero(loops)
+    values: Any = np.append(upper.data.astype(np.float64), loops[looped])
     # A memory view hands out one float at a time, where a list would hold them all.
-    weights = memoryview(upper.data.astype(np.float64))
-    if upper.nnz == 0:
-        return Network(graph, None, weights)
+    weights = memoryview(values)
+    if values.size == 0:
+        return Network(graph, loops, None, weights)
     import igraph  # noqa: TID251
 
     # Pairs of Python's integers are what igraph reads fastest (an array takes three
     # times as long); made in blocks, they never exist all at once.
-    blocks = (slice(i, i + _EDGES_AT_ONCE) for i in range(0, upper.nnz, _EDGES_AT_ONCE))
+    ends = ((upper.row, upper.col), (looped, looped))
     edges = chain.from_iterable(
-        zip(upper.row[block].tolist(), upper.col[block].tolist(), strict=True)
-        for block in blocks
+        zip(
+            a[i : i + _EDGES_AT_ONCE].tolist(),
+            b[i : i + _EDGES_AT_ONCE].tolist(),
+            strict=True,
+        )
+        for a, b in ends
+        for i in range(0, a.size, _EDGES_AT_ONCE)
     )
     # Vertices are counted beforehand: isolated ones must not vanish.
     try:
-        vertices = igraph.Graph(n=graph.shape[0], edges=edges)
+        vertices = igraph.Graph(n=n, edges=edges)
     except SystemError as error:
         # igraph's way to hand on what is raised where edges come from: too little
         # memory, or an interruption.
         raise (error.__cause__ or error) from None
-    return Network(graph, vertices, weights)
+    return Network(graph, loops, vertices, weights)
 
 
 def leiden(
@@ -130,10 +156,9 @@ def leiden(
         Value of the objective: for "modularity" and "cpm" divided by twice the total
         weight, for the rest as leidenalg states it.
     """
-    graph = network.graph
     if network.vertices is None:
         # No edge: every vertex is its own community (and some qualities are 0 / 0).
-        return np.arange(graph.shape[0]), 0.0
+        return np.arange(network.loops.size), 0.0
     if backend == "igraph":
         membership = _run_igraph(network, objective, resolution, n_iterations, seed)
         quality = 0.0
@@ -142,9 +167,9 @@ def leiden(
             network, objective, resolution, n_iterations, seed
         )
     if objective == "modularity":
-        quality = modularity(graph, membership, resolution)
+        quality = modularity(network, membership, resolution)
     elif objective == "cpm":
-        quality = constant_potts(graph, membership, resolution)
+        quality = constant_potts(network, membership, resolution)
     return membership, quality
 
 
@@ -166,7 +191,7 @@ def layout(network: Network, *, seed: int) -> np.ndarray:
 
 
 def modularity(
-    graph: sp.csr_array, membership: np.ndarray, resolution: float = 1.0
+    network: Network, membership: np.ndarray, resolution: float = 1.0
 ) -> float:
     """Modularity of a partition with a resolution (Reichardt and Bornholdt, 2006).
 
@@ -174,7 +199,7 @@ def modularity(
     `inner` the weight inside, counted from both ends, `degrees` the sum of weighted
     degrees, and `m` the total weight. 0 for a graph without edges.
     """
-    strength, inner = _strength_and_inner(graph, membership)
+    strength, inner = _strength_and_inner(network, membership)
     total = strength.sum()
     if total == 0:
         return 0.0
@@ -183,20 +208,23 @@ def modularity(
 
 
 def constant_potts(
-    graph: sp.csr_array, membership: np.ndarray, resolution: float
+    network: Network, membership: np.ndarray, resolution: float
 ) -> float:
     """Constant Potts quality over twice the total weight (Traag et al., 2011)."""
-    strength, inner = _strength_and_inner(graph, membership)
+    strength, inner = _strength_and_inner(network, membership)
     sizes = np.bincount(membership).astype(np.float64)
     return float((inner - resolution * sizes @ sizes) / strength.sum())
 
 
 def _strength_and_inner(
-    graph: sp.csr_array, membership: np.ndarray
+    network: Network, membership: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Sum of each row's weights, and of all weights inside communities."""
-    n = graph.shape[0]
-    strength, inner = np.empty(n), 0.0
+    """Degree of each vertex, and sum of those inside communities.
+
+    An edge to itself has both its ends at the vertex.
+    """
+    graph, n = network.graph, network.loops.size
+    strength, inner = np.empty(n), float(2 * network.loops.sum())
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = slice(start, min(start + _ROWS_AT_ONCE, n))
         part = graph[rows]
@@ -204,7 +232,7 @@ def _strength_and_inner(
         ends = np.repeat(membership[rows], np.diff(part.indptr))
         inside = ends == membership[part.indices]
         inner += part.data[inside].sum(dtype=np.float64)
-    return strength, inner
+    return strength + 2 * network.loops, inner
 
 
 @contextmanager
@@ -276,10 +304,16 @@ def _run_igraph(
     n_iterations: int,
     seed: int,
 ) -> np.ndarray:
+    degrees = None
+    if objective == "modularity" and network.loops.any():
+        # igraph's own sums leave out the edges of vertices to themselves.
+        degrees = network.vertices.strength(weights=network.weights)
+
     def run(n: int, start: Any = None) -> Any:
         return network.vertices.community_leiden(
             objective_function=IGRAPH_OBJECTIVES[objective],
             weights=network.weights,
+            node_weights=degrees,
             resolution=resolution,
             n_iterations=n,
             initial_membership=start,

@@ -38,15 +38,15 @@ def shuffle_columns(start: int, matrix: Any, seed: int) -> Any:
         for first in range(0, width, _COLUMNS):
             columns = slice(first, first + _COLUMNS)
             block = np.array(matrix[:, columns].T, order="C")  # never a view
+            block.sort(axis=1)  # so that it does not matter where rows stood
             for column, rng in zip(block, generators, strict=False):
                 rng.shuffle(column)
             shuffled[:, columns] = block.T
         return shuffled
     by_column = matrix.tocsc()
-    rows = np.empty_like(by_column.indices)
+    rows, values = np.empty_like(by_column.indices), by_column.data.copy()
     for (first, last), rng in zip(pairwise(by_column.indptr), generators, strict=True):
+        values[first:last].sort()
         rows[first:last] = rng.choice(n, last - first, replace=False)
-    shuffled = sp.csc_array(
-        (by_column.data, rows, by_column.indptr), shape=matrix.shape
-    )
+    shuffled = sp.csc_array((values, rows, by_column.indptr), shape=matrix.shape)
     return shuffled.tocsr()

@@ -15,7 +15,9 @@ TASKS = {
     "vectors": "_stages.distinct:_measure",
     "search within": "_stages.search:_within",
     "search between": "_stages.search:_between",
-    "merge": "_kernels.knn:merge",
+    "merge": "_stages.search:_merged",
+    "surroundings": "_stages.hubs:_surroundings",
+    "choice": "_stages.hubs:_chosen",
     "lists": "_stages.affinity:_directed",
     "join": "_stages.affinity:_join",
     "graph": "_stages.affinity:_stacked",
@@ -43,6 +45,7 @@ SKETCH_KERNELS = (
 # of communities,
 KERNELS = (
     "_kernels.knn:row_hashes",
+    "_stages.hubs:choose",
     "_kernels.graph:mutual_graph",
     "_kernels.graph:union_graph",
     "_kernels.leiden:network",

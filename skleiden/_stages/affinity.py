@@ -85,45 +85,44 @@ class NearestLists(NamedTuple):
     """Who lists whom among the distinct rows of a matrix.
 
     `lists` are handles of `runner` of directed graphs, one for each block of
-    `distinct.vectors`. `kth_similarity` is what a row must reach to enter the list of
-    each of all rows; -1 where it is not full, inf of a zero row.
+    `distinct.vectors`. The rest is told by the attributes of `MutualKNNLeiden`.
     """
 
     runner: Runner
     distinct: knn.UniqueRows
     lists: list[Any]
     kth_similarity: np.ndarray
+    local_similarity: np.ndarray
     n_neighbors: int
     algorithm: str
     recall: float
+    skewness: float
+    corrected: bool
 
 
 def join_graph(nearest: NearestLists, joining: Joining) -> KNNGraph:
-    """Join the graph of all rows."""
+    """Join the graph of the distinct rows."""
     runner, distinct, lists = nearest[:3]
-    there = _affinity(runner, lists, distinct, joining)
-    (whole,) = runner.fetch([there])
     starts = distinct.vectors.starts
+    there = _affinity(runner, lists, starts, joining)
+    (whole,) = runner.fetch([there])
     union = UnionRows(runner, lists, starts) if joining.attaching else None
     elsewhere = None if runner.at_hand([there]) else (runner, there)
-    return KNNGraph(whole, union, distinct, elsewhere)
+    copies = distinct.counts() > 1
+    return KNNGraph(whole, copies, union, distinct, elsewhere)
 
 
 def _affinity(
     runner: Runner,
     lists: Sequence[Any],
-    distinct: knn.UniqueRows,
+    starts: np.ndarray,
     joining: Joining,
 ) -> Any:
     """Join the graph in one piece; gives a handle of it.
 
-    Each two blocks are joined by what each lists of the other, and the rows that are
-    equal to others, or zero, come in at the end.
+    Each two blocks are joined by what each lists of the other.
     """
-    repeats, starts = None, distinct.vectors.starts
-    if distinct.first.size < distinct.inverse.size:
-        repeats = distinct.first, distinct.inverse, distinct.repeats()
-    how, repeated = runner.put(joining), runner.put(repeats)
+    how = runner.put(joining)
     pieces = [runner.call(_cut, how, of_block, starts) for of_block in lists]
     travel = lists if joining.weights == "jaccard" else [None] * len(lists)
     p = len(lists)
@@ -138,7 +137,7 @@ def _affinity(
                 rows[j][i] = runner.call(_transposed, rows[i][j])
     parts = [runner.call(_row_of_blocks, blocks) for blocks in rows]
     del pieces, rows
-    stacked = runner.call(_stacked, parts, repeated)
+    stacked = runner.call(_stacked, parts)
     del parts
     (kept,) = runner.keep([stacked], "Graph")
     return kept
@@ -177,15 +176,12 @@ def _row_of_blocks(blocks: Sequence[sp.csr_array]) -> sp.csr_array:
     return sp.csr_array(sp.hstack(blocks, format="csr"))
 
 
-def _stacked(
-    parts: Sequence[sp.csr_array],
-    repeats: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
-) -> sp.csr_array:
-    joined = parts[0]
-    if len(parts) > 1:
-        joined = sp.csr_array(sp.vstack(parts, format="csr"))
-        joined.sort_indices()
-    return joined if repeats is None else graph.spread_rows(joined, *repeats)
+def _stacked(parts: Sequence[sp.csr_array]) -> sp.csr_array:
+    if len(parts) == 1:
+        return parts[0]
+    joined = sp.csr_array(sp.vstack(parts, format="csr"))
+    joined.sort_indices()
+    return joined
 
 
 class UnionRows:

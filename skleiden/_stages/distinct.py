@@ -30,7 +30,8 @@ class Shards:
     """Unit vectors in blocks, wherever they are.
 
     `blocks` are handles of `runner`; block i holds the vectors numbered from
-    ``starts[i]`` up to ``starts[i + 1]``.
+    ``starts[i]`` up to ``starts[i + 1]``. `ranks` are those of the vectors, see
+    `knn.UniqueRows`, and `everywhere` a handle of them.
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Shards:
         blocks: Sequence[Any],
         sizes: Sequence[int],
         shape: tuple[int, int],
+        ranks: np.ndarray,
     ) -> None:
         self.runner = runner
         self.blocks = list(blocks)
         self.starts = np.cumsum([0, *sizes])
         self.shape = shape
+        self.ranks, self.everywhere = ranks, runner.put(ranks)
 
     def divide(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The rows of each block that are meant, and their places among `numbers`."""
@@ -79,14 +82,15 @@ class Shards:
     def __reduce__(self) -> tuple[Any, ...]:
         sizes = np.diff(self.starts).tolist()
         blocks = self.runner.portable(self.blocks)
-        return Shards, (self.runner, blocks, sizes, self.shape)
+        return Shards, (self.runner, blocks, sizes, self.shape, self.ranks)
 
 
-def as_shards(vectors: np.ndarray | Shards) -> Shards:
+def as_shards(distinct: knn.UniqueRows) -> Shards:
     """The vectors that an estimator holds."""
+    vectors = distinct.vectors
     if isinstance(vectors, Shards):
         return vectors
-    return Shards(Local(), [vectors], [len(vectors)], vectors.shape)
+    return Shards(Local(), [vectors], [len(vectors)], vectors.shape, distinct.ranks)
 
 
 def rows_of_blocks(n: int, d: int) -> int:
@@ -110,9 +114,8 @@ def find_distinct(
     del measured
     kept = runner.keep([*vectors, *hashes], "Vectors")
     vectors, hashes = kept[: len(blocks)], runner.fetch(kept[len(blocks) :], "Hash")
-    first = knn.first_equal(*map(np.concatenate, zip(*hashes, strict=True)))
-    n = first.size
-    distinct = knn.number_groups(np.empty((n, 0), dtype=np.float32), first)
+    found = knn.representatives(*map(np.concatenate, zip(*hashes, strict=True)))
+    distinct = knn.number_groups(*found)
     shards, sizes = [], []
     for block, (start, size, _) in zip(vectors, blocks, strict=True):
         own = slice(*np.searchsorted(distinct.first, [start, start + size]))
@@ -124,7 +127,7 @@ def find_distinct(
     del vectors, kept
     shape = distinct.first.size, n_columns
     kept = runner.keep(shards, "Distinct")
-    return distinct._replace(vectors=Shards(runner, kept, sizes, shape))
+    return distinct._replace(vectors=Shards(runner, kept, sizes, shape, distinct.ranks))
 
 
 def _measure(
@@ -132,7 +135,7 @@ def _measure(
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows at unit length, checked, with hashes and the mask of the zero rows."""
     X = dense_rows(chunks)
-    hashes = np.empty((len(X), 2), dtype=np.int64)
+    hashes = np.empty((len(X), 4), dtype=np.int64)
     zero = np.empty(len(X), dtype=bool)
     ready = X.dtype == np.float32 and X.flags.c_contiguous
     # One pass where the rows are at unit length already.
@@ -153,17 +156,22 @@ def nearest_of_all(
     queries: Any, shards: Shards, k: int, numbers: np.ndarray, n_jobs: int | None
 ) -> knn.Neighbors:
     """True neighbours of some of the vectors, those of these `numbers`."""
-    runner = shards.runner
+    runner, ranks = shards.runner, shards.everywhere
+    of_queries = shards.ranks[numbers]
     tables = []
     for block, start, stop in zip(
         shards.blocks, shards.starts, shards.starts[1:], strict=False
     ):
         inside = (numbers >= start) & (numbers < stop)
         own = np.where(inside, numbers - start, -1)
-        tables.append(runner.call(_nearest, queries, block, start, k, own, n_jobs))
+        tables.append(
+            runner.call(
+                _nearest, queries, block, start, k, of_queries, ranks, own, n_jobs
+            )
+        )
     merged = tables[0]
     for table in tables[1:]:
-        merged = runner.call(knn.merge, merged, table, k)
+        merged = runner.call(_merged, merged, table, k, of_queries, ranks)
     (found,) = runner.fetch([merged])
     return found
 
@@ -173,19 +181,34 @@ def _nearest(
     vectors: np.ndarray,
     start: int,
     k: int,
+    of_queries: np.ndarray,
+    ranks: np.ndarray,
     own: np.ndarray,
     n_jobs: int | None,
 ) -> knn.Neighbors:
+    of_both = knn.Ranks(of_queries, ranks[start : start + len(vectors)])
     with knn.limit_threads(n_jobs):
         if len(vectors) > k:
             found = ivf.true_neighbors(
-                queries, vectors, k, own=own, n_threads=knn.n_threads()
+                queries, vectors, k, of_both, own=own, n_threads=knn.n_threads()
             )
         else:
             k = len(vectors)
             candidates = np.tile(np.arange(k), (len(queries), 1))
-            found = knn.Neighbors(*knn.rank(queries, vectors, candidates, k, own))
+            found = knn.Neighbors(
+                *knn.rank(queries, vectors, candidates, k, of_both, own)
+            )
     return _shifted(found, start)
+
+
+def _merged(
+    a: knn.Neighbors,
+    b: knn.Neighbors,
+    k: int,
+    of_queries: np.ndarray | None,
+    ranks: np.ndarray,
+) -> knn.Neighbors:
+    return knn.merge(a, b, k, knn.Ranks(of_queries, ranks))
 
 
 def nearest_fitted(
@@ -194,24 +217,31 @@ def nearest_fitted(
     """The k nearest of the vectors, and a mask of those equal to the query."""
     shards.check()
     runner = shards.runner
-    queries = runner.put(vectors)
+    queries, ranks = runner.put(vectors), shards.everywhere
     found = runner.fetch(
         [
-            runner.call(_nearest_and_equal, queries, block, start, k, n_jobs)
+            runner.call(_nearest_and_equal, queries, block, start, k, ranks, n_jobs)
             for block, start in zip(shards.blocks, shards.starts, strict=False)
         ]
     )
     merged, equal = found[0]
     for nearest, those in found[1:]:
-        merged, equal = knn.merge(merged, nearest, k), np.maximum(equal, those)
+        merged = _merged(merged, nearest, k, None, shards.ranks)
+        equal = np.maximum(equal, those)
     return merged, (merged.ids == equal[:, None]) & (merged.ids >= 0)
 
 
 def _nearest_and_equal(
-    queries: np.ndarray, vectors: np.ndarray, start: int, k: int, n_jobs: int | None
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    start: int,
+    k: int,
+    ranks: np.ndarray,
+    n_jobs: int | None,
 ) -> tuple[knn.Neighbors, np.ndarray]:
+    of_both = knn.Ranks(None, ranks[start : start + len(vectors)])
     with knn.limit_threads(n_jobs):
-        found = knn.exact_neighbors(queries, vectors, min(k, len(vectors)))
+        found = knn.exact_neighbors(queries, vectors, min(k, len(vectors)), of_both)
     shifted = _shifted(found, start)
     # Of distinct vectors at most one is equal to a query.
     equal = np.where(knn.equal_rows(queries, vectors, found), shifted.ids, -1)

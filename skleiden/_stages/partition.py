@@ -11,22 +11,28 @@ import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 from skleiden._blocks.runner import Runner
-from skleiden._kernels import knn, labels, leiden
+from skleiden._kernels import graph, knn, labels, leiden
 
 
 class KNNGraph:
-    """The graph of all rows, and what the treatment of small communities needs.
+    """The graph of the distinct rows, and what the treatment of small ones needs.
 
     Attributes
     ----------
     affinity : CSR array
-        Joins all rows.
+        Joins the distinct rows.
+
+    copies : ndarray
+        Which of them stand for several rows: they have an edge to themselves, of weight
+        1, so that rows that many others are equal to are a community if little else is
+        near. More would part them from those that are all but equal.
 
     union : UnionRows or None
         Joins the distinct rows; None where small communities are not attached.
 
     distinct : UniqueRows
-        Maps the distinct rows to all rows.
+        Maps the distinct rows to all rows; their ranks are the numbers of the vertices
+        that Leiden gets, so that nothing depends on where rows stand.
 
     there : tuple of (Runner, handle) or None
         The affinity where Leiden is to run, if it is not this process. A pickle, for
@@ -36,11 +42,13 @@ class KNNGraph:
     def __init__(
         self,
         affinity: sp.csr_array,
+        copies: np.ndarray,
         union: Any,
         distinct: knn.UniqueRows,
         there: tuple[Runner, Any] | None = None,
     ) -> None:
-        self.affinity, self.union, self.distinct = affinity, union, distinct
+        self.affinity, self.copies = affinity, copies
+        self.union, self.distinct = union, distinct
         self.there = there
         self._network: leiden.Network | None = None
 
@@ -51,33 +59,47 @@ class KNNGraph:
         """
         if self.there is not None:
             runner, affinity = self.there
-            (found,) = runner.fetch(
-                [runner.call(_run_there, function, affinity)], "Leiden"
+            task = runner.call(
+                _run_there, function, affinity, self.distinct.ranks, self.copies
             )
+            (found,) = runner.fetch([task], "Leiden")
             return found
         if self._network is None:
-            self._network = leiden.network(self.affinity)
+            self._network = leiden.network(
+                self.affinity, self.distinct.ranks, self.copies
+            )
         return function(self._network)
+
+    def of_all_rows(self) -> sp.csr_array:
+        """Give the graph that joins all rows, see `graph.spread_rows`."""
+        distinct = self.distinct
+        return graph.spread_rows(
+            self.affinity, distinct.first, distinct.inverse, distinct.repeats()
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         distinct = self.distinct._replace(vectors=None)
-        return KNNGraph, (self.affinity, self.union, distinct)
+        own = self.affinity, self.copies, self.union, distinct
+        return KNNGraph, own
 
 
 def _run_there(
-    function: Callable[[leiden.Network], Any], affinity: sp.csr_array
+    function: Callable[[leiden.Network], Any],
+    affinity: sp.csr_array,
+    ranks: np.ndarray,
+    copies: np.ndarray,
 ) -> Any:
-    return function(leiden.network(affinity))
+    return function(leiden.network(affinity, ranks, copies))
 
 
 class Partition(NamedTuple):
     """What one run of Leiden found: see the attributes of `MutualKNNLeiden`.
 
-    `membership` is the partition before small communities were treated, of which
+    `sizes` are those of the communities before small ones were treated, of which
     `quality` and `modularity` tell.
     """
 
-    membership: np.ndarray
+    sizes: np.ndarray
     labels: np.ndarray
     attached: np.ndarray
     quality: float
@@ -120,34 +142,43 @@ class Partitioning(NamedTuple):
         """Give one partition of the graph for each random state."""
         for state in random_states:
             find = partial(
-                leiden.leiden,
+                _found,
                 objective=self.objective,
                 resolution=self.resolution,
                 n_iterations=self.n_iterations,
                 backend=self.backend,
                 seed=check_random_state(state).randint(2**31 - 1),
             )
-            membership, quality = graph.run(find)
-            # A row equal to an earlier one hangs on it by one edge, and stays with it
-            # even where the resolution is high enough to cut that.
-            membership = graph.distinct.spread(membership[graph.distinct.first], -1)
-            # Zero rows have no edges, so that their number does not matter here.
-            modularity = leiden.modularity(graph.affinity, np.maximum(membership, 0))
-            treated, attached = self._treat_small(membership, graph)
-            yield Partition(membership, treated, attached, quality, modularity)
+            membership, quality, modularity = graph.run(find)
+            counts = np.empty(membership.size, dtype=np.int64)
+            counts[graph.distinct.ranks] = graph.distinct.counts()
+            sizes = np.bincount(membership, counts).astype(np.int64)
+            treated, attached = self._treat_small(membership, counts, graph)
+            yield Partition(sizes, treated, attached, quality, modularity)
 
     def _treat_small(
-        self, membership: np.ndarray, graph: KNNGraph
+        self, membership: np.ndarray, counts: np.ndarray, graph: KNNGraph
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Labels by size with small communities treated, and the rows attached."""
-        attached = np.zeros(membership.size, dtype=bool)
-        by_size = labels.label_by_size(membership)
-        if self.small_clusters == "keep":
-            return by_size, attached
-        kept = labels.drop_small(by_size, self.min_cluster_size)
-        if graph.union is not None and kept.max() >= 0:
-            placed = labels.attach(kept[graph.distinct.first], graph.union)
-            placed = graph.distinct.spread(placed, -1)
-            attached = (kept < 0) & (placed >= 0)
-            kept = placed
-        return labels.label_by_size(kept), attached
+        """Labels by size with small communities treated, and the rows attached.
+
+        Of each vertex, its community and the number of rows that it stands for are
+        given; the labels are those of all rows.
+        """
+        ranks, spread = graph.distinct.ranks, graph.distinct.spread
+        found = labels.label_by_size(membership, counts)
+        attached = np.zeros(found.size, dtype=bool)
+        if self.small_clusters != "keep":
+            kept = labels.drop_small(found, self.min_cluster_size, counts)
+            found = kept
+            if graph.union is not None and kept.max(initial=-1) >= 0:
+                found = np.empty_like(kept)
+                found[ranks] = labels.attach(kept[ranks], graph.union)
+                attached = (kept < 0) & (found >= 0)
+            found = labels.label_by_size(found, counts)
+        return spread(found[ranks], -1), spread(attached[ranks], False)
+
+
+def _found(network: leiden.Network, **how: Any) -> tuple[np.ndarray, float, float]:
+    """A partition of the vertices, its quality, and its modularity."""
+    membership, quality = leiden.leiden(network, **how)
+    return membership, quality, leiden.modularity(network, membership)

@@ -13,9 +13,14 @@ from .distinct import Shards, nearest_of_all
 
 
 class RowsOfShards(NamedTuple):
-    """What `ivf.make_plan` asks of vectors, of those in blocks."""
+    """What `ivf.make_plan` asks of vectors, of those in blocks.
+
+    Vectors go by their ranks, and `order` has the number of the vector of each rank: so
+    a plan does not depend on where rows stand.
+    """
 
     shards: Shards
+    order: np.ndarray
     n_jobs: int | None
 
     @property
@@ -23,9 +28,9 @@ class RowsOfShards(NamedTuple):
         """How many there are."""
         return self.shards.shape[0]
 
-    def take(self, numbers: np.ndarray) -> np.ndarray:
-        """Give the vectors of these numbers."""
-        rows, places = self.shards.divide(numbers)
+    def take(self, ranks: np.ndarray) -> np.ndarray:
+        """Give the vectors of these ranks."""
+        rows, places = self.shards.divide(self.order[ranks])
         call = self.shards.runner.call
         parts = [
             call(_take, block, of_block)
@@ -33,9 +38,9 @@ class RowsOfShards(NamedTuple):
         ]
         return _put_together(self.shards.runner.fetch(parts), places)
 
-    def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
+    def train(self, ranks: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
         """Give centroids of lists of some vectors, projected to axes."""
-        rows, places = self.shards.divide(numbers)
+        rows, places = self.shards.divide(self.order[ranks])
         call = self.shards.runner.call
         parts = [
             call(_project, block, of_block, axes, self.n_jobs)
@@ -49,16 +54,20 @@ class RowsOfShards(NamedTuple):
         """Give the number of each vector's nearest centroid."""
         runner = self.shards.runner
         lists = runner.put((axes, centroids))
+        rows, _ = self.shards.divide(self.order)
         found = [
-            runner.call(_assign, block, lists, self.n_jobs)
-            for block in self.shards.blocks
+            runner.call(_assign, block, of_block, lists, self.n_jobs)
+            for block, of_block in zip(self.shards.blocks, rows, strict=True)
         ]
-        return np.concatenate(runner.fetch(found, "Assign"))
+        own = np.concatenate(runner.fetch(found, "Assign"))
+        return own[self.order]
 
-    def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
+    def nearest(self, ranks: np.ndarray, k: int) -> knn.Neighbors:
         """Give the true neighbours of some vectors among all."""
-        queries = self.shards.runner.put(self.take(numbers))
-        return nearest_of_all(queries, self.shards, k, numbers, self.n_jobs)
+        queries = self.shards.runner.put(self.take(ranks))
+        numbers = self.order[ranks]
+        found = nearest_of_all(queries, self.shards, k, numbers, self.n_jobs)
+        return found._replace(ids=self.shards.ranks[found.ids])
 
 
 def _take(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -98,7 +107,10 @@ def _k_means(
 
 
 def _assign(
-    vectors: np.ndarray, lists: tuple[np.ndarray, np.ndarray], n_jobs: int | None
+    vectors: np.ndarray,
+    order: np.ndarray,
+    lists: tuple[np.ndarray, np.ndarray],
+    n_jobs: int | None,
 ) -> np.ndarray:
     with knn.limit_threads(n_jobs):
-        return ivf.assign(vectors, *lists, n_threads=knn.n_threads())
+        return ivf.assign(vectors, order, *lists, n_threads=knn.n_threads())

@@ -108,8 +108,12 @@ class NeighborSearch(NamedTuple):
             return "exact", None, ""
         if k < 1 or self.algorithm in ("exact", "hnsw"):
             return self.algorithm, None, ""
-        plan = ivf.make_plan(
-            RowsOfShards(shards, n_jobs), k, target_recall=self.target_recall, rng=rng
+        order = np.argsort(shards.ranks)
+        rows = RowsOfShards(shards, order, n_jobs)
+        plan = ivf.make_plan(rows, k, target_recall=self.target_recall, rng=rng)
+        own = plan.lists.own[shards.ranks]
+        plan = plan._replace(
+            lists=plan.lists._replace(own=own), sample=order[plan.sample]
         )
         why = f", lists compare {plan.share:.1%} of pairs"
         if auto and plan.share > _EXACT_SHARE:
@@ -127,6 +131,7 @@ class NeighborSearch(NamedTuple):
         found = knn.hnsw_neighbors(
             shards.blocks[0],
             k,
+            shards.ranks,
             m=int(self.hnsw_m),
             ef_construction=int(self.ef_construction),
             ef_search=int(self.ef_search),
@@ -173,6 +178,7 @@ def search(
     of each other one, are merged.
     """
     runner, starts = shards.runner, shards.starts.tolist()
+    ranks = shards.everywhere
     if k < 1:  # no two rows differ
         tables = [runner.call(_none, block) for block in shards.blocks]
         return runner.keep(tables, "Neighbors")
@@ -182,12 +188,13 @@ def search(
     way = "exact" if plan is None else f"ivf, lists compare {plan.share:.1%}"
     if whole:
         (block,) = shards.blocks
-        tables = [runner.call(_whole, block, k, runner.put(plan), n_jobs, progress)]
+        there = runner.put(plan)
+        tables = [runner.call(_whole, block, k, ranks, there, n_jobs, progress)]
         return runner.keep(tables, f"Neighbors ({way})")
     lists = None
     if plan is None:
         parts = [
-            runner.call(_as_part, block, start)
+            runner.call(_as_part, block, start, ranks)
             for block, start in zip(shards.blocks, starts, strict=False)
         ]
     else:
@@ -203,7 +210,9 @@ def search(
         )
         for side, number in enumerate((i, j)):
             of_pair = runner.call(itemgetter(side), pair)
-            tables[number] = runner.call(knn.merge, tables[number], of_pair, k)
+            tables[number] = runner.call(
+                _merged, parts[number], tables[number], of_pair, k, ranks
+            )
     if lists is not None:
         tables = _by_blocks(runner, parts, tables, starts)
     n_pairs = len(parts) * (len(parts) + 1) // 2
@@ -215,17 +224,21 @@ def search(
 def _whole(
     vectors: np.ndarray,
     k: int,
+    ranks: np.ndarray,
     plan: ivf.Plan | None,
     n_jobs: int | None,
     progress: Callable[[int], object] | None,
 ) -> knn.Neighbors:
     with knn.limit_threads(n_jobs):
         if plan is not None:
+            n_threads = knn.n_threads()
             return ivf.search(
-                vectors, k, plan, n_threads=knn.n_threads(), progress=progress
+                vectors, k, plan, ranks, n_threads=n_threads, progress=progress
             )
-        own = np.arange(len(vectors))
-        return knn.exact_neighbors(vectors, vectors, k, own=own, progress=progress)
+        both, own = knn.Ranks(ranks, ranks), np.arange(len(vectors))
+        return knn.exact_neighbors(
+            vectors, vectors, k, both, own=own, progress=progress
+        )
 
 
 def _none(vectors: np.ndarray) -> knn.Neighbors:
@@ -238,17 +251,27 @@ class _Part(NamedTuple):
 
     vectors: np.ndarray
     numbers: np.ndarray
+    ranks: np.ndarray
     own: Any = None
     first: int = 0
     stop: int = 0
     least: Any = None
 
     def with_lists(self) -> ivf.Part:
-        return ivf.Part(self.vectors, self.own, self.first, self.stop, self.least)
+        return ivf.Part(
+            self.vectors, self.ranks, self.own, self.first, self.stop, self.least
+        )
 
 
-def _as_part(vectors: np.ndarray, start: int) -> _Part:
-    return _Part(vectors, np.arange(start, start + len(vectors), dtype=np.int32))
+def _as_part(vectors: np.ndarray, start: int, ranks: np.ndarray) -> _Part:
+    numbers = np.arange(start, start + len(vectors), dtype=np.int32)
+    return _Part(vectors, numbers, ranks[numbers])
+
+
+def _merged(
+    part: _Part, a: knn.Neighbors, b: knn.Neighbors, k: int, ranks: np.ndarray
+) -> knn.Neighbors:
+    return knn.merge(a, b, k, knn.Ranks(part.ranks, ranks))
 
 
 def _by_lists(
@@ -274,6 +297,7 @@ def _by_lists(
             [runner.call(itemgetter(i), piece) for piece in pieces],
             *edge,
             lists,
+            shards.everywhere,
             n_jobs,
         )
         for i, edge in enumerate(pairwise(edges))
@@ -297,13 +321,14 @@ def _gathered(
     first: int,
     stop: int,
     plan: ivf.Plan,
+    ranks: np.ndarray,
     n_jobs: int | None,
 ) -> _Part:
-    # The blocks follow one another, so that numbers ascend, and ties with them.
+    # The blocks follow one another, so that numbers ascend.
     vectors, numbers, own = map(np.concatenate, zip(*pieces, strict=True))
     with knn.limit_threads(n_jobs):
         least = ivf.least_scores(vectors, plan, n_threads=knn.n_threads())
-    return _Part(vectors, numbers, own, first, stop, least)
+    return _Part(vectors, numbers, ranks[numbers], own, first, stop, least)
 
 
 def _by_blocks(
@@ -350,8 +375,9 @@ def _within(
                 [part.with_lists()], k, plan.lists, n_threads=knn.n_threads()
             )
         else:
+            both = knn.Ranks(part.ranks, part.ranks)
             found = knn.exact_neighbors(
-                part.vectors, part.vectors, min(k, n - 1), own=np.arange(n)
+                part.vectors, part.vectors, min(k, n - 1), both, own=np.arange(n)
             )
     return _numbered(found, part)
 
@@ -376,8 +402,15 @@ def _between(
                 n_threads=knn.n_threads(),
             )
         else:
-            of_a = knn.exact_neighbors(a.vectors, b.vectors, min(k, len(b.vectors)))
-            of_b = knn.exact_neighbors(b.vectors, a.vectors, min(k, len(a.vectors)))
+            of_a, of_b = (
+                knn.exact_neighbors(
+                    one.vectors,
+                    other.vectors,
+                    min(k, len(other.vectors)),
+                    knn.Ranks(one.ranks, other.ranks),
+                )
+                for one, other in ((a, b), (b, a))
+            )
     return _numbered(of_a, b), _numbered(of_b, a)
 
 
@@ -425,14 +458,3 @@ def gather(runner: Runner, tables: Sequence[Any]) -> knn.Neighbors:
         np.concatenate([table.ids for table in found]),
         np.concatenate([table.similarities for table in found]),
     )
-
-
-def last_similarities(
-    runner: Runner, tables: Sequence[Any], n_neighbors: int
-) -> np.ndarray:
-    """What a query must reach to enter each vector's list of so many neighbours.
-
-    -1 where the list is not full.
-    """
-    found = runner.fetch([runner.call(_last, table, n_neighbors) for table in tables])
-    return np.concatenate(found)

@@ -98,13 +98,15 @@ def layer_agreement(
     of = labels[asked]
     # A neighbour counts only if there are members enough to be one.
     looked_at = np.minimum(n_neighbors, sizes[of] - 1)[:, None]
+    numbers = np.arange(n)
     agreement = {}
     for name, (start, stop) in zip(
         names, pairwise(np.cumsum([0, *widths])), strict=True
     ):
         vectors = knn.unit_rows(np.ascontiguousarray(X[:, start:stop]))
         k = min(n_neighbors, n - 1)
-        found = knn.exact_neighbors(vectors[asked], vectors, k, own=asked)
+        ranks = knn.Ranks(asked, numbers)
+        found = knn.exact_neighbors(vectors[asked], vectors, k, ranks, own=asked)
         counted = np.arange(k) < looked_at
         hits = (labels[found.ids] == of[:, None]) & (found.ids >= 0) & counted
         active = vectors[asked].any(axis=1) & (looked_at[:, 0] > 0)

@@ -22,7 +22,7 @@ from skleiden._blocks.sparse import sparse_from_arrays
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._invariants import check_estimator, check_generator
 from skleiden._kernels.countsketch import ColumnStatistics
-from skleiden._kernels.knn import UniqueRows
+from skleiden._kernels.knn import UniqueRows, representatives, row_hashes
 from skleiden._neighbors import FaissKNeighborsTransformer
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._stages.distinct import Shards
@@ -343,7 +343,7 @@ def _state(estimator: Any, where: str) -> dict[str, Any]:
     return state
 
 
-def _renewed(state: dict[str, Any]) -> dict[str, Any]:
+def _renewed_sketcher(state: dict[str, Any]) -> dict[str, Any]:
     """A sketcher's state, or settings, as of now; files may be older."""
     if "sublinear_tf" not in state:
         return state
@@ -357,6 +357,36 @@ def _renewed(state: dict[str, Any]) -> dict[str, Any]:
         state["weighting_"] = (state["_settings"].weighting,) * n_layers
         state["positive_part_"] = np.zeros(n_layers, dtype=bool)
     return {"power": 1.0, "center": False, **state}
+
+
+def _renewed_clusterer(state: dict[str, Any]) -> dict[str, Any]:
+    """A fitted clusterer's state, maybe of a time without a correction for hubs."""
+    new = ("hubness", "hubness_", "hub_skewness_", "local_similarity_")
+    if "kth_similarity_" not in state or any(name in state for name in new):
+        return state
+    local = np.zeros_like(state["kth_similarity_"])
+    return state | dict(zip(new, (None, None, float("nan"), local), strict=True))
+
+
+def _renewed_rows(fields: dict[str, Any]) -> dict[str, Any]:
+    """Distinct rows, which were not ranked once."""
+    if "ranks" in fields:
+        return fields
+    vectors = fields["vectors"]
+    ranks = np.arange(len(vectors), dtype=np.int32)
+    if vectors.shape[1]:
+        _, in_order = representatives(*row_hashes(vectors))
+        ranks[in_order] = np.arange(in_order.size)
+    return {**fields, "ranks": ranks}
+
+
+# What makes states and records of older files such as of now.
+_RENEWED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "MultiLayerTfidfSketcher": _renewed_sketcher,
+    "Settings": _renewed_sketcher,
+    "MutualKNNLeiden": _renewed_clusterer,
+    "UniqueRows": _renewed_rows,
+}
 
 
 def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
@@ -374,7 +404,8 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
         case "estimator":
             maker: Any = _ESTIMATORS[content]
             estimator = maker.__new__(maker)
-            vars(estimator).update(_renewed(inside(tree["state"])))
+            renewed = _RENEWED.get(content, dict)
+            vars(estimator).update(renewed(inside(tree["state"])))
             if maker is Pipeline and estimator.memory is not None:
                 raise ValueError(
                     "Pipeline.memory must be None in a file, as fit would run what it "
@@ -382,7 +413,8 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
                 )
             return estimator
         case "record":
-            return _RECORDS[content](**_renewed(inside(tree["fields"])))
+            renewed = _RENEWED.get(content, dict)
+            return _RECORDS[content](**renewed(inside(tree["fields"])))
         case "list":
             return [_decode(value, array) for value in content]
         case "tuple":

@@ -557,7 +557,8 @@ def _find_grid(
     _, component = connected_components(graph.affinity, directed=False)
     keeps_small = clusterer.small_clusters == "keep"
     least = 1 if keeps_small else clusterer.min_cluster_size
-    n_components = int(np.count_nonzero(np.bincount(component) >= least))
+    sizes = np.bincount(component, graph.distinct.counts())
+    n_components = int(np.count_nonzero(sizes >= least))
     seen: dict[float, tuple[bool, bool]] = {}
 
     def look(resolution: float) -> tuple[bool, bool]:

@@ -99,7 +99,7 @@ def test_a_worker_dies_in_a_search_of_lists(
     client, embedding, tmp_path, monkeypatch, stage
 ):
     X = da.from_array(np.array(embedding), chunks=(90, -1))
-    clusterer = MutualKNNLeiden(15, algorithm="ivf", random_state=0)
+    clusterer = MutualKNNLeiden(15, algorithm="ivf", target_recall=0.8, random_state=0)
     expected = clone(clusterer).fit(X)
     marker = tmp_path / "died"
     module, name = owner_and_name(IVF_TASKS[stage])

@@ -538,7 +538,7 @@ def test_graph_is_computed_once_in_a_search(stack, tmp_path, monkeypatch):
     pipeline = Pipeline(
         [
             ("sketch", MultiLayerTfidfSketcher(n_components=16, random_state=0)),
-            ("graph", FaissKNeighborsTransformer(10)),
+            ("graph", FaissKNeighborsTransformer(20)),
             ("leiden", MutualKNNLeiden(10, metric="precomputed")),
         ],
         memory=str(tmp_path),
