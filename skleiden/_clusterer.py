@@ -363,7 +363,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             self.backend_ = partitioning.backend
             nearest = list_neighbors(self, X)
             self._set_neighbors(nearest)
-            found = join_graph(nearest, Joining.of(self))
+            found = join_graph(*nearest[:3], Joining.of(self))
             del nearest
             edges = found.affinity.nnz // 2
             with Local(self.verbose).progress(

@@ -24,6 +24,7 @@ from ._fitting import final_step
 from ._kernels import countsketch, knn
 from ._neighbors import FaissKNeighborsTransformer
 from ._sketcher import MultiLayerTfidfSketcher
+from ._stages.replicate import weights_of
 from ._stages.sketch import Settings
 from .model_selection import StableLeiden
 
@@ -101,6 +102,7 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
             ("idf_", "idf" in weighting),
             ("scale_", "zscore" in weighting),
             ("mean_", centred),
+            ("layer_replicability_", "layer_replicability_" in fitted),
         )
         if is_there
     }
@@ -145,6 +147,16 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
     )
     _between(f"{name}.layer_weights_", weights, 0, np.finfo(np.float64).max)
     _require(weights.any(), f"{name}.layer_weights_", "not all be 0", weights)
+    if "layer_replicability_" in own:
+        found = _array(
+            f"{name}.layer_replicability_",
+            sketcher.layer_replicability_,
+            np.float64,
+            n_layers,
+        )
+        most = np.log(sketcher._statistics.n_samples)
+        _between(f"{name}.layer_replicability_", found, -2 * most - 1, most)
+        _same(f"{name}.layer_weights_", weights, weights_of(found))
 
     _check_weighting(name, sketcher, settings.weighting, n_layers)
     components = _integers(f"{name}.n_components_", sketcher.n_components_, 1)

@@ -74,8 +74,8 @@ def list_neighbors(estimator: Any, X: Any) -> NearestLists:
     chosen = choose_neighbors(distinct.vectors, found.tables, k, correct=correct)
     return NearestLists(
         runner,
-        distinct,
         directed(runner, chosen.tables, distinct.first.size),
+        distinct,
         distinct.spread(chosen.reach, np.inf),
         distinct.spread(chosen.local, 0),
         k,

@@ -6,12 +6,16 @@ from skleiden.inspection._plot.layer_agreement import LayerAgreementDisplay
 from skleiden.inspection._plot.map import CommunityMapDisplay
 from skleiden.inspection._plot.prototypes import PrototypeHeatmapDisplay
 from skleiden.inspection._plot.sizes import CommunitySizesDisplay
-from skleiden.model_selection._plot import ResolutionProfileDisplay
+from skleiden.model_selection._plot import (
+    LayerProfileDisplay,
+    ResolutionProfileDisplay,
+)
 
 __all__ = [
     "CommunityMapDisplay",
     "CommunitySizesDisplay",
     "LayerAgreementDisplay",
+    "LayerProfileDisplay",
     "PrototypeHeatmapDisplay",
     "ResolutionProfileDisplay",
     "community_colors",

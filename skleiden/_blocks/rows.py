@@ -68,6 +68,15 @@ def side_by_side(chunks: Sequence[Any]) -> Any:
     return np.hstack(chunks)
 
 
+def one_below_other(blocks: Sequence[Any]) -> Any:
+    """Blocks of rows of the same columns as one matrix."""
+    if len(blocks) == 1:
+        return blocks[0]
+    if any(sp.issparse(block) for block in blocks):
+        return sp.vstack(blocks, format="csr")
+    return np.concatenate(blocks)
+
+
 def dense_rows(chunks: Sequence[Any]) -> np.ndarray:
     """Chunks of the same rows as one ndarray; refused if they are sparse."""
     refuse_sparse(chunks)

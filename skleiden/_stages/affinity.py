@@ -89,8 +89,8 @@ class NearestLists(NamedTuple):
     """
 
     runner: Runner
-    distinct: knn.UniqueRows
     lists: list[Any]
+    distinct: knn.UniqueRows
     kth_similarity: np.ndarray
     local_similarity: np.ndarray
     n_neighbors: int
@@ -100,9 +100,10 @@ class NearestLists(NamedTuple):
     corrected: bool
 
 
-def join_graph(nearest: NearestLists, joining: Joining) -> KNNGraph:
-    """Join the graph of the distinct rows."""
-    runner, distinct, lists = nearest[:3]
+def join_graph(
+    runner: Runner, lists: Sequence[Any], distinct: knn.UniqueRows, joining: Joining
+) -> KNNGraph:
+    """Join the graph of distinct rows by who lists whom, as `NearestLists` has it."""
     starts = distinct.vectors.starts
     there = _affinity(runner, lists, starts, joining)
     (whole,) = runner.fetch([there])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from itertools import product
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from skleiden._blocks.rows import (
 from skleiden._blocks.runner import Runner
 from skleiden._blocks.sources import Source, row_batches
 from skleiden._fitting import at_most_useful
-from skleiden._kernels import countsketch
+from skleiden._kernels import countsketch, sample
 
 # Where "auto" takes negative values for the tail of an activation function, which its
 # zeros stand for: it has a lowest value (GELU -0.170, SiLU -0.278, Mish -0.309), and
@@ -62,13 +63,14 @@ class Counts(NamedTuple):
     """What is counted of rows.
 
     `n_zero_rows` are those without any activity; `lowest` and `highest` the extremes of
-    each layer, zero included.
+    each layer, zero included; `sample` the rows that were drawn, if any were to be.
     """
 
     columns: countsketch.ColumnStatistics
     n_zero_rows: int
     lowest: np.ndarray
     highest: np.ndarray
+    sample: sample.Drawn
 
 
 class Reading(NamedTuple):
@@ -77,6 +79,16 @@ class Reading(NamedTuple):
     batch_size: int | None
     n_jobs: int | None
     progress: Callable[[int], object] | None = None
+
+
+class Sampling(NamedTuple):
+    """How many different rows are drawn while all are counted."""
+
+    n_rows: int = 0
+    seed: int = 0
+
+
+_NO_SAMPLE = Sampling()
 
 
 class Sketch(NamedTuple):
@@ -139,39 +151,47 @@ def learn(
     activity: Activity | None,
     reading: Reading,
     runner: Runner,
+    sampling: Sampling = _NO_SAMPLE,
 ) -> tuple[Activity, Counts]:
     """Count the activity of each column, taken as it was before, or as is found."""
     if activity is not None:
         return activity, count(layers, activity, reading, runner)
     activity = stated_activity(settings, len(layers.layout.names))
-    counts = count(layers, activity, reading, runner)
+    counts = count(layers, activity, reading, runner, sampling)
     if settings.weighting != "auto":
         return activity, counts
     found = found_activity(settings, counts)
     if found.weighting != activity.weighting:
-        counts = count(layers, found, reading, runner)
+        again = count(layers, found, reading, runner)
+        counts = again._replace(sample=counts.sample)
     return found, counts
 
 
 def count(
-    layers: Layers, activity: Activity, reading: Reading, runner: Runner
+    layers: Layers,
+    activity: Activity,
+    reading: Reading,
+    runner: Runner,
+    sampling: Sampling = _NO_SAMPLE,
 ) -> Counts:
     """Count the activity of each column, the rows without any, and signs."""
     with runner.progress("Count", layers.n_reads) as progress:
         reading = reading._replace(progress=progress)
-        task = partial(_count, layers.layout, activity, reading)
+        task = partial(_count, layers.layout, activity, reading, sampling)
         handles, _ = _on_blocks(layers, task, runner)
-    counts: Counts = runner.fold(merged, handles, "Count")
+    merge = partial(merged, n_sampled=sampling.n_rows)
+    counts: Counts = runner.fold(merge, handles, "Count")
     return counts
 
 
-def merged(a: Counts, b: Counts) -> Counts:
+def merged(a: Counts, b: Counts, n_sampled: int = 0) -> Counts:
     """Give what is counted of the rows of both."""
     return Counts(
         countsketch.merge(a.columns, b.columns),
         a.n_zero_rows + b.n_zero_rows,
         np.minimum(a.lowest, b.lowest),
         np.maximum(a.highest, b.highest),
+        sample.merge(a.sample, b.sample, n_sampled),
     )
 
 
@@ -299,14 +319,17 @@ def _count(
     layout: Layout,
     activity: Activity,
     reading: Reading,
+    sampling: Sampling,
     start: int,
     matrices: Sequence[Any],
 ) -> Counts:
     parts = layout.parts(matrices, start)
-    n_layers = len(layout.names)
+    n_layers, n_samples = len(layout.names), parts[0].source.shape[0]
     moments = bool(activity.centred.any())
     auto = activity.settings.weighting == "auto"
-    active = np.zeros((n_layers, parts[0].source.shape[0]), dtype=bool)
+    active = np.zeros((n_layers, n_samples), dtype=bool)
+    keys, adding = np.zeros(n_samples, dtype=np.uint64), Lock()
+    factors = sample.draw_factors(int(layout.starts[-1]), sampling.seed)
 
     def count(
         part: Part, rows: slice
@@ -315,6 +338,10 @@ def _count(
         extremes = np.zeros((2, len(part.layers)))
         if auto:
             extremes = _extremes(layout, part, block)
+        if sampling.n_rows:
+            of_part = sample.row_keys(block, factors[part.columns])
+            with adding:  # threads read other layers of the same rows
+                keys[rows] += of_part
         block = _active(activity, part, layout, block)
         active[part.layers.start, rows] = countsketch.active_rows(block)
         return countsketch.column_statistics(block, moments=moments), extremes
@@ -332,7 +359,10 @@ def _count(
     of_layers = np.concatenate([np.stack(found) for _, found in of_parts], axis=2)
     lowest, highest = of_layers[:, 0].min(axis=0), of_layers[:, 1].max(axis=0)
     n_zero_rows = int(np.count_nonzero(~active.any(axis=0)))
-    return Counts(statistics, n_zero_rows, lowest, highest)
+    some = (
+        sample.drawn(keys, start, sampling.n_rows) if sampling.n_rows else sample.NONE
+    )
+    return Counts(statistics, n_zero_rows, lowest, highest, some)
 
 
 def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -> float:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "capture": "capture a language model's activations on texts",
     "cluster": "find communities in activations",
     "profile": "find a resolution to rely on",
+    "layers": "find the layers to rely on",
     "report": "write the page of saved communities",
     "demo": "find communities in the embedded activations of a language model",
 }

@@ -72,6 +72,15 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_parameters(
+    parser: argparse.ArgumentParser, function: Any, names: Iterable[str]
+) -> None:
+    """Add parameters of a function that are numbers."""
+    for name in names:
+        bounds = function._skl_parameter_constraints[name]
+        _add(parser, function, name, type=number(bounds), metavar="N")
+
+
 def add_numbers_of_runs(
     parser: argparse.ArgumentParser, function: Any, names: Iterable[str]
 ) -> None:
@@ -130,15 +139,22 @@ def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
     """Say in terms of argparse what scikit-learn is told of a parameter."""
     if "boolean" in constraints:
         return {"action": argparse.BooleanOptionalAction}
-    for one in constraints:
-        if isinstance(one, StrOptions):
-            return {"choices": sorted(one.options)}
-    read = number([c for c in constraints if isinstance(c, Interval | Options)])
+    words = [
+        w for one in constraints if isinstance(one, StrOptions) for w in one.options
+    ]
+    if words and "array-like" not in constraints:
+        return {"choices": sorted(words)}
+    numbers = (Interval, Options)
+    read = number(
+        [c for c in constraints if isinstance(c, numbers) and c.type is not str]
+    )
     if "array-like" not in constraints:
         return {"type": read, "metavar": "N"}
     # One number is for all layers only where a parameter takes one.
     takes_one = any(isinstance(one, Interval) for one in constraints)
-    return {"type": one_or_several(read, takes_one=takes_one), "metavar": "N,..."}
+    several = one_or_several(read, takes_one=takes_one)
+    metavar = " or ".join([*words, "N,..."])
+    return {"type": word_or(words, several), "metavar": metavar}
 
 
 def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
@@ -180,6 +196,16 @@ def one_or_several(
 
     read.__name__ = f"{one.__name__} or list of {one.__name__}"
     return read
+
+
+def word_or(words: Collection[str], read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make a reader of some words, which stand for themselves, or of what else."""
+
+    def read_any(text: str) -> Any:
+        return text if text in words else read(text)
+
+    read_any.__name__ = " or ".join([*words, read.__name__])
+    return read_any
 
 
 def _n_jobs(text: str) -> int:

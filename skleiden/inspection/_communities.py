@@ -389,6 +389,10 @@ def _facts(
     facts["layers"] = dict(zip(stack.names, stack.widths, strict=True))
     if sketcher is not None:
         facts["n_components"] = list(sketcher.n_components_)
+        facts["layer_weights"] = sketcher._by_layer(sketcher.layer_weights_.tolist())
+        if hasattr(sketcher, "layer_replicability_"):
+            found = sketcher.layer_replicability_.tolist()
+            facts["layer_replicability"] = sketcher._by_layer(found)
     return facts
 
 

@@ -1,6 +1,7 @@
 """Choosing parameters: what a clusterer finds again with other seeds and samples."""
 
 from ._consensus import StableLeiden, consensus
+from ._layers import LayerProfile, layer_profile
 from ._null import permute_columns
 from ._profile import ResolutionProfile, resolution_profile
 from ._scorers import (
@@ -17,10 +18,12 @@ from ._search import (
 
 __all__ = [
     "FullDataSplit",
+    "LayerProfile",
     "ResolutionProfile",
     "StableLeiden",
     "community_stability",
     "consensus",
+    "layer_profile",
     "make_prediction_stability_scorer",
     "make_stability_scorer",
     "permute_columns",

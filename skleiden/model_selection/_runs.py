@@ -193,7 +193,7 @@ def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
         estimator = last
     estimator._validate_params()
     Partitioning.of(estimator)  # which refuses, before the search, what makes no sense
-    graph = join_graph(list_neighbors(estimator, X), Joining.of(estimator))
+    graph = join_graph(*list_neighbors(estimator, X)[:3], Joining.of(estimator))
     graph.there = None  # runs go to processes that may have no part in a cluster
     return estimator, graph
 

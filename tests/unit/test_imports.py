@@ -114,6 +114,7 @@ def test_storage_and_place_are_asked_for_in_one_room():
     assert elsewhere == {
         "_kernels/countsketch.py": {"issparse"},
         "_kernels/knn.py": {"issparse", "mmap"},
+        "_kernels/sample.py": {"issparse"},
         "_kernels/shuffle.py": {"issparse"},
     }
     assert len(asking) > len(elsewhere)

@@ -484,7 +484,7 @@ def test_layer_weights_are_the_layers_shares_of_similarity(stack, place):
     weights = {"layer_0": 3.0, "layer_1": 0.0, "layer_2": 1.0}
     fitted, X = sketcher(layer_weights=weights), place(stack)
     embedding = np.asarray(fitted.fit_transform(X))
-    blocks = np.split(embedding, 3, axis=1)
+    blocks = np.split(embedding, np.cumsum(fitted.n_components_)[:-1], axis=1)
     shares = [np.linalg.norm(block, axis=1) ** 2 for block in blocks]
     np.testing.assert_allclose(shares[0], 0.75, atol=1e-6)
     np.testing.assert_allclose(shares[1], 0.0, atol=1e-6)

@@ -139,7 +139,7 @@ def test_help_without_docstrings():
         ("--n-iterations 0", "[1, 2147483647] or -1; got 0"),
         ("--n-components 8,0", "must be an int in the range [1, inf); got 0"),
         ("--n-components 8,x", "invalid int or list of int value: '8,x'"),
-        ("--layer-weights 1,x", "invalid float or list of float value: '1,x'"),
+        ("--layer-weights 1,x", "invalid auto or float or list of float value: '1,x'"),
         ("--weights cosine", "--weights: invalid choice: 'cosine'"),
         ("--dtype int32", "--dtype: invalid choice: 'int32'"),
     ],

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_array_equal
+
+from skleiden._kernels import sample
+
+
+@pytest.fixture(params=[np.float32, np.float64])
+def rows(request):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 30)) * (rng.random((60, 30)) < 0.3)
+    return X.astype(request.param)
+
+
+def test_keys_are_of_content_alone(rows):
+    factors = sample.draw_factors(30, 0)
+    keys = sample.row_keys(rows, factors)
+    assert np.unique(keys).size == 60
+    assert_array_equal(sample.row_keys(sp.csr_array(rows), factors), keys)
+    assert_array_equal(sample.row_keys(np.asfortranarray(rows), factors), keys)
+    same = rows.astype(np.float32).astype(np.float64)
+    assert_array_equal(sample.row_keys(same, factors), keys)
+    assert sample.row_keys(np.full((1, 30), 1e300), factors).size == 1
+    order = np.random.default_rng(1).permutation(60)
+    assert_array_equal(sample.row_keys(rows[order], factors), keys[order])
+    parts = [slice(0, 11), slice(11, 30)]
+    added = [sample.row_keys(rows[:, of], factors[of]) for of in parts]
+    assert_array_equal(added[0] + added[1], keys)
+    assert_array_equal(sample.row_keys(np.where(rows == 0, -0.0, rows), factors), keys)
+
+
+def test_blocks_draw_the_same_rows_as_the_whole(rows):
+    rows[50:] = rows[:10]  # equal rows are drawn once, the first of them
+    keys = sample.row_keys(rows, sample.draw_factors(30, 0))
+    whole = sample.drawn(keys, 0, 20)
+    assert whole.rows.max() < 50
+    assert (np.diff(whole.keys.astype(object)) > 0).all()
+    blocks = [sample.drawn(keys[a : a + 17], a, 20) for a in range(0, 60, 17)]
+    merged = blocks[0]
+    for block in blocks[1:]:
+        merged = sample.merge(merged, block, 20)
+    assert_array_equal(merged.rows, whole.rows)
+    assert sample.drawn(keys, 0, 100).rows.size == 50
+
+
+def test_another_seed_draws_other_rows(rows):
+    drawn = [
+        sample.drawn(sample.row_keys(rows, sample.draw_factors(30, seed)), 0, 20).rows
+        for seed in (0, 1)
+    ]
+    assert set(drawn[0]) != set(drawn[1])
