@@ -26,6 +26,11 @@ the labels) is the highest over a few settings, chosen by the labels:
   neighbours, PARC its own 30;
 - EVoC: the layers of its one fit; its default is the layer that it chooses itself;
 - fast_hdbscan: `min_cluster_size`, and with it `min_samples`;
+- BERTopic's clustering, UMAP to 5 columns and HDBSCAN as it sets them:
+  `min_cluster_size`, of which its own is 10;
+- TriTopic's clustering where there are vectors alone, without the lexical view and the
+  choice of the resolution by keywords: UMAP to 10 columns, its hybrid graph, and its
+  consensus of 10 runs of Leiden; resolution, of which its own is .3;
 - KMeans: none. It is told the true number of classes.
 
 Rows called noise (-1) are scored as one more community, and not counted as one. The
@@ -67,6 +72,8 @@ from bench_pipeline import (
 
 RESOLUTIONS = [1.0, 0.1, 0.3, 0.5, 2.0, 4.0]  # the default first
 MIN_CLUSTER_SIZES = [5, 15, 50, 150]  # the default first
+TOPIC_SIZES = [10, 5, 20, 50]  # BERTopic's default first
+TOPIC_RESOLUTIONS = [0.3, 0.03, 0.1, 1.0, 2.0, 4.0]  # TriTopic's default first
 WARM_UP_ROWS = 5000  # scanpy does not use pynndescent below 4,096
 
 
@@ -184,6 +191,42 @@ def fast_hdbscan(data: Data) -> Fitted:
     return at, MIN_CLUSTER_SIZES
 
 
+def reduced(data: Data, n_components: int) -> np.ndarray:
+    """UMAP as both BERTopic and TriTopic set it, but for the number of columns."""
+    umap = import_module("umap")
+    model = umap.UMAP(
+        n_neighbors=15,
+        n_components=n_components,
+        min_dist=0.0,
+        metric="cosine",
+        random_state=RANDOM_STATE,
+    )
+    return model.fit_transform(data.vectors)
+
+
+def bertopic(data: Data) -> Fitted:
+    vectors = reduced(data, 5)
+    module = import_module("hdbscan")
+
+    def at(size: int) -> np.ndarray:
+        return module.HDBSCAN(min_cluster_size=size).fit_predict(vectors)
+
+    return at, TOPIC_SIZES
+
+
+def tritopic(data: Data) -> Fitted:
+    module = import_module("tritopic")
+    vectors = reduced(data, 10)
+    builder = module.GraphBuilder(metric="euclidean")
+    graph = builder.build_multiview_graph(vectors, weights={"semantic": 1.0})
+
+    def at(resolution: float) -> np.ndarray:
+        model = module.ConsensusLeiden(resolution, random_state=RANDOM_STATE)
+        return model.fit_predict(graph, min_cluster_size=5)
+
+    return at, TOPIC_RESOLUTIONS
+
+
 def kmeans(data: Data) -> Fitted:
     from sklearn.cluster import KMeans
 
@@ -201,6 +244,7 @@ class Method(NamedTuple):
     fit: Callable[[Data], Fitted]
     requirements: tuple[str, ...] = ()  # none: it runs in this interpreter
     packages: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()  # installed without what they require, which is large
 
 
 METHODS = {
@@ -228,6 +272,19 @@ METHODS = {
         fast_hdbscan,
         ("fast_hdbscan[nndescent]",),  # without, it refuses more than 30 columns
         ("fast_hdbscan", "pynndescent", "numba"),
+    ),
+    "bertopic": Method(
+        "BERTopic's clustering",
+        bertopic,
+        ("umap-learn", "hdbscan"),
+        ("umap-learn", "hdbscan"),
+    ),
+    "tritopic": Method(
+        "TriTopic's clustering",
+        tritopic,
+        ("umap-learn", "hdbscan", "igraph", "leidenalg", "pandas", "plotly", "tqdm"),
+        ("tritopic", "umap-learn", "leidenalg"),
+        ("tritopic",),
     ),
     "kmeans": Method("KMeans, true number of classes", kmeans),
 }
@@ -298,9 +355,12 @@ def interpreter(method: str, envs: Path | None) -> str:
         return str(python)
     print(f"making the environment of {method}", file=sys.stderr)
     folder.mkdir(parents=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", *requirements]
+    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    commands = [[sys.executable, "-m", "venv", str(folder)], [*pip, *requirements]]
+    if METHODS[method].bare:
+        commands.append([*pip, "--no-deps", *METHODS[method].bare])
     try:
-        for command in ([sys.executable, "-m", "venv", str(folder)], pip):
+        for command in commands:
             subprocess.run(command, check=True, capture_output=True, text=True)
     except BaseException:  # half an environment would pass for a whole one next time
         shutil.rmtree(folder)

@@ -104,7 +104,11 @@ def load(name: str) -> tuple[LayerStack | np.ndarray, np.ndarray]:
     if name == "fashion":
         return read_fashion(["t10k"])
     layers, labels = read_layers(name)
-    return LayerStack(layers), labels
+    # Sparse storage of layers without zeros would only be slow.
+    full = [x.nnz == x.shape[0] * x.shape[1] for x in layers]
+    return LayerStack(
+        [x.toarray() if is_full else x for x, is_full in zip(layers, full, strict=True)]
+    ), labels
 
 
 def settings(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -116,6 +116,10 @@ class Source:
     def parts(self) -> list[np.ndarray]:
         """Give the arrays that it is made of, if it has any but those that are read."""
         return []
+
+    def keeping(self, kept: np.ndarray) -> Any:
+        """Give a matrix in which all but some columns, of a mask, read as zeros."""
+        return KeptColumns(self.matrix, kept)
 
     def runner(self, verbose: int = 0) -> Runner:
         """Give what runs functions of its blocks."""
@@ -346,6 +350,10 @@ class DaskSource(Source):
 
         return packed(self.matrix)
 
+    def keeping(self, kept: np.ndarray) -> Any:
+        meta = self.matrix._meta
+        return self.matrix.map_blocks(_kept_of_chunk, kept, dtype=self.dtype, meta=meta)
+
     def runner(self, verbose: int = 0) -> Runner:
         from .dask import OnWorkers
 
@@ -379,6 +387,73 @@ class DaskSource(Source):
         return map_columns(function, self.matrix)
 
 
+class KeptColumns(Source):
+    """A matrix in this process, of which all but some columns read as zeros.
+
+    Blocks are cleared as they are read, so that X is not held twice.
+    """
+
+    is_lazy = True
+    cuts_columns = False
+    ndim = 2
+
+    def __init__(self, matrix: Any, kept: np.ndarray) -> None:
+        self.inner, self.kept = source_of(matrix), kept
+        self.matrix, self.shape = self.inner.matrix, self.inner.shape
+        self.dtype, self.chunk_rows = self.inner.dtype, self.inner.chunk_rows
+
+    @property
+    def n_stored(self) -> int:
+        return self.inner.n_stored
+
+    def read(self, rows: slice) -> Any:
+        return _kept_of(self.inner.read(rows), self.kept)
+
+    def select(self, rows: slice | np.ndarray) -> Any:
+        return KeptColumns(self.inner.select(rows), self.kept)
+
+    def whole(self) -> Any:
+        return _kept_of(self.inner.whole(), self.kept)
+
+    def packed(self) -> Any:
+        return _PackedColumns(self.inner.packed(), self.kept)
+
+
+class _PackedColumns(NamedTuple):
+    """Kept columns as a pickle holds them."""
+
+    matrix: Any
+    kept: np.ndarray
+
+    def open(self) -> KeptColumns:
+        return KeptColumns(unpacked(self.matrix), self.kept)
+
+
+def _kept_of(block: Any, kept: np.ndarray) -> Any:
+    if not sp.issparse(block):
+        return np.where(kept, block, block.dtype.type(0))
+    stays = kept[block.indices]
+    before = np.concatenate([[0], np.cumsum(stays)])
+    indptr = before[block.indptr].astype(block.indptr.dtype)
+    return sp.csr_array(
+        (block.data[stays], block.indices[stays], indptr), shape=block.shape
+    )
+
+
+def _kept_of_chunk(chunk: Any, kept: np.ndarray, block_info: Any = None) -> Any:
+    (start, stop) = block_info[0]["array-location"][1]
+    return _kept_of(chunk, kept[start:stop])
+
+
+def keep_columns(matrix: Any, kept: np.ndarray, *, lazily: bool) -> Any:
+    """Give a checked matrix with zeros in all but some columns, of a mask.
+
+    `lazily`: for estimators that read sources; else in memory, but for Dask arrays.
+    """
+    found = source_of(matrix).keeping(kept)
+    return found.whole() if isinstance(found, KeptColumns) and not lazily else found
+
+
 def source_of(matrix: Any) -> Source:
     """Give the source of a matrix that was checked; a source is its own."""
     if isinstance(matrix, Source):
@@ -387,6 +462,8 @@ def source_of(matrix: Any) -> Source:
 
 
 def _kind_of(matrix: Any) -> type[Source]:
+    if isinstance(matrix, Source):
+        return type(matrix)
     if sp.issparse(matrix):
         return SparseSource
     # These are told without importing what makes them.

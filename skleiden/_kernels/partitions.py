@@ -58,21 +58,28 @@ def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
     return (together - expected) / ((in_a + in_b) / 2 - expected)
 
 
-def net_information(a: np.ndarray, b: np.ndarray) -> float:
-    """What one partition says and the other confirms, less what it does not, in nats.
+def shared_information(a: np.ndarray, b: np.ndarray) -> float:
+    """What one partition says and the other confirms, beyond chance, in nats.
 
-    ``2 * (I - E) - (H(a) + H(b)) / 2``, with the entropies H, the mutual information I
-    and its expectation E for random labels with the same sizes (Vinh, Epps and Bailey,
-    2010): shared information, less half the variation of information (Meila, 2007),
-    both adjusted for chance. A row of noise says nothing. 0 for a single community,
-    and below 0 where less than half is confirmed.
+    ``I - E``, with the mutual information I and its expectation E for random labels
+    with the same sizes (Vinh, Epps and Bailey, 2010). A row of noise says nothing.
     """
     n, in_a, in_b = a.size, sizes(a), sizes(b)
     table = contingency(a, b).tocoo()
     if_independent = in_a[table.row] * (in_b[table.col] / n)
     mutual = table.data @ np.log(table.data / if_independent) / n
-    said = (_entropy(in_a, n) + _entropy(in_b, n)) / 2
-    return float(2 * (mutual - expected_mutual_information(in_a, in_b, n)) - said)
+    return float(mutual - expected_mutual_information(in_a, in_b, n))
+
+
+def net_information(a: np.ndarray, b: np.ndarray) -> float:
+    """What one partition says and the other confirms, less what it does not, in nats.
+
+    Twice the shared information less the mean entropy: shared information, less half
+    the variation of information (Meila, 2007), both adjusted for chance. 0 for a single
+    community, and below 0 where less than half is confirmed.
+    """
+    said = (_entropy(sizes(a), a.size) + _entropy(sizes(b), b.size)) / 2
+    return 2 * shared_information(a, b) - float(said)
 
 
 def _entropy(counts: np.ndarray, n: int) -> float:

@@ -86,7 +86,7 @@ def add_numbers_of_runs(
 ) -> None:
     """Add parameters of a function by which it is told how often to cluster."""
     for name in names:
-        (bounds,) = function._skl_parameter_constraints[name]
+        bounds, *_ = function._skl_parameter_constraints[name]
         _add(parser, function, name, type=number_of_runs(bounds.left), metavar="N")
 
 

@@ -28,9 +28,9 @@ from ._workers import workers_end_with_us
 
 DESCRIPTION = """\
 Sweep the resolution, and tell what can be relied on at each: how well runs with other
-seeds agree, and how well on permuted data. Saves profile.csv, and a figure (if
-matplotlib is installed), into a folder with a manifest.json that names them, as
-`skleiden cluster` does.
+seeds, or by other neurons, agree, and how well on permuted data. Saves profile.csv, and
+a figure (if matplotlib is installed), into a folder with a manifest.json that names
+them, as `skleiden cluster` does.
 """
 
 
@@ -49,6 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser,
         model_selection.resolution_profile,
         ["n_runs", "n_sketches", "n_permutations"],
+    )
+    parser.add_argument(
+        "--vary",
+        choices=["all", "neurons"],
+        default="all",
+        help="what differs between graphs: seeds, or the half of the neurons seen",
     )
     add_estimators(parser, leave_out=["resolution"])
     add_seed(parser)
@@ -72,6 +78,7 @@ def main(options: argparse.Namespace) -> int:
                 resolutions=options.resolutions,
                 n_runs=options.n_runs,
                 n_sketches=options.n_sketches,
+                vary=options.vary,
                 n_permutations=options.n_permutations,
                 n_jobs=options.n_jobs,
                 random_state=options.random_state,

@@ -18,8 +18,7 @@ from skleiden._fitting import all_or_nothing, final_step
 from skleiden._input import with_rows
 from skleiden._kernels import partitions
 
-from ._runs import draw_seeds, fit, fitted_run, repeat_fit
-from ._scorers import varied_names
+from ._runs import fit, fitted_run, must_vary, repeat_fit
 
 
 def consensus(labels: Sequence[Any]) -> Bunch:
@@ -88,7 +87,9 @@ def consensus(labels: Sequence[Any]) -> Bunch:
     )
 
 
-def _confidence(runs: Sequence[np.ndarray], labels: np.ndarray, own: int) -> np.ndarray:
+def _confidence(
+    runs: Sequence[np.ndarray], labels: np.ndarray, own: int | None
+) -> np.ndarray:
     others = [run for i, run in enumerate(runs) if i != own]
     return np.mean(
         [partitions.kept_together(labels, other) for other in others], axis=0
@@ -101,7 +102,7 @@ def _has_predict(estimator: StableLeiden) -> bool:
 
 
 class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
-    """Cluster several times with other seeds and keep the most typical partition.
+    """Cluster several times, on what varies, and keep the most typical partition.
 
     Parameters
     ----------
@@ -113,9 +114,10 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     n_runs : int, default=5
         Partitions, at least 2.
 
-    vary : "all", str or sequence of str, default="all"
+    vary : "all", "neurons", str or sequence of str, default="all"
         Random states of the estimator that get another seed in every run, as in
-        `make_stability_scorer`.
+        `make_stability_scorer`. With "neurons" every run sees another half of each
+        layer's columns; the estimator is then fitted on all columns, see Notes.
 
     n_jobs : int or None, default=None
         Processes over the runs. Results do not depend on it.
@@ -127,18 +129,18 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     ----------
     labels_ : ndarray of shape (n_samples,)
         The medoid: the partition with the highest mean adjusted Rand index to the
-        others.
+        others. With "neurons", the partition by all columns.
 
     confidence_ : ndarray of shape (n_samples,)
         Share of the other runs that keep the row with its community, in [0, 1], see
-        `consensus`.
+        `consensus`; with "neurons", of all runs.
 
     stability_ : float
         Mean adjusted Rand index of all pairs of runs, without a guard: a single
         community has 1.
 
     estimator_ : estimator
-        The estimator fitted with the medoid's seeds.
+        The estimator fitted with the medoid's seeds, on all columns of X.
 
     n_clusters_ : int
         Number of communities, without noise.
@@ -152,7 +154,8 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     Raises
     ------
     ValueError
-        If nothing varies between the runs, or `vary` names no random state.
+        If nothing varies between the runs, or `vary` names no random state; if
+        "neurons" is asked for a graph, or no layer has two columns.
 
     TypeError
         If the estimator has no ``labels_`` after ``fit``.
@@ -168,6 +171,9 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     and its quality, where an average of partitions need be neither. Runs that differ
     in nothing but the seed of a `MutualKNNLeiden` share one graph; the medoid is
     fitted once more at the end.
+
+    Half of the neurons tell less than all of them. So the runs on halves say how sure
+    each row's place is, and what is kept is a fit on all neurons, which also predicts.
 
     Examples
     --------
@@ -225,20 +231,23 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         self._validate_params()
         with all_or_nothing(self):
             estimator, X = self._inner(), with_rows(X)
-            names = varied_names(
+            varied = must_vary(
                 estimator, self.vary, None, "Give it an estimator with a random_state."
             )
             rng = check_random_state(self.random_state)
-            seeds = draw_seeds(estimator, names, self.n_runs, rng)
-            runs = repeat_fit(estimator, X, y, seeds, n_jobs=self.n_jobs)
+            draws = varied.draw(estimator, X, self.n_runs, rng)
+            runs = repeat_fit(estimator, X, y, draws, n_jobs=self.n_jobs)
             found = consensus([run.labels for run in runs])
-            typical = clone(estimator).set_params(**seeds[found.medoid])
+            typical = clone(estimator).set_params(**draws[found.medoid].seeds)
             self.estimator_ = fit(typical, X, y)
             self.labels_ = final_step(self.estimator_)[1].labels_
             own = fitted_run(self.estimator_)
             # Of what is kept, should an approximate search have found other neighbours.
             self.confidence_ = _confidence(
-                [run.labels for run in runs], own.labels, found.medoid
+                [run.labels for run in runs],
+                own.labels,
+                # A fit on all neurons is none of the runs on halves of them.
+                None if varied.neurons else found.medoid,
             )
             self.stability_ = found.stability
             self.n_clusters_ = own.n_clusters

@@ -27,14 +27,16 @@ from skleiden._stages.partition import KNNGraph
 
 from ._null import permute_columns
 from ._runs import (
+    Draw,
     Guard,
     Run,
-    draw_seeds,
     fit_graph,
     leiden_runs,
-    seed_names,
+    read_vary,
+    refuse_graph,
+    seen,
 )
-from ._scorers import net_information, refuse_graph
+from ._scorers import information
 from ._search import select_finest_stable, select_informative, select_stable
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ _PROMINENCE = 0.02
         "y": "no_validation",
         "resolutions": [Interval(Integral, 2, None, closed="left"), "array-like"],
         "n_runs": [Interval(Integral, 2, None, closed="left")],
-        "n_sketches": [Interval(Integral, 1, None, closed="left")],
+        "n_sketches": [Interval(Integral, 1, None, closed="left"), None],
+        "vary": [str, "array-like"],
         "n_permutations": [Interval(Integral, 0, None, closed="left")],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -74,7 +77,8 @@ def resolution_profile(
     *,
     resolutions: int | Sequence[float] = 20,
     n_runs: int = 5,
-    n_sketches: int = 1,
+    n_sketches: int | None = None,
+    vary: str | Sequence[str] = "all",
     n_permutations: int = 3,
     noise: str = "singletons",
     min_clusters: int = 2,
@@ -112,12 +116,18 @@ def resolution_profile(
     n_runs : int, default=5
         Partitions of each resolution, at least 2.
 
-    n_sketches : int, default=1
+    n_sketches : int or None, default=None
         Graphs that the runs are spread over, at most `n_runs`. With 1, everything
         before Leiden is computed once, as the estimator's own random states have it,
-        and only Leiden's seed varies. With more, all random states vary between the
+        and only Leiden's seed varies. With more, what `vary` names varies between the
         graphs, which is what a partition must survive to say something of the data
         and not of one sketch; it takes as many times the embedding and the search.
+        None is 1, and with "neurons" one graph a run.
+
+    vary : "all", "neurons", str or sequence of str, default="all"
+        What is another one for each graph, as in `make_stability_scorer`: all random
+        states, those named, or, with "neurons", the half of each layer's columns that
+        is seen. Leiden's seed varies between all runs.
 
     n_permutations : int, default=3
         Copies of X with permuted columns that get the same runs, see
@@ -153,8 +163,8 @@ def resolution_profile(
 
     ValueError
         If a parameter is out of range; if the objective has no resolution; if
-        `n_sketches` exceeds `n_runs`, or is above 1 and nothing before Leiden is
-        random; if the null is asked for a precomputed graph.
+        `n_sketches` exceeds `n_runs`, or is above 1 and nothing before Leiden varies,
+        or 1 and neurons do; if the null or "neurons" is asked for a precomputed graph.
 
     See Also
     --------
@@ -199,7 +209,7 @@ def resolution_profile(
         refuse_graph(estimator)
     X = with_rows(X)
     rng = check_random_state(random_state)
-    seeds = _draw_seeds(estimator, prefix, n_runs, n_sketches, rng)
+    sketches = _draw_sketches(estimator, X, prefix, n_runs, n_sketches, vary, rng)
     grid, n_resolutions = None, 0
     if isinstance(resolutions, (int, np.integer)):
         n_resolutions = int(resolutions)
@@ -214,7 +224,7 @@ def resolution_profile(
     nulls: list[_Chance] = []
     bar = tqdm(
         desc="Resolutions",
-        total=n_resolutions * n_sketches * (1 + n_permutations),
+        total=n_resolutions * len(sketches) * (1 + n_permutations),
         disable=not verbose,
     )
     try:
@@ -222,9 +232,11 @@ def resolution_profile(
             current = None
             seed = rng.randint(2**31 - 1)
             data = permute_columns(X, random_state=seed) if copy else X
-            for front, leiden_seeds in seeds:
-                varied = clone(estimator).set_params(**front)
-                clusterer, graph = fit_graph(varied, data, y)
+            for draw, leiden_seeds in sketches:
+                varied = clone(estimator).set_params(**draw.seeds)
+                half = seen(estimator, data, draw.neurons)
+                clusterer, graph = fit_graph(varied, half, y)
+                del half
                 if grid is None:
                     grid = _find_grid(clusterer, graph, n_resolutions, guard)
                 sweep = current = current or _Sweep(grid)
@@ -308,7 +320,7 @@ class ResolutionProfile:
         for name in figures[0]:
             self.table[name] = np.array([one[name] for one in figures])
         self.table["net_information"] = np.array(
-            [net_information(runs).mean() for runs in self._runs]
+            [information(runs).mean() for runs in self._runs]
         )
         self.table["null"], best = _null_scores(real, nulls, rows)
         # Not above nan, the null of an interrupted sweep.
@@ -512,27 +524,37 @@ def _run_one(
     return i, leiden_runs(clusterer, graph, seeds), perf_counter() - start
 
 
-def _draw_seeds(
+def _draw_sketches(
     estimator: Any,
+    X: Any,
     prefix: str,
     n_runs: int,
-    n_sketches: int,
+    n_sketches: int | None,
+    vary: str | Sequence[str],
     rng: np.random.RandomState,
-) -> list[tuple[dict[str, int], list[int]]]:
-    """For each graph the seeds of the steps before Leiden, and those of its runs."""
+) -> list[tuple[Draw, list[int]]]:
+    """What each graph is made with, and the seeds of the runs of Leiden on it."""
     own = f"{prefix}random_state"
-    names = [name for name in seed_names(estimator, "all") if name != own]
+    varied = read_vary(estimator, vary)
+    if n_sketches is None:
+        n_sketches = n_runs if varied.neurons else 1
+    names = [name for name in varied.names if name != own] if n_sketches > 1 else []
     if n_sketches > n_runs:
         raise ValueError(
             f"n_sketches must be at most n_runs={n_runs}; got {n_sketches}."
         )
-    if n_sketches > 1 and not names:
+    if varied.neurons and n_sketches == 1:
+        raise ValueError(
+            "vary='neurons' compares graphs of different halves of the neurons; got "
+            "n_sketches=1. Set it to at least 2, or leave it out for one graph a run."
+        )
+    if n_sketches > 1 and not names and not varied.neurons:
         raise ValueError(
             f"n_sketches={n_sketches} needs a step with a random_state before the "
             "clusterer, such as MultiLayerTfidfSketcher; there is none. Set "
             "n_sketches=1."
         )
-    fronts = draw_seeds(estimator, names if n_sketches > 1 else [], n_sketches, rng)
+    fronts = varied._replace(names=names).draw(estimator, X, n_sketches, rng)
     seeds = rng.randint(2**31 - 1, size=n_runs).tolist()
     return [(front, seeds[s::n_sketches]) for s, front in enumerate(fronts)]
 

@@ -1,10 +1,10 @@
-"""One estimator fitted again and again with other seeds, and what came of it."""
+"""One estimator fitted again and again on what varies, and what came of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, pairwise
 from numbers import Integral, Real
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
@@ -13,13 +13,18 @@ import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_features, _num_samples
 
-from skleiden._blocks.sources import some_rows
+from skleiden._blocks.layout import layer_layout
+from skleiden._blocks.sources import as_matrix, keep_columns, some_rows
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, fitted_labelling, processes
 from skleiden._kernels import partitions
+from skleiden._layers import LayerStack
+from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._stages.affinity import Joining, join_graph
 from skleiden._stages.partition import KNNGraph, Partitioning
 from skleiden._vectors import list_neighbors
@@ -127,23 +132,98 @@ def common_labels(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
     return one.labels[in_one], other.labels[in_other]
 
 
-def seed_names(estimator: Any, vary: str | Iterable[str]) -> list[str]:
-    """Names of the parameters that `vary` asks to vary."""
-    known = sorted(
+class Draw(NamedTuple):
+    """What makes one run another than the others.
+
+    `rows` are those that it is fitted on, `neurons` the mask of the columns that it
+    sees; None for all.
+    """
+
+    seeds: Mapping[str, int]
+    rows: np.ndarray | None = None
+    neurons: np.ndarray | None = None
+
+
+class Varied(NamedTuple):
+    """What varies between runs: random states by name, and halves of the neurons."""
+
+    names: list[str]
+    neurons: bool
+
+    def draw(
+        self,
+        estimator: Any,
+        X: Any,
+        n_runs: int,
+        rng: np.random.RandomState,
+        subsample: float | None = None,
+    ) -> list[Draw]:
+        """Draw what some runs differ in."""
+        seeds = draw_seeds(estimator, self.names, n_runs, rng)
+        rows = draw_rows(_num_samples(X), subsample, n_runs, rng)
+        masks: Sequence[np.ndarray | None] = [None] * n_runs
+        if self.neurons:
+            masks = draw_halves(widths_of_layers(estimator, X), n_runs, rng)
+        return [Draw(*parts) for parts in zip(seeds, rows, masks, strict=True)]
+
+
+def read_vary(estimator: Any, vary: str | Iterable[str]) -> Varied:
+    """Tell what the parameter `vary` asks to vary."""
+    asked = [vary] if isinstance(vary, str) else list(vary)
+    known = seed_names(estimator)
+    named = [name for name in asked if name not in ("all", "neurons")]
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        raise ValueError(
+            f"vary must name parameters that hold a random state; got {unknown}, but "
+            f"{type(estimator).__name__} has {known}. Or it is 'all', 'neurons', or a "
+            "list with these."
+        )
+    if "neurons" in asked:
+        refuse_graph(estimator)
+    return Varied(known if "all" in asked else named, "neurons" in asked)
+
+
+def must_vary(
+    estimator: Any,
+    vary: str | Iterable[str],
+    subsample: float | None,
+    remedy: str = "Set subsample, for example to 0.8, to vary the rows.",
+) -> Varied:
+    """Tell what `vary` asks to vary; refused if nothing would vary at all."""
+    varied = read_vary(estimator, vary)
+    if not varied.names and not varied.neurons and subsample is None:
+        is_all = isinstance(vary, str) and vary == "all"
+        why = "it has no parameter random_state"
+        raise ValueError(
+            f"Nothing varies between the runs of {type(estimator).__name__}: "
+            f"{why if is_all else 'vary names no parameter'}. {remedy}"
+        )
+    return varied
+
+
+def refuse_graph(estimator: Any) -> None:
+    """Raise a ValueError for an estimator whose X is a graph of its rows."""
+    if get_tags(estimator).input_tags.pairwise:
+        raise ValueError(
+            f"{final_name(estimator)} takes a precomputed graph, whose columns are "
+            "rows: they can neither be permuted nor left out, nor clustered a part at "
+            "a time. Put the step that computes the graph into the pipeline."
+        )
+
+
+def final_name(estimator: Any) -> str:
+    """Class name of the last step."""
+    return type(final_step(estimator)[1]).__name__
+
+
+def seed_names(estimator: Any) -> list[str]:
+    """Names of the parameters that hold a random state."""
+    return sorted(
         name
         for name in estimator.get_params(deep=True)
         if name.rpartition("__")[2] == "random_state"
     )
-    if isinstance(vary, str) and vary != "all":
-        vary = [vary]
-    names = known if vary == "all" else list(vary)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ValueError(
-            f"vary must name parameters that hold a random state; got {unknown}, but "
-            f"{type(estimator).__name__} has {known}."
-        )
-    return names
 
 
 def draw_seeds(
@@ -156,13 +236,82 @@ def draw_seeds(
     parameters = estimator.get_params(deep=True)
     fixed = {
         name: int(rng.randint(2**31 - 1))
-        for name in seed_names(estimator, "all")
+        for name in seed_names(estimator)
         if parameters[name] is None
     }
     return [
         fixed | {name: int(rng.randint(2**31 - 1)) for name in names}
         for _ in range(n_runs)
     ]
+
+
+def draw_rows(
+    n_samples: int, subsample: float | None, n_runs: int, rng: np.random.RandomState
+) -> Sequence[np.ndarray | None]:
+    """Sorted rows of each run, None for all."""
+    if subsample is None:
+        return [None] * n_runs
+    is_number = isinstance(subsample, Integral)
+    size = int(subsample) if is_number else round(subsample * n_samples)
+    if not 2 <= size <= n_samples:
+        raise ValueError(
+            f"subsample={subsample!r} takes {size} of {n_samples} rows; it must take "
+            "at least 2 and at most all."
+        )
+    return [np.sort(rng.permutation(n_samples)[:size]) for _ in range(n_runs)]
+
+
+def draw_halves(
+    widths: Sequence[int], n_runs: int, rng: np.random.RandomState
+) -> list[np.ndarray]:
+    """Draw a mask of half of each layer's columns for each run.
+
+    Runs 0 and 1, 2 and 3, and so on, see disjoint halves. A layer of a single column
+    is seen by all of them.
+    """
+    if max(widths) < 2:
+        raise ValueError(
+            "vary='neurons' takes halves of each layer's columns; got no layer of at "
+            "least two. Vary random states or rows, or give layers as they are before "
+            "they are reduced."
+        )
+    masks: list[np.ndarray] = []
+    while len(masks) < n_runs:
+        first = [rng.permutation(width) < (width + 1) // 2 for width in widths]
+        second = [~half | (half.size == 1) for half in first]
+        masks += [np.concatenate(first), np.concatenate(second)]
+    return masks[:n_runs]
+
+
+def widths_of_layers(estimator: Any, X: Any) -> tuple[int, ...]:
+    """Columns of each layer of X, as the estimator is going to take it."""
+    if isinstance(X, LayerStack):
+        return X.widths
+    stated = getattr(_first_sketcher(estimator), "layers", None)
+    return layer_layout(stated, _num_features(X))[1]
+
+
+def seen(estimator: Any, X: Any, neurons: np.ndarray | None) -> Any:
+    """Give X with zeros in all columns but those of a mask; None is for all."""
+    if neurons is None:
+        return X
+    # All else is handed arrays in memory, since it may do with them what it likes.
+    lazily = _first_sketcher(estimator) is not None
+    if not isinstance(X, LayerStack):
+        return keep_columns(as_matrix(X, "X"), neurons, lazily=lazily)
+    columns = pairwise(np.cumsum([0, *X.widths]).tolist())
+    layers = [
+        keep_columns(layer, neurons[start:stop], lazily=lazily)
+        for layer, (start, stop) in zip(X.layers, columns, strict=True)
+    ]
+    return LayerStack._from_valid(layers, X.names, X.ids, X.columns)
+
+
+def _first_sketcher(estimator: Any) -> MultiLayerTfidfSketcher | None:
+    """The sketcher that X is handed to first, if it is one."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[0][1]
+    return estimator if isinstance(estimator, MultiLayerTfidfSketcher) else None
 
 
 def fitted_run(estimator: Any) -> Run:
@@ -217,60 +366,60 @@ def repeat_fit(
     estimator: Any,
     X: Any,
     y: Any,
-    seeds: Sequence[Mapping[str, int]],
+    draws: Sequence[Draw],
     *,
-    rows: Sequence[np.ndarray] | None = None,
     n_jobs: int | None = None,
 ) -> list[Run]:
-    """Fit clones of an estimator with each of some sets of seeds.
+    """Fit clones of an estimator, each with its seeds, on its rows and neurons.
 
-    Run i is fitted on ``rows[i]`` if given, else on all rows. Where the last step is a
-    `MutualKNNLeiden` and all rows are used, runs that differ in nothing but its seed
-    share their embedding and their graph.
+    Where the last step is a `MutualKNNLeiden` and all rows are used, runs that differ
+    in nothing but its seed share their embedding and their graph.
     """
     prefix, last = final_step(estimator)
     n_jobs = processes(n_jobs)
     parallel = Parallel(n_jobs=n_jobs)
-    if rows is not None or not isinstance(last, MutualKNNLeiden):
-        of_runs: Sequence[Any] = [None] * len(seeds) if rows is None else rows
-        return parallel(
-            delayed(_fit)(clone(estimator), X, y, run, of)
-            for run, of in zip(seeds, of_runs, strict=True)
-        )
+    has_rows = any(draw.rows is not None for draw in draws)
+    if has_rows or not isinstance(last, MutualKNNLeiden):
+        return parallel(delayed(_fit)(clone(estimator), X, y, draw) for draw in draws)
     own = f"{prefix}random_state"
     groups: dict[Any, list[int]] = {}
-    for i, run in enumerate(seeds):
-        others = tuple(seed for name, seed in sorted(run.items()) if name != own)
-        groups.setdefault(others, []).append(i)
+    for i, draw in enumerate(draws):
+        others = tuple(seed for name, seed in sorted(draw.seeds.items()) if name != own)
+        half = None if draw.neurons is None else draw.neurons.tobytes()
+        groups.setdefault((others, half), []).append(i)
     if len(groups) == 1:
-        clusterer, graph = fit_graph(clone(estimator).set_params(**seeds[0]), X, y)
+        clusterer, graph = _fit_graph(clone(estimator), X, y, draws[0])
         # One task for each process, which hands the graph over to igraph once.
-        n_tasks = min(len(seeds), effective_n_jobs(n_jobs))
-        shares = np.array_split([run.get(own) for run in seeds], n_tasks)
+        n_tasks = min(len(draws), effective_n_jobs(n_jobs))
+        shares = np.array_split([draw.seeds.get(own) for draw in draws], n_tasks)
         found = parallel(
             delayed(leiden_runs)(clone(clusterer), graph, share.tolist())
             for share in shares
         )
         return list(chain(*found))
     found = parallel(
-        delayed(_fit_group)(clone(estimator), X, y, [seeds[i] for i in group], own)
+        delayed(_fit_group)(clone(estimator), X, y, [draws[i] for i in group], own)
         for group in groups.values()
     )
     numbered = zip(chain(*groups.values()), chain(*found), strict=True)
     return [run for _, run in sorted(numbered, key=itemgetter(0))]
 
 
-def _fit(
-    estimator: Any, X: Any, y: Any, seeds: Mapping[str, int], rows: np.ndarray | None
-) -> Run:
-    if rows is not None:
-        X, y = some_rows(estimator, X, y, rows)
-    fitted = fit(estimator.set_params(**seeds), X, y)
-    return fitted_run(fitted)._replace(rows=rows)
+def _fit(estimator: Any, X: Any, y: Any, draw: Draw) -> Run:
+    if draw.rows is not None:
+        X, y = some_rows(estimator, X, y, draw.rows)
+    X = seen(estimator, X, draw.neurons)
+    fitted = fit(estimator.set_params(**draw.seeds), X, y)
+    return fitted_run(fitted)._replace(rows=draw.rows)
+
+
+def _fit_graph(estimator: Any, X: Any, y: Any, draw: Draw) -> tuple[Any, KNNGraph]:
+    X = seen(estimator, X, draw.neurons)
+    return fit_graph(estimator.set_params(**draw.seeds), X, y)
 
 
 def _fit_group(
-    estimator: Any, X: Any, y: Any, seeds: Sequence[Mapping[str, int]], own: str
+    estimator: Any, X: Any, y: Any, draws: Sequence[Draw], own: str
 ) -> list[Run]:
-    clusterer, graph = fit_graph(estimator.set_params(**seeds[0]), X, y)
-    return leiden_runs(clusterer, graph, [run.get(own) for run in seeds])
+    clusterer, graph = _fit_graph(estimator, X, y, draws[0])
+    return leiden_runs(clusterer, graph, [draw.seeds.get(own) for draw in draws])

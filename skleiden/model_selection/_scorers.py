@@ -11,23 +11,25 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _num_samples
 
-from skleiden._fitting import final_step
 from skleiden._input import with_rows
 from skleiden._kernels import partitions
 
 from ._null import permute_columns
 from ._runs import (
+    Draw,
     Guard,
     Run,
     common_labels,
-    draw_seeds,
+    final_name,
     fitted_run,
+    must_vary,
+    read_vary,
+    refuse_graph,
     repeat_fit,
-    seed_names,
     summarize_run,
 )
 
@@ -35,6 +37,7 @@ _STABILITY_METRICS = (
     "stability",
     "worst_pair",
     "net_information",
+    "shared_information",
     "null",
     "n_clusters",
     "coverage",
@@ -81,24 +84,27 @@ def make_stability_scorer(
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> _StabilityScorer:
-    """Make a scorer of how much of a partition survives other seeds.
+    """Make a scorer of how much of a partition survives other seeds, rows or neurons.
 
-    The scorer fits clones of the estimator, each with other random states or on another
-    subsample of the rows, and compares their partitions pair by pair by the adjusted
-    Rand index [1]_: 1 for equal partitions, 0 on average for unrelated ones. The mean
-    over the pairs is the stability, after Ben-Hur et al. [2]_, who compare subsamples,
-    with an index that is adjusted for chance.
+    The scorer fits clones of the estimator, each with other random states, on another
+    subsample of the rows, or on another half of the columns, and compares their
+    partitions pair by pair by the adjusted Rand index [1]_: 1 for equal partitions, 0
+    on average for unrelated ones. The mean over the pairs is the stability, after
+    Ben-Hur et al. [2]_, who compare subsamples, with an index that is adjusted for
+    chance.
 
     Parameters
     ----------
     n_runs : int, default=5
         Partitions compared, at least 2.
 
-    vary : "all", str or sequence of str, default="all"
-        Parameters that get another seed in every run: "all" takes every parameter
-        named ``random_state``, however deeply nested, a name or names such as
-        ``["mutualknnleiden__random_state"]`` those. Others are held fixed; where they
-        are None, at a seed of their own. With `subsample` it may be empty.
+    vary : "all", "neurons", str or sequence of str, default="all"
+        What is another one in every run. "all" takes every parameter named
+        ``random_state``, however deeply nested, a name or names such as
+        ``["mutualknnleiden__random_state"]`` those. "neurons" has every run see a
+        random half of each layer's columns, see Notes. ``["all", "neurons"]`` varies
+        both. Random states that are not named are held fixed; where they are None, at
+        a seed of their own. With `subsample` it may be empty.
 
     subsample : float, int or None, default=None
         Rows of each run, drawn without replacement: a share in (0, 1) or a number of
@@ -138,6 +144,9 @@ def make_stability_scorer(
           falls with every one that is not; a single community has 0, communities of
           one row each are far below, so that it needs no guard and has none. Noise
           says nothing;
+        - "shared_information": ``I - E`` alone, what is confirmed, whatever else a run
+          says. It favours finer partitions than net information does; with
+          ``vary=["all", "neurons"]``, see Notes;
         - "null": the stability of the same estimator and seeds on X with permuted
           columns, see `permute_columns`; takes as long again;
         - "n_clusters", "coverage", "largest_fraction", "modularity": mean over the
@@ -147,7 +156,7 @@ def make_stability_scorer(
     reuse_fit : bool, default=False
         Take the partition of the fitted estimator that is scored as the first run. It
         must have been fitted on the rows that the scorer gets, as with
-        `FullDataSplit`.
+        `FullDataSplit`. Not with `subsample` or "neurons".
 
     n_jobs : int or None, default=None
         Processes over the runs. None means 1 unless in a
@@ -168,8 +177,9 @@ def make_stability_scorer(
     ------
     ValueError
         If a parameter is out of range, a metric unknown, or `reuse_fit` asked for with
-        `subsample`; by the scorer, if nothing varies between the runs, `vary` names no
-        random state, `subsample` exceeds the rows, or "null" is asked for a graph.
+        `subsample` or "neurons"; by the scorer, if nothing varies between the runs,
+        `vary` names no random state, `subsample` exceeds the rows, no layer has two
+        columns of which to take a half, or "null" or "neurons" is asked for a graph.
 
     TypeError
         By the scorer, if the estimator has no ``labels_``.
@@ -188,6 +198,22 @@ def make_stability_scorer(
 
     Where the last step is `MutualKNNLeiden`, runs that differ in nothing but its seed
     share one graph.
+
+    With "neurons", runs 0 and 1, 2 and 3, and so on, see disjoint halves; of an odd
+    number, the larger half comes first. A layer of a single column is seen whole by all
+    runs. Columns keep their places, and those that a run does not see read as zeros, so
+    that parameters about columns mean the same. The layers are those of a `LayerStack`,
+    or of the parameter `layers` of a `MultiLayerTfidfSketcher` that comes first, which
+    reads the halves block by block, wherever X is stored; anything else that comes
+    first is one layer, of which a half is copied to memory. Communities that other
+    neurons find again are in the data; those that other seeds find again may also be in
+    the accidents of the neurons at hand.
+
+    To choose weighting, power, layers' weights, neighbours and resolution together,
+    the highest "shared_information" with ``vary=["all", "neurons"]`` came nearest to
+    the labels of the data in benchmarks/README.md. Choices by seeds alone, or by
+    "net_information" or "stability", lost more on average. A search takes the highest
+    by itself, without a function for ``refit=``.
 
     References
     ----------
@@ -221,12 +247,30 @@ def make_stability_scorer(
     ... ).fit(stack)
     >>> search.best_params_
     {'mutualknnleiden__resolution': 1.0}
+
+    Without labels, by what halves of the neurons share:
+
+    >>> search = GridSearchCV(
+    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+    ...     {"multilayertfidfsketcher__power": [1.0, 0.0]},
+    ...     scoring=make_stability_scorer(
+    ...         2, vary=["all", "neurons"], metrics="shared_information"
+    ...     ),
+    ...     cv=FullDataSplit(),
+    ... ).fit(stack)
+    >>> search.best_estimator_.predict(stack).shape
+    (600,)
     """
     _check_metrics(metrics, _STABILITY_METRICS)
     if reuse_fit and subsample is not None:
         raise ValueError(
             "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
             "of them; set one of both."
+        )
+    if reuse_fit and "neurons" in np.atleast_1d(vary):
+        raise ValueError(
+            "reuse_fit=True takes a fit on all neurons, vary='neurons' compares fits "
+            "on halves of them; set one of both."
         )
     return _StabilityScorer(
         n_runs=n_runs,
@@ -263,29 +307,26 @@ class _StabilityScorer:
         X = with_rows(X)
         rng = check_random_state(self.random_state)
         # What can be refused is refused before anything is fitted.
-        names = varied_names(estimator, self.vary, self.subsample)
+        varied = must_vary(estimator, self.vary, self.subsample)
         asked = np.atleast_1d(self.metrics)
         if "null" in asked:
             refuse_graph(estimator)
         runs = [_own_run(estimator, _num_samples(X))] if self.reuse_fit else []
         n_runs = self.n_runs - self.reuse_fit
-        seeds = draw_seeds(estimator, names, n_runs, rng)
-        rows = draw_rows(_num_samples(X), self.subsample, n_runs, rng)
-        _check_common(rows)
+        draws = varied.draw(estimator, X, n_runs, rng, self.subsample)
+        _check_common(draws)
         null_seed = rng.randint(2**31 - 1)
 
-        runs += repeat_fit(estimator, X, y, seeds, rows=rows, n_jobs=self.n_jobs)
+        runs += repeat_fit(estimator, X, y, draws, n_jobs=self.n_jobs)
         values = self.guard.figures(runs)
-        if "net_information" in asked:
-            values["net_information"] = net_information(runs).mean()
+        for name in ("net_information", "shared_information"):
+            if name in asked:
+                values[name] = information(runs, name).mean()
         if "null" in asked:
-            seeds = draw_seeds(estimator, names, self.n_runs, rng)
-            rows = draw_rows(_num_samples(X), self.subsample, self.n_runs, rng)
-            _check_common(rows)
+            draws = varied.draw(estimator, X, self.n_runs, rng, self.subsample)
+            _check_common(draws)
             permuted = permute_columns(X, random_state=null_seed)
-            null = repeat_fit(
-                estimator, permuted, y, seeds, rows=rows, n_jobs=self.n_jobs
-            )
+            null = repeat_fit(estimator, permuted, y, draws, n_jobs=self.n_jobs)
             values["null"] = self.guard.scores(null).mean()
         values["seconds"] = perf_counter() - start
         return _select(values, self.metrics)
@@ -335,9 +376,10 @@ def make_prediction_stability_scorer(
         - "rand": adjusted Rand index of both, which is adjusted for chance;
         - "n_clusters": communities found among the test rows.
 
-    vary : "all", str or sequence of str, default="all"
+    vary : "all", "neurons", str or sequence of str, default="all"
         Random states that get another seed in the clone, as in
-        `make_stability_scorer`; may be empty.
+        `make_stability_scorer`; may be empty. With "neurons" the clone sees a half of
+        each layer's columns, while the estimator predicts by all of them.
 
     noise : {"singletons", "cluster", "drop"}, default="singletons"
         What rows labelled -1 are for "rand".
@@ -435,9 +477,9 @@ class _PredictionStabilityScorer:
         refuse_graph(estimator)
         X = with_rows(X)
         rng = check_random_state(self.random_state)
-        (seeds,) = draw_seeds(estimator, seed_names(estimator, self.vary), 1, rng)
+        draws = read_vary(estimator, self.vary).draw(estimator, X, 1, rng)
         predicted = np.asarray(estimator.predict(X))
-        (found,) = repeat_fit(estimator, X, y, [seeds])
+        (found,) = repeat_fit(estimator, X, y, draws)
         values = {"n_clusters": float(found.n_clusters)}
         if self.guard.is_degenerate(found):
             values |= dict.fromkeys(
@@ -462,7 +504,7 @@ class _PredictionStabilityScorer:
         "X": "no_validation",
         "y": "no_validation",
         "n_runs": [Interval(Integral, 1, None, closed="left")],
-        "subsample": _SUBSAMPLE_CONSTRAINTS,
+        "subsample": [*_SUBSAMPLE_CONSTRAINTS, None],
         **_RUN_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
@@ -499,14 +541,16 @@ def community_stability(
     n_runs : int, default=20
         Subsamples, at least 1.
 
-    subsample : float or int, default=0.8
+    subsample : float, int or None, default=0.8
         Rows of each, drawn without replacement: a share in (0, 1) or a number of at
-        least 2. (Hennig takes half; with neighbour graphs, whose density does not
-        change with the rows, fewer rows mean fewer communities.)
+        least 2; None for all, where `vary` says what varies. (Hennig takes half; with
+        neighbour graphs, whose density does not change with the rows, fewer rows mean
+        fewer communities.)
 
-    vary : "all", str or sequence of str, default="all"
+    vary : "all", "neurons", str or sequence of str, default="all"
         Random states that get another seed in every run, as in
-        `make_stability_scorer`; may be empty.
+        `make_stability_scorer`; may be empty. With "neurons" every run sees a half of
+        each layer's columns, too: which communities do others find?
 
     n_jobs : int or None, default=None
         Processes over the runs.
@@ -524,7 +568,8 @@ def community_stability(
     Raises
     ------
     ValueError
-        If the estimator was fitted on other rows, or a parameter is out of range.
+        If the estimator was fitted on other rows, a parameter is out of range, or
+        nothing varies between the runs.
 
     TypeError
         If the estimator has no ``labels_``.
@@ -550,18 +595,17 @@ def community_stability(
     True
     """
     X = with_rows(X)
-    n = _num_samples(X)
-    own = _own_run(estimator, n).labels
+    own = _own_run(estimator, _num_samples(X)).labels
     rng = check_random_state(random_state)
-    names = varied_names(estimator, vary, subsample)
-    seeds = draw_seeds(estimator, names, n_runs, rng)
-    rows = draw_rows(n, subsample, n_runs, rng)
-    runs = repeat_fit(clone(estimator), X, y, seeds, rows=rows, n_jobs=n_jobs)
+    varied = must_vary(estimator, vary, subsample)
+    draws = varied.draw(estimator, X, n_runs, rng, subsample)
+    runs = repeat_fit(clone(estimator), X, y, draws, n_jobs=n_jobs)
     n_clusters = int(own.max(initial=-1)) + 1
     found = np.zeros(n_clusters)
     seen = np.zeros(n_clusters)
     for run in runs:
-        best = partitions.best_jaccard(own[run.rows], run.labels)
+        kept = own if run.rows is None else own[run.rows]
+        best = partitions.best_jaccard(kept, run.labels)
         present = np.flatnonzero(~np.isnan(best))
         found[present] += best[present]
         seen[present] += 1
@@ -569,73 +613,24 @@ def community_stability(
         return found / seen
 
 
-def net_information(runs: Sequence[Run]) -> np.ndarray:
-    """Information that each pair of runs confirms, less what it does not, in nats."""
+def information(runs: Sequence[Run], name: str = "net_information") -> np.ndarray:
+    """Information of each pair of runs, net or shared, in nats."""
+    of_pair = getattr(partitions, name)
     return np.array(
-        [
-            partitions.net_information(*common_labels(one, other))
-            for one, other in combinations(runs, 2)
-        ]
+        [of_pair(*common_labels(one, other)) for one, other in combinations(runs, 2)]
     )
 
 
-def varied_names(
-    estimator: Any,
-    vary: Any,
-    subsample: float | None,
-    remedy: str = "Set subsample, for example to 0.8, to vary the rows.",
-) -> list[str]:
-    """Random states to vary; refused if nothing would vary at all."""
-    names = seed_names(estimator, vary)
-    if not names and subsample is None:
-        why = "it has no parameter random_state"
-        raise ValueError(
-            f"Nothing varies between the runs of {type(estimator).__name__}: "
-            f"{why if vary == 'all' else 'vary names no parameter'}. {remedy}"
-        )
-    return names
-
-
-def draw_rows(
-    n_samples: int, subsample: float | None, n_runs: int, rng: np.random.RandomState
-) -> list[np.ndarray] | None:
-    """Sorted rows of each run, None for all."""
-    if subsample is None:
-        return None
-    is_number = isinstance(subsample, Integral)
-    size = int(subsample) if is_number else round(subsample * n_samples)
-    if not 2 <= size <= n_samples:
-        raise ValueError(
-            f"subsample={subsample!r} takes {size} of {n_samples} rows; it must take "
-            "at least 2 and at most all."
-        )
-    return [np.sort(rng.permutation(n_samples)[:size]) for _ in range(n_runs)]
-
-
-def _check_common(rows: Sequence[np.ndarray] | None) -> None:
+def _check_common(draws: Sequence[Draw]) -> None:
     """Refuse subsamples that have no pair of rows in common to compare."""
-    for one, other in combinations(rows or [], 2):
+    rows = [draw.rows for draw in draws if draw.rows is not None]
+    for one, other in combinations(rows, 2):
         n_common = np.intersect1d(one, other, assume_unique=True).size
         if n_common < 2:
             raise ValueError(
                 f"Two subsamples of {one.size} rows have {n_common} in common, too few "
                 "to compare them. Raise subsample."
             )
-
-
-def refuse_graph(estimator: Any) -> None:
-    """Raise a ValueError for an estimator whose X is a graph of its rows."""
-    if get_tags(estimator).input_tags.pairwise:
-        raise ValueError(
-            f"{final_name(estimator)} takes a precomputed graph, whose columns are "
-            "rows: they can neither be permuted nor clustered a part at a time. Put "
-            "the step that computes the graph into the pipeline."
-        )
-
-
-def final_name(estimator: Any) -> str:
-    """Class name of the last step."""
-    return type(final_step(estimator)[1]).__name__
 
 
 def _own_run(estimator: Any, n_samples: int) -> Run:

@@ -482,6 +482,19 @@ def test_profile(files, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
 
+def test_profile_of_neurons(files, tmp_path, capsys):
+    """Halves are seen: runs agree less than those of seeds on the same graph."""
+    tables = []
+    for vary in ("all", "neurons"):
+        arguments = ["profile", *paths(files), "--out", tmp_path / vary, "-q", "--json"]
+        arguments += ["--resolutions", "0.5,1", "--n-runs", 2, "--n-permutations", 0]
+        assert run(*arguments, "--vary", vary) == 0
+        tables.append(json.loads(capsys.readouterr().out)["table"])
+    of_seeds, of_neurons = (np.array(one["stability"]) for one in tables)
+    assert (of_neurons < of_seeds).all()
+    assert (of_neurons > 0).all()
+
+
 def test_profile_without_a_best(files, tmp_path, capsys):
     """Of resolutions so low that all is one community."""
     arguments = ["profile", *paths(files), "--out", tmp_path / "out", "-q"]

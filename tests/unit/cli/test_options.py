@@ -50,7 +50,7 @@ def test_options_are_all_parameters_with_their_defaults(command, own):
 
 def test_options_of_a_profile_are_those_of_the_function():
     found, expected = defaults_of("profile"), parameters(resolution_profile)
-    for name in ("n_runs", "n_sketches", "n_permutations"):
+    for name in ("n_runs", "n_sketches", "n_permutations", "vary"):
         assert found[name] == expected[name].default
     assert found["resolutions"] == expected["resolutions"].default
 

@@ -42,12 +42,15 @@ def test_adjusted_rand_takes_noise_for_singletons(pair):
 
 @given(labelled)
 @settings(max_examples=100, deadline=None)
-def test_net_information_without_noise(pair):
+def test_information_without_noise(pair):
     a, b = (partitions.number(np.abs(labels)) for labels in pair)
     table = partitions.contingency(a, b)
     mutual = mutual_info_score(None, None, contingency=table.toarray())
     chance = expected_mutual_information(sp.csr_matrix(table), a.size)
     said = (entropy(np.bincount(a)) + entropy(np.bincount(b))) / 2
+    assert partitions.shared_information(a, b) == pytest.approx(
+        mutual - chance, abs=1e-9
+    )
     assert partitions.net_information(a, b) == pytest.approx(
         2 * (mutual - chance) - said, abs=1e-9
     )

@@ -47,6 +47,7 @@ ALL_METRICS = [
     "stability",
     "worst_pair",
     "net_information",
+    "shared_information",
     "null",
     "n_clusters",
     "coverage",
@@ -146,7 +147,7 @@ def test_stability_is_the_mean_of_refits_by_hand(stack):
     pipeline = make(leiden__resolution=2.0)
     seen = []
 
-    scorer = make_stability_scorer(n_runs=3, metrics=ALL_METRICS[:3] + ALL_METRICS[4:])
+    scorer = make_stability_scorer(n_runs=3, metrics=ALL_METRICS[:4] + ALL_METRICS[5:])
     scores = scorer(pipeline, stack)
     rng = np.random.RandomState(0)
     rng.randint(2**31 - 1)  # seeds that hold what does not vary
@@ -311,6 +312,8 @@ def test_degenerate_partitions_score_nothing(labels, parameters):
     scorer = make_stability_scorer(2, degenerate_score=-0.5, **parameters)
     assert scorer(estimator, X) == -0.5
     net = make_stability_scorer(2, metrics="net_information", **parameters)
+    shared = make_stability_scorer(2, metrics="shared_information", **parameters)
+    assert net(estimator, X) <= shared(estimator, X)
     assert net(estimator, X) < 0.9  # four pairs and two single rows, half confirmed
 
 
