@@ -55,7 +55,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         takes one matrix as one layer. A `LayerStack` brings its own layout.
 
     layer_weights : "auto", sequence of float, mapping of {name: weight} or None, \
-            default=None
+            default="auto"
         Weight of each layer in the similarity of two rows, at least 0 and not all 0;
         only their ratios matter. None weights all layers by 1. "auto" weighs them by
         their replicability, whether two halves of a layer's columns find the same
@@ -294,7 +294,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         n_components: int | Sequence[int] = 64,
         *,
         layers: Mapping[str, int] | Sequence[int] | None = None,
-        layer_weights: str | Mapping[str, float] | Sequence[float] | None = None,
+        layer_weights: str | Mapping[str, float] | Sequence[float] | None = "auto",
         weighting: str = "auto",
         smooth_idf: bool = True,
         power: float = 1.0,

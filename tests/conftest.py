@@ -47,9 +47,9 @@ def planted(layered):
 @pytest.fixture(scope="session")
 def embedding(stack):
     """The stack's embedding: unit rows, float32, not to be written to."""
-    vectors = MultiLayerTfidfSketcher(n_components=32, random_state=0).fit_transform(
-        stack
-    )
+    vectors = MultiLayerTfidfSketcher(
+        32, layer_weights=None, random_state=0
+    ).fit_transform(stack)
     vectors.flags.writeable = False
     return vectors
 

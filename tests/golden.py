@@ -67,7 +67,7 @@ def digest(array):
 def fit(X, parameters, *, n_jobs=None):
     """The embedding and the fitted clusterer."""
     sketcher = MultiLayerTfidfSketcher(
-        32, weighting="idf", random_state=0, n_jobs=n_jobs
+        32, layer_weights=None, weighting="idf", random_state=0, n_jobs=n_jobs
     )
     clusterer = MutualKNNLeiden(15, random_state=0, n_jobs=n_jobs, **parameters)
     embedding = sketcher.fit_transform(X)

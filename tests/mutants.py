@@ -22,11 +22,12 @@ from scipy.stats import binomtest
 TESTS = {
     "countsketch.py": ("sketcher", "properties", "determinism"),
     "graph.py": ("clusterer", "properties", "determinism"),
-    "ivf.py": ("neighbors", "determinism"),
-    "knn.py": ("clusterer", "neighbors", "determinism"),
+    "ivf.py": ("neighbors", "ties", "determinism"),
+    "knn.py": ("ties", "clusterer", "neighbors", "determinism"),
     "labels.py": ("clusterer", "properties", "determinism"),
     "leiden.py": ("inspection_graph", "clusterer", "determinism"),
     "partitions.py": ("partitions", "model_selection"),
+    "sample.py": ("sample", "layer_weights"),
     "shuffle.py": ("partitions", "model_selection"),
 }
 PAIRS = """Add Sub, Mult Div, FloorDiv Mult, Mod FloorDiv, Pow Mult, LShift RShift,

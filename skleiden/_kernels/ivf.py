@@ -191,7 +191,8 @@ def make_plan(
                 break
             # What had a say in the choice cannot confirm it: others are drawn.
             tuning = np.concatenate([tuning, needed])
-            slack = _least_slack(tuning, target_recall)
+            # The search's products, of other shapes, may round otherwise.
+            slack = _least_slack(tuning, target_recall) + _TOLERANCE
         else:
             slack = np.inf
         probed = lists.probed(rows.take(sample), lists.own[sample], slack)

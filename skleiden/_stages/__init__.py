@@ -11,6 +11,7 @@ the order in which they run: tests interrupt, starve and kill each of them.
 # What stages hand to a runner, so that it may run elsewhere.
 TASKS = {
     "count": "_stages.sketch:_count",
+    "sample": "_stages.replicate:_picked",
     "embed": "_stages.sketch:_embed",
     "vectors": "_stages.distinct:_measure",
     "search within": "_stages.search:_within",

@@ -45,7 +45,7 @@ def activations(n=300, repeated=True):
 
 def make(*between, **options):
     return make_pipeline(
-        MultiLayerTfidfSketcher(n_components=12, random_state=0),
+        MultiLayerTfidfSketcher(12, layer_weights=None, random_state=0),
         *between,
         MutualKNNLeiden(10, random_state=0, **options),
     )

@@ -222,9 +222,11 @@ def test_runs_that_share_a_graph_search_once(stack, monkeypatch):
         "fit_transform",
         lambda self, *args, **kwargs: fits.append(1) or fit(self, *args, **kwargs),
     )
-    make_stability_scorer(n_runs=4, vary="leiden__random_state")(make(), stack)
+    make_stability_scorer(n_runs=4, vary="leiden__random_state")(
+        make(sketch__layer_weights=None), stack
+    )
     assert len(searches) == len(fits) == 1
-    make_stability_scorer(n_runs=4)(make(), stack)
+    make_stability_scorer(n_runs=4)(make(sketch__layer_weights=None), stack)
     assert len(searches) == len(fits) == 5
 
 
@@ -476,13 +478,15 @@ def test_choice_on_real_activations_is_close_to_the_best():
     search = GridSearchCV(
         pipeline,
         {
-            "multilayertfidfsketcher__n_components": [64, 256],
+            "multilayertfidfsketcher__weighting": ["auto", "zscore"],
+            "multilayertfidfsketcher__power": [1.0, 0.5],
+            "multilayertfidfsketcher__layer_weights": ["auto", None],
             "mutualknnleiden__n_neighbors": [15, 40],
-            "mutualknnleiden__resolution": [1.0, 2.0, 4.0],
         },
-        scoring=make_stability_scorer(metrics=["stability", "net_information"]),
+        scoring=make_stability_scorer(
+            2, vary=["all", "neurons"], metrics="shared_information"
+        ),
         cv=FullDataSplit(),
-        refit=select_informative(),
         n_jobs=2,
     ).fit(X)
     agreement = [
@@ -540,7 +544,7 @@ def test_graph_is_computed_once_in_a_search(stack, tmp_path, monkeypatch):
     )
     pipeline = Pipeline(
         [
-            ("sketch", MultiLayerTfidfSketcher(n_components=16, random_state=0)),
+            ("sketch", MultiLayerTfidfSketcher(16, layer_weights=None, random_state=0)),
             ("graph", FaissKNeighborsTransformer(20)),
             ("leiden", MutualKNNLeiden(10, metric="precomputed")),
         ],

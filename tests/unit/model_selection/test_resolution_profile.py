@@ -206,9 +206,17 @@ def test_graph_is_searched_and_handed_over_once(stack, monkeypatch):
     monkeypatch.setattr(
         leiden, "network", lambda *args: networks.append(1) or network(*args)
     )
-    resolution_profile(make(), stack, resolutions=4, n_permutations=0)
+    resolution_profile(
+        make(sketch__layer_weights=None), stack, resolutions=4, n_permutations=0
+    )
     assert len(searches) == len(networks) == 1
-    resolution_profile(make(), stack, resolutions=4, n_sketches=2, n_permutations=2)
+    resolution_profile(
+        make(sketch__layer_weights=None),
+        stack,
+        resolutions=4,
+        n_sketches=2,
+        n_permutations=2,
+    )
     assert len(searches) == len(networks) == 1 + 2 * 3
 
 
