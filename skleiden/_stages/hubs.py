@@ -132,15 +132,21 @@ def _chosen(
     n, width = table.ids.shape
     if width == 0:
         return table, np.full(n, -1, dtype=np.float32)
-    own = slice(start, start + n)
-    of_rows = None if local is None else local[own]
-    columns, steps = choose(table, k, local, of_rows, knn.Ranks(ranks[own], ranks))
-    ids = np.take_along_axis(table.ids, columns, axis=1)
-    similarities = np.take_along_axis(table.similarities, columns, axis=1)
+    if local is None:  # they are in order
+        ids, similarities = table.ids[:, :k], table.similarities[:, :k]
+        corrected = similarities
+    else:
+        own = slice(start, start + n)
+        columns, steps = choose(
+            table, k, local, local[own], knn.Ranks(ranks[own], ranks)
+        )
+        ids = np.take_along_axis(table.ids, columns, axis=1)
+        similarities = np.take_along_axis(table.similarities, columns, axis=1)
+        corrected = knn.from_steps(steps)
     reach = np.full(n, -1, dtype=np.float32)
     if ids.shape[1] >= k:
         full = ids[:, k - 1] >= 0
-        reach[full] = knn.from_steps(steps[full, k - 1])
+        reach[full] = corrected[full, k - 1]
     return knn.Neighbors(ids, similarities), reach
 
 
