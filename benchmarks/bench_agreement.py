@@ -92,9 +92,13 @@ def standardised_sketch(
 def skleiden_sketch(
     stack: LayerStack, *, weighting: str, n_components: int, seed: int, **taken: Any
 ) -> np.ndarray:
-    """Embed by skleiden."""
+    """Embed by skleiden, with equal layers, as the recipe does."""
     return MultiLayerTfidfSketcher(
-        n_components, weighting=weighting, random_state=seed, **taken
+        n_components,
+        layer_weights=None,
+        weighting=weighting,
+        random_state=seed,
+        **taken,
     ).fit_transform(stack)
 
 
@@ -132,7 +136,11 @@ def compare(
         forms[name] = skleiden_sketch(stack, **settings, **how), {}
     for resolution, (name, (vectors, small)) in product(resolutions, forms.items()):
         model = MutualKNNLeiden(
-            n_neighbors, resolution=resolution, random_state=seed, **small
+            n_neighbors,
+            hubness=None,
+            resolution=resolution,
+            random_state=seed,
+            **small,
         )
         partitions[resolution, name] = model.fit_predict(vectors)
     return [

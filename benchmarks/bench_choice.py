@@ -61,7 +61,8 @@ DISJOINT = [one % 2 == 0 and other == one + 1 for one, other in PAIRS]
 def candidates(n_layers: int, quick: bool) -> Iterator[tuple[dict[str, Any], int]]:
     """Parameters of the sketcher, and numbers of neighbours, the default first.
 
-    Layers have equal weights, or weights that rise tenfold over their depth.
+    Layers have the weights that are found, equal ones, or such as rise tenfold over
+    their depth.
     """
     sketches = [
         ("auto", False, 1.0),
@@ -70,7 +71,7 @@ def candidates(n_layers: int, quick: bool) -> Iterator[tuple[dict[str, Any], int
         ("zscore", False, 1.0),
         ("zscore", False, 0.5),
     ]
-    weights = [None, np.geomspace(0.1, 1, n_layers).tolist()]
+    weights: list[Any] = ["auto", None, np.geomspace(0.1, 1, n_layers).tolist()]
     for (weighting, center, power), of_layers, k in product(
         sketches[:2] if quick else sketches, weights, [40, 15]
     ):

@@ -65,7 +65,9 @@ def load(name: str, rows: int | None, layers: int) -> np.ndarray:
         stack, _ = make_layered_activations(
             n_samples=rows or 100_000, n_layers=layers, n_communities=20, random_state=0
         )
-        sketcher = MultiLayerTfidfSketcher(random_state=RANDOM_STATE)
+        sketcher = MultiLayerTfidfSketcher(
+            layer_weights=None, random_state=RANDOM_STATE
+        )
         return np.asarray(sketcher.fit_transform(stack))
     if name == "fashion":
         from bench_resolution import read_fashion
