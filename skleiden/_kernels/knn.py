@@ -335,8 +335,7 @@ def tie_order(a: Any, b: np.ndarray) -> np.ndarray:
 
     It is symmetric, so that of many rows that are as similar to one another, those that
     list each other are many; each row has another order of the rest, so that none is
-    listed by all, and no two rows share their place in it. The rest is mixed as in
-    MurmurHash3 (Appleby, 2011).
+    listed by all. Bits are mixed as in MurmurHash3 (Appleby, 2011).
     """
     mixed = np.bitwise_xor(a, b).astype(np.uint32)
     mixed ^= mixed >> np.uint32(16)
@@ -728,20 +727,40 @@ def _among_ties(
     ids = np.empty((n, k), dtype=np.int32)
     similarities = np.empty((n, k), dtype=np.float32)
     for rows in blocks(n, max(1, _PAIRS_AT_ONCE // m)):
-        near = queries[rows] @ vectors.T >= least[rows, None] - np.float32(_TOLERANCE)
-        numbers, listed = np.nonzero(near)
-        column = np.arange(numbers.size) - np.searchsorted(numbers, numbers)
-        candidates = np.full((near.shape[0], int(column.max()) + 1), -1)
-        candidates[numbers, column] = listed
+        some, of_block = queries[rows], _of_rows(ranks, rows)
+        own_rows = None if own is None else own[rows]
+        near = some @ vectors.T >= least[rows, None] - np.float32(_TOLERANCE)
+        candidates = _padded(near)
+        if candidates.shape[1] > 8 * k and (least[rows] == 1).all():
+            # Nothing exceeds 1: if k of those first among ties have it, they are it.
+            few = _first_of_ties(candidates, 4 * k, of_block)
+            found = rank(some, vectors, few, k, of_block, own_rows)
+            if (found[1][:, -1] == 1).all():
+                ids[rows], similarities[rows] = found
+                continue
         ids[rows], similarities[rows] = rank(
-            queries[rows],
-            vectors,
-            candidates,
-            k,
-            _of_rows(ranks, rows),
-            None if own is None else own[rows],
+            some, vectors, candidates, k, of_block, own_rows
         )
     return ids, similarities
+
+
+def _padded(mask: np.ndarray) -> np.ndarray:
+    """Columns that are true in each row, and -1 behind them."""
+    rows, columns = np.nonzero(mask)
+    sizes = mask.sum(axis=1)
+    place = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    table = np.full((mask.shape[0], int(sizes.max(initial=0))), -1)
+    table[rows, place] = columns
+    return table
+
+
+def _first_of_ties(candidates: np.ndarray, n: int, ranks: Ranks) -> np.ndarray:
+    """The n candidates of each row that come first among equally similar ones."""
+    of_rows = 0 if ranks.queries is None else ranks.queries[:, None]
+    ties = tie_order(of_rows, ranks.vectors[candidates])
+    ties[candidates < 0] = 2**32
+    first = np.argpartition(ties, n, axis=1)[:, :n]
+    return np.take_along_axis(candidates, first, axis=1)
 
 
 def blocks(n: int, size: int) -> list[slice]:

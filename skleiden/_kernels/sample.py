@@ -54,9 +54,19 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return single.view(np.uint32).astype(np.uint64)
 
 
+def _spread(keys: np.ndarray) -> np.ndarray:
+    """Shuffle all numbers of 64 bits, as SplitMix64 does (Steele, Lea, Flood, 2014).
+
+    Sums over few distinct values are not uniform, and so would a sample not be.
+    """
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
 def drawn(keys: np.ndarray, start: int, n: int) -> Drawn:
     """Draw n rows of those that begin at `start`, equal ones once."""
-    smallest, first = np.unique(keys, return_index=True)
+    smallest, first = np.unique(_spread(keys), return_index=True)
     return Drawn(smallest[:n], start + first[:n].astype(np.int64))
 
 

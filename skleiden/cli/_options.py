@@ -143,7 +143,13 @@ def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
         w for one in constraints if isinstance(one, StrOptions) for w in one.options
     ]
     if words and "array-like" not in constraints:
-        return {"choices": sorted(words)}
+        if None not in constraints:
+            return {"choices": sorted(words)}
+        return {
+            "choices": [*sorted(words), None],
+            "type": lambda word: None if word == "none" else word,
+            "metavar": f"{{{','.join([*sorted(words), 'none'])}}}",
+        }
     numbers = (Interval, Options)
     read = number(
         [c for c in constraints if isinstance(c, numbers) and c.type is not str]

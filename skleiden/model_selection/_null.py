@@ -36,7 +36,8 @@ def permute_columns(
     -------
     X_permuted : LayerStack, ndarray or CSR array of the same shape and dtype
         A copy, in memory; of Dask arrays, lazy ones, for which the workers bring all
-        rows of some columns together. A LayerStack keeps names and ids, though a row is
+        rows of some columns together. Sparse and dense storage of the same numbers are
+        shuffled differently. A LayerStack keeps names and ids, though a row is
         no longer the sample of its id.
 
     Examples

@@ -135,7 +135,9 @@ def limit(room):
 
 # One thread: OpenBLAS ends the process where several find no memory.
 last = MutualKNNLeiden(40, algorithm=sys.argv[1], random_state=0, n_jobs=1)
-pipeline = make_pipeline(MultiLayerTfidfSketcher(32, random_state=0), last)
+pipeline = make_pipeline(
+    MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0), last
+)
 small, large = (
     make_layered_activations(n, n_layers=3, n_neurons=300, random_state=0)[0]
     for n in (300, 2000)

@@ -175,8 +175,9 @@ def test_layers_of_a_store(stack, tmp_path, monkeypatch, form):
     assert run("cluster", store, "--out", tmp_path / "out", "-q") == 0
     found = load_communities(tmp_path / "out" / "communities.json")
     assert list(found.summary["layers"]) == list(stack.names)
-    # To count, to embed, and to describe: the page and all figures included.
-    assert set(reads.values()) == {3 * len(stack)}
+    # To count, to sample (of so few rows, all), to embed, and to describe: the page and
+    # all figures included.
+    assert set(reads.values()) == {4 * len(stack)}
 
 
 @pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
