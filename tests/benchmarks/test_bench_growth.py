@@ -68,7 +68,7 @@ def test_stages_and_growth_are_measured(bench_scaling, tmp_path, capsys):
         seconds = row["seconds"]
         stages = [seconds[stage] for stage in bench_scaling.STAGES[:-1]]
         assert seconds["whole"] == pytest.approx(sum(stages))
-        assert row["ari"] > 0.5
+        assert row["ari"] > 0.4
     assert set(results["exponents"]) == {
         f"skleiden {stage}" for stage in bench_scaling.STAGES
     }

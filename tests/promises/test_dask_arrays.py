@@ -121,7 +121,9 @@ def test_one_wide_array_is_read_once_for_all_layers(dense):
 
     wide = np.hstack(dense.layers)
     X = lazy(wide).map_blocks(note, dtype=wide.dtype, meta=np.empty((0, 0), np.float32))
-    sketcher = MultiLayerTfidfSketcher(16, layers=dense.widths, random_state=0).fit(X)
+    sketcher = MultiLayerTfidfSketcher(
+        16, layers=dense.widths, layer_weights=None, random_state=0
+    ).fit(X)
     assert len(reads) == 4
     embedding = sketcher.transform(X)
     assert len(reads) == 4  # it is lazy

@@ -155,7 +155,7 @@ def test_cached_graph(case, labels, tmp_path):
     pipeline = Pipeline(
         [
             ("sketch", make(layers)["sketch"]),
-            ("graph", FaissKNeighborsTransformer(10)),
+            ("graph", FaissKNeighborsTransformer(20)),
             ("leiden", MutualKNNLeiden(10, metric="precomputed", random_state=0)),
         ],
         memory=str(tmp_path),

@@ -184,7 +184,9 @@ class Output(sketch.Output):
 
 sketch.Output = Output
 out = np.lib.format.open_memmap(sys.argv[2], mode="w+", dtype="f4", shape=(40, 32))
-made = MultiLayerTfidfSketcher(16, layers=[8, 8], batch_size=10)
+made = MultiLayerTfidfSketcher(
+    16, layers=[8, 8], layer_weights=None, batch_size=10
+)
 made.fit_transform(X, out=out)
 """
 CUT_OFF = r"lies in the memory map '.*out\.npy', whose first row is NaN: .* was cut off"
