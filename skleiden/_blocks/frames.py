@@ -84,3 +84,15 @@ def header(names: np.ndarray) -> Any:
             "pandas. Or give layers without names, such as frame.to_numpy()."
         ) from error
     return pd.DataFrame(np.empty((0, names.size)), columns=names)
+
+
+def frame_of(table: Mapping[str, np.ndarray]) -> Any:
+    """Give the attribute `table` of a profile as a pandas DataFrame."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "to_frame needs pandas: pip install pandas. The attribute table holds the "
+            "same as arrays."
+        ) from error
+    return pd.DataFrame(table)

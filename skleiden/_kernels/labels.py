@@ -8,21 +8,18 @@ import scipy.sparse as sp
 _DIGITS = 9
 
 
-def label_by_size(
-    membership: np.ndarray, counts: np.ndarray | None = None
-) -> np.ndarray:
+def label_by_size(membership: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Number communities from 0 by falling size, ties by their first member.
 
     -1 stands for what has no community and stays. `counts` are what each member counts
-    for, 1 if None.
+    for.
     """
     labels = np.full(membership.size, -1, dtype=np.int64)
     placed = membership >= 0
     _, first, inverse = np.unique(
         membership[placed], return_index=True, return_inverse=True
     )
-    weights = None if counts is None else counts[placed]
-    sizes = np.bincount(inverse, weights, minlength=first.size)
+    sizes = np.bincount(inverse, counts[placed], minlength=first.size)
     order = np.lexsort((first, -sizes))
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
@@ -30,13 +27,10 @@ def label_by_size(
     return labels
 
 
-def drop_small(
-    labels: np.ndarray, min_size: int, counts: np.ndarray | None = None
-) -> np.ndarray:
+def drop_small(labels: np.ndarray, min_size: int, counts: np.ndarray) -> np.ndarray:
     """Labels with the communities that count for less than `min_size` set to -1."""
     placed = labels >= 0
-    weights = None if counts is None else counts[placed]
-    sizes = np.bincount(labels[placed], weights, minlength=1)
+    sizes = np.bincount(labels[placed], counts[placed], minlength=1)
     kept = placed & (sizes[labels] >= min_size)
     return np.where(kept, labels, -1)
 

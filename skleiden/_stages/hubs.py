@@ -9,6 +9,7 @@ of two rows what either has with its own surroundings, as CSLS does (Conneau et 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +68,8 @@ def choose_neighbors(
         runner.call(_chosen, table, int(start), k, there, shards.everywhere)
         for table, start in zip(tables, shards.starts, strict=False)
     ]
-    lists = [runner.call(_lists, found) for found in chosen]
-    reaches = [runner.call(_reach, found) for found in chosen]
+    lists = [runner.call(itemgetter(0), found) for found in chosen]
+    reaches = [runner.call(itemgetter(1), found) for found in chosen]
     del chosen
     kept = runner.keep([*lists, *reaches], "Neighbours")
     n_blocks = len(tables)
@@ -148,11 +149,3 @@ def _chosen(
         full = ids[:, k - 1] >= 0
         reach[full] = corrected[full, k - 1]
     return knn.Neighbors(ids, similarities), reach
-
-
-def _lists(found: tuple[knn.Neighbors, np.ndarray]) -> knn.Neighbors:
-    return found[0]
-
-
-def _reach(found: tuple[knn.Neighbors, np.ndarray]) -> np.ndarray:
-    return found[1]

@@ -28,7 +28,7 @@ from .affinity import Joining, directed, join_graph
 from .distinct import find_distinct
 from .partition import Partitioning
 from .search import NeighborSearch
-from .sketch import Activity, Reading, Sketch, embed
+from .sketch import Activity, Reading, Sketch, embed, run_task
 
 # Rows of the sample, and how often the columns are divided, for the weights of layers:
 # twice as many of either change no weight by much (benchmarks/README.md).
@@ -218,7 +218,7 @@ def _take(layers: Layers, rows: np.ndarray, runner: Runner) -> Iterator[Any]:
     for i, span in enumerate(layout.spans):
         pick = runner.put(partial(_picked, layout._replace(spans=(span,)), ascending))
         picked = [
-            runner.call(_run, pick, start, [of[i]])
+            runner.call(run_task, pick, start, [of[i]])
             for start, n, of in blocks
             if np.searchsorted(ascending, start) < np.searchsorted(ascending, start + n)
         ]
@@ -229,10 +229,6 @@ def _take(layers: Layers, rows: np.ndarray, runner: Runner) -> Iterator[Any]:
         starts = layout.starts[span.start : span.stop + 1] - layout.starts[span.start]
         columns = [slice(a, b) for a, b in pairwise(starts.tolist())]
         yield from source_of(some).divided(columns)
-
-
-def _run(task: Any, start: int, matrices: Sequence[Any]) -> Any:
-    return task(start, matrices)
 
 
 def _picked(

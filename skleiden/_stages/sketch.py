@@ -238,11 +238,12 @@ def _on_blocks(
 ) -> tuple[list[Any], list[int]]:
     """Run a task on each block of rows; gives handles, and the blocks' sizes."""
     there, blocks = runner.put(task), layers.row_blocks()
-    handles = [runner.call(_run, there, start, of) for start, _, of in blocks]
+    handles = [runner.call(run_task, there, start, of) for start, _, of in blocks]
     return handles, [n_rows for _, n_rows, _ in blocks]
 
 
-def _run(task: Callable[..., Any], start: int, matrices: Sequence[Any]) -> Any:
+def run_task(task: Callable[..., Any], start: int, matrices: Sequence[Any]) -> Any:
+    """Run a task, which may be a handle, on a block of rows."""
     return task(start, matrices)
 
 

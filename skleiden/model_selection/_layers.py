@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from tqdm import tqdm
 
+from skleiden._blocks.frames import frame_of
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step
 from skleiden._kernels import partitions
@@ -294,14 +295,7 @@ class LayerProfile:
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas. The attribute table holds "
-                "the same as arrays."
-            ) from error
-        return pd.DataFrame(self.table)
+        return frame_of(self.table)
 
     def __repr__(self) -> str:
         n_above = int(self.table["above_null"].sum())

@@ -18,6 +18,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
+from skleiden._blocks.frames import frame_of
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, processes
 from skleiden._input import with_rows
@@ -448,14 +449,7 @@ class ResolutionProfile:
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "to_frame needs pandas: pip install pandas. The attribute table holds "
-                "the same as arrays."
-            ) from error
-        return pd.DataFrame(self.table)
+        return frame_of(self.table)
 
     def __repr__(self) -> str:
         resolutions = self.table["resolution"]
