@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Files run in as many processes as there are cores: several share costly fixtures.
+TESTS = ("pytest", "-n", "auto", "--dist", "loadfile")
 QUICK = ("-m", "not slow and not cluster and not browser")
 ARGUMENTS = sys.argv[1:]
 if ARGUMENTS[:1] == ["quick"]:
@@ -17,7 +19,7 @@ COMMANDS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    ("pytest", *ARGUMENTS),
+    (*TESTS, *ARGUMENTS),
 )
 
 

@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import settings
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher
 from skleiden._stages import distinct
 from skleiden.datasets import make_layered_activations
+
+# A change is judged by the same examples each time; --hypothesis-profile=random, which
+# the workflow uses, looks for others.
+settings.register_profile("random", print_blob=True)
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items):
