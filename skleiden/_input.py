@@ -26,15 +26,17 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
 
     `stated` is the layout of a single matrix, `validate` is as for `open_matrix`.
     """
-    for given in X.layers if isinstance(X, LayerStack) else [X]:
-        check_size(given, "X")
     X = with_rows(X)
+    of_neurons = isinstance(X, LayerStack) and X.row_layers is not None
     if isinstance(X, LayerStack):
         check_shape(X.shape, type(X).__name__)
         validate(_with_columns(X), skip_check_array=True)
         names, widths = X.names, X.widths
         sources = [source_of(matrix) for matrix in X.layers]
+        for matrix in (m for source in sources for m in source.underlying()):
+            check_size(matrix, "X")
     else:
+        check_size(X, "X")
         X = open_matrix(X, validate, accept_sparse="csr")
         names, widths = layer_layout(stated, X.shape[1])
         sources = [source_of(X)]
@@ -44,7 +46,7 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     if len(sources) < len(spans):
         # What costs a copy to cut, or another reading, is read whole.
         spans = [range(len(widths))]
-    return Layers(Layout(names, widths, tuple(spans)), sources)
+    return Layers(Layout(names, widths, tuple(spans)), sources, of_neurons)
 
 
 def as_layer_stack(X: Any, layers: Stated = None) -> LayerStack:

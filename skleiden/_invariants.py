@@ -181,7 +181,9 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
     zero = _integer(f"{name}.n_zero_rows_", sketcher.n_zero_rows_, 0, seen)
     df = _array(f"{name}.df_", sketcher.df_, np.int64, n)
     _same(f"{name}.df_", df, statistics.df)
-    _between(f"{name}.df_", df, 0, seen - zero)
+    # Rows that are constant count as zero where correlations are compared.
+    correlated = "correlation" in weighting
+    _between(f"{name}.df_", df, 0, seen if correlated else seen - zero)
     _require(
         df.sum() >= seen - zero,
         f"{name}.df_",
@@ -210,18 +212,23 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
 def _check_weighting(name: str, sketcher: Any, stated: str, n_layers: int) -> None:
     """Check how each layer is said to be taken."""
     found, positive = sketcher.weighting_, sketcher.positive_part_
-    allowed = ("idf", "zscore") if stated == "auto" else (stated,)
+    allowed: tuple[str, ...] = (stated,)
+    if stated == "auto":
+        allowed = "idf", "zscore", "correlation"
     _require(
         type(found) is tuple
         and len(found) == n_layers
-        and all(type(of) is str and of in allowed for of in found),
+        and all(type(of) is str and of in allowed for of in found)
+        and len({of == "correlation" for of in found}) == 1,
         f"{name}.weighting_",
         f"be a tuple of {n_layers} of {allowed}",
         repr(found),
     )
     _array(f"{name}.positive_part_", positive, np.bool_, n_layers)
-    expected = [stated == "auto" and of == "idf" for of in found]
-    _same(f"{name}.positive_part_", positive, np.array(expected, dtype=bool))
+    auto = stated == "auto"
+    if not (auto and "correlation" in found):  # either may be of those that correlate
+        expected = [auto and of == "idf" for of in found]
+        _same(f"{name}.positive_part_", positive, np.array(expected, dtype=bool))
 
 
 def _check_settings(name: str, settings: Any) -> None:

@@ -16,6 +16,7 @@ from ._blocks.sources import (
     source_of,
     unpacked,
 )
+from ._blocks.transposed import transposed
 from ._ids import check_ids
 
 # Names of each layer's columns, None where they have none.
@@ -75,6 +76,9 @@ class LayerStack:
         named by strings. Estimators that were fitted on such a stack refuse others, or
         the same in another order.
 
+    row_layers : ndarray of shape (n_samples,) or None
+        Name of the layer of each row, where the rows are neurons, see `neurons`.
+
     shape : tuple of int
         ``(n_samples, sum(widths))``.
 
@@ -126,6 +130,7 @@ class LayerStack:
     """
 
     ids: np.ndarray | None
+    row_layers: np.ndarray | None = None
 
     def __init__(
         self,
@@ -245,12 +250,70 @@ class LayerStack:
         names: tuple[str, ...],
         ids: np.ndarray | None,
         columns: Columns,
+        row_layers: np.ndarray | None = None,
     ) -> LayerStack:
         """Make a stack of parts known to be valid (ids of a resample may repeat)."""
         stack = cls.__new__(cls)
         stack.layers, stack.names, stack.ids = tuple(layers), names, ids
-        stack.columns = columns
+        stack.columns, stack.row_layers = columns, row_layers
         return stack
+
+    def neurons(self) -> LayerStack:
+        """Make a stack whose rows are the neurons of all layers, its columns the rows.
+
+        Communities of its rows are groups of neurons that fire on the same prompts,
+        across layers. :class:`MultiLayerTfidfSketcher` compares such rows by their
+        correlation.
+
+        Returns
+        -------
+        stack : LayerStack
+            One layer, "neurons", of shape (sum of the widths, n_samples). The rows' ids
+            are ``layer:number``, and `row_layers` names the layer of each. Columns are
+            named by the ids of this stack, where these are strings.
+
+        Raises
+        ------
+        ValueError
+            If the rows of this stack are neurons already.
+
+        Notes
+        -----
+        Sparse layers are transposed once, in memory. Of dense ones, of memory maps,
+        Zarr arrays, HDF5 datasets and tensors, stretches of columns are read as they
+        are needed, an eighth of a layer at once, or 64 MB of float32 if that is more.
+        For each of them all rows of a Zarr array or HDF5 dataset are read. Dask arrays
+        stay lazy. Neurons that are selected by an index are in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skleiden import LayerStack
+        >>> stack = LayerStack({"mlp_0": np.eye(4), "mlp_1": np.ones((4, 2))})
+        >>> neurons = stack.neurons()
+        >>> neurons
+        LayerStack(6 rows; neurons: 4)
+        >>> neurons.ids[3:5].tolist(), neurons.row_layers[3:5].tolist()
+        (['mlp_0:3', 'mlp_1:0'], ['mlp_0', 'mlp_1'])
+        """
+        if self.row_layers is not None:
+            raise ValueError(
+                "The rows of this stack are neurons already; call neurons() of the "
+                "stack whose rows are prompts."
+            )
+        ids = [
+            f"{name}:{number}"
+            for name, width in zip(self.names, self.widths, strict=True)
+            for number in range(width)
+        ]
+        named = self.ids is not None and self.ids.dtype.kind == "U"
+        return self._from_valid(
+            [transposed(self.layers)],
+            ("neurons",),
+            np.array(ids, dtype=str),
+            (self.ids.astype(object) if named else None,),  # type: ignore[union-attr]
+            np.repeat(np.array(self.names, dtype=str), self.widths),
+        )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -321,6 +384,7 @@ class LayerStack:
             self.names,
             None if self.ids is None else self.ids[rows],
             self.columns,
+            None if self.row_layers is None else self.row_layers[rows],
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -330,7 +394,7 @@ class LayerStack:
                 parts.append(source_of(block).packed())
             except TypeError as error:
                 raise TypeError(f"Layer {name!r} is {error}") from None
-        return _rebuild, (parts, self.names, self.ids, self.columns)
+        return _rebuild, (parts, self.names, self.ids, self.columns, self.row_layers)
 
     def __repr__(self) -> str:
         layout = ", ".join(
@@ -345,10 +409,11 @@ def _rebuild(
     names: tuple[str, ...],
     ids: np.ndarray | None,
     columns: Columns,
+    row_layers: np.ndarray | None = None,
 ) -> LayerStack:
     # Not checked again: whoever can change a pickle can run code anyway, and workers in
     # other processes would read all indices of a stack of which they use some rows.
-    return LayerStack._from_valid(map(unpacked, parts), names, ids, columns)
+    return LayerStack._from_valid(map(unpacked, parts), names, ids, columns, row_layers)
 
 
 def _ids_of_index(index: Any) -> np.ndarray:

@@ -66,20 +66,27 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         four clusterings of 1,000 rows a layer. ``partial_fit`` decides by the rows of
         its first call.
 
-    weighting : {"auto", "idf", "zscore", "none"}, default="auto"
+    weighting : {"auto", "idf", "zscore", "correlation", "none"}, default="auto"
         Weighting of the columns, learnt in ``fit``:
 
         - "auto": decided for each layer by its lowest and highest value, and told by
           `weighting_`. A layer after ReLU, GELU or the like, without negative values or
           with none below -0.31 or further from zero than a quarter of the highest
           value, is taken by its positive part with "idf"; any other by "zscore".
-          ``partial_fit`` decides by the rows of its first call.
+          Rows that are neurons (`LayerStack.neurons`) are compared by "correlation", of
+          the positive part by the same rule. ``partial_fit`` decides by the rows of its
+          first call.
         - "idf": times the inverse document frequency, as
           :class:`~sklearn.feature_extraction.text.TfidfTransformer` defines it; for
           sparse, non-negative activations (ReLU or truncated GELU).
         - "zscore": centred and divided by the standard deviation, as
           :class:`~sklearn.preprocessing.StandardScaler`; often better where most
           entries are active. Sparse input is not densified.
+        - "correlation": from each row its mean over the layer's columns is subtracted,
+          so that the similarity of two rows is their Pearson correlation; for rows
+          that are neurons, whose means differ. Columns without any activity are left
+          out, and constant rows are as rows without activity. Sparse input is not
+          densified.
         - "none": unweighted.
 
     smooth_idf : bool, default=True
@@ -91,7 +98,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     center : bool, default=False
         Subtract the mean of each column, after weighting, from rows with any activity
-        in the layer, as "zscore" always does. Sparse input is not densified.
+        in the layer, as "zscore" always does. Sparse input is not densified. Not
+        with "correlation".
 
     zero_tol : float, default=0.0
         Entries with an absolute value up to this count as zero.
@@ -149,7 +157,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Rows in which each column is active.
 
     weighting_ : tuple of str
-        Weighting of each layer: "idf", "zscore" or "none".
+        Weighting of each layer: "idf", "zscore", "correlation" or "none".
 
     positive_part_ : ndarray of shape (n_layers,), dtype bool
         Whether negative values of each layer count as zero, as "auto" may decide.
@@ -172,7 +180,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Sign with which it is added.
 
     n_zero_rows_ : int
-        Rows without any active entry seen so far; their embedding is zero.
+        Rows without any active entry seen so far, and under "correlation" constant
+        ones; their embedding is zero.
 
     Raises
     ------
@@ -277,7 +286,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "layers": ["array-like", Mapping, None],
         "layer_weights": [StrOptions({"auto"}), "array-like", Mapping, None],
-        "weighting": [StrOptions({"auto", "idf", "zscore", "none"})],
+        "weighting": [StrOptions({"auto", "idf", "zscore", "correlation", "none"})],
         "smooth_idf": ["boolean"],
         "power": [Interval(Real, 0, 1, closed="both")],
         "center": ["boolean"],
@@ -487,6 +496,12 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             # Of a fit with other weighting.
             for name in ("idf_", "mean_", "scale_", "layer_replicability_"):
                 self.__dict__.pop(name, None)
+            if activity.correlated and self._settings.center:
+                raise ValueError(
+                    "center=True is not for weighting='correlation', which rows that "
+                    "are neurons have by default: their means are subtracted already. "
+                    "Set center=False."
+                )
             self.weighting_, self.positive_part_ = activity.weighting, activity.positive
         else:
             new = countsketch.merge(self._statistics, new)
@@ -599,6 +614,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         """What each column is multiplied by, and what is subtracted afterwards."""
         ones = np.ones(self.n_features_in_)
         weights = getattr(self, "idf_", ones) / getattr(self, "scale_", ones)
+        if activity.correlated:
+            weights = (self.df_ > 0).astype(np.float64)
         centred = np.repeat(activity.centred, self.layer_widths_)
         centres = np.where(centred, weights * getattr(self, "mean_", 0.0), 0.0)
         return weights, centres

@@ -291,10 +291,22 @@ def _array(
     tasks: Sequence[Delayed], sizes: Sequence[int], width: int, meta: Any
 ) -> Any:
     """A lazy array of blocks of rows, dense or sparse as `meta` is."""
+    return _grid([[task] for task in tasks], (tuple(sizes), (width,)), meta)
+
+
+def _grid(
+    tasks: Sequence[Sequence[Delayed]], chunks: tuple[tuple[int, ...], ...], meta: Any
+) -> Any:
+    """A lazy array of chunks, one task each, in rows and columns."""
     name = f"skleiden-{uuid4().hex}"
-    blocks = {(name, i, 0): (_same, task.key) for i, task in enumerate(tasks)}
-    graph = HighLevelGraph.from_collections(name, blocks, dependencies=list(tasks))
-    return da.Array(graph, name, (tuple(sizes), (width,)), meta=meta)
+    blocks = {
+        (name, i, j): (_same, task.key)
+        for i, row in enumerate(tasks)
+        for j, task in enumerate(row)
+    }
+    needed = [task for row in tasks for task in row]
+    graph = HighLevelGraph.from_collections(name, blocks, dependencies=needed)
+    return da.Array(graph, name, chunks, meta=meta)
 
 
 # Columns are brought together in blocks of about this many bytes.
@@ -321,6 +333,38 @@ def map_columns(function: Callable[[int, Any], Any], X: Any) -> Any:
         _of_columns, function, starts, dtype=X.dtype, meta=np.empty((0, 0), X.dtype)
     )
     return found.rechunk(X.chunks)
+
+
+def transposed(layers: Sequence[Any]) -> Any:
+    """Give the columns of some arrays, one array below the other, as rows, lazily."""
+    if not any(sp.issparse(layer._meta) for layer in layers):
+        n = layers[0].shape[0]
+        size = max(layer.dtype.itemsize for layer in layers)
+        wide = max(1, _COLUMN_BYTES // max(1, n * size))
+        return da.concatenate(
+            [layer.rechunk({1: min(wide, layer.shape[1])}).T for layer in layers]
+        )
+    # Of sparse arrays Dask cannot join chunks: one block of rows is one layer.
+    runner = OnWorkers()
+    dtype = np.result_type(*(layer.dtype for layer in layers))
+    blocks = list(row_blocks(layers))
+    calls = [
+        runner.call(_turned, chunks, dtype)
+        for i in range(len(layers))
+        for _, _, of_layers in blocks
+        for chunks in [of_layers[i]]
+    ]
+    tasks, step = runner.delayed(calls), len(blocks)
+    grid = [tasks[i : i + step] for i in range(0, len(tasks), step)]
+    widths = tuple(layer.shape[1] for layer in layers)
+    sizes = tuple(n_rows for _, n_rows, _ in blocks)
+    return _grid(grid, (widths, sizes), sp.csr_array((0, 0), dtype=dtype))
+
+
+def _turned(chunks: list[Any], dtype: np.dtype) -> Any:
+    block = side_by_side(chunks)
+    check_sparse(block, "X")
+    return sp.csr_array(block.T).astype(dtype, copy=False)
 
 
 def _of_columns(

@@ -76,10 +76,14 @@ class Layout(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Layered input that was checked, to be read block by block."""
+    """Layered input that was checked, to be read block by block.
+
+    `of_neurons` tells that its rows are neurons, and its columns prompts.
+    """
 
     layout: Layout
     sources: list[Source]
+    of_neurons: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -131,7 +135,7 @@ class Layers(NamedTuple):
                 "mode='r+' or 'w+'."
             )
         for source, span in zip(self.sources, self.layout.spans, strict=True):
-            if share_memory(out, source.matrix):
+            if any(share_memory(out, matrix) for matrix in source.underlying()):
                 raise ValueError(
                     "out must not share memory, or its place in a file, with X; got "
                     f"{self.layout.describe(span)}, which would be overwritten while "

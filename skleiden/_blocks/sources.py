@@ -69,6 +69,9 @@ class Source:
 
     cuts_columns : bool
         Whether some columns can be had without a copy.
+
+    at_once : int
+        Numbers that are read at once, at most.
     """
 
     kind = "array"
@@ -79,6 +82,7 @@ class Source:
     def __init__(self, matrix: Any) -> None:
         self.matrix = matrix
         self.shape, self.dtype = tuple(matrix.shape), matrix.dtype
+        self.at_once = _MOST_AT_ONCE
 
     @classmethod
     def check(cls, matrix: Any, what: str) -> Any:  # noqa: ARG003
@@ -117,9 +121,13 @@ class Source:
         """Give the arrays that it is made of, if it has any but those that are read."""
         return []
 
+    def underlying(self) -> list[Any]:
+        """Give the matrices that are read: it may be made of several."""
+        return [self.matrix]
+
     def keeping(self, kept: np.ndarray) -> Any:
         """Give a matrix in which all but some columns, of a mask, read as zeros."""
-        return KeptColumns(self.matrix, kept)
+        return KeptColumns(self, kept)
 
     def runner(self, verbose: int = 0) -> Runner:
         """Give what runs functions of its blocks."""
@@ -401,6 +409,7 @@ class KeptColumns(Source):
         self.inner, self.kept = source_of(matrix), kept
         self.matrix, self.shape = self.inner.matrix, self.inner.shape
         self.dtype, self.chunk_rows = self.inner.dtype, self.inner.chunk_rows
+        self.at_once = self.inner.at_once
 
     @property
     def n_stored(self) -> int:
@@ -411,6 +420,9 @@ class KeptColumns(Source):
 
     def select(self, rows: slice | np.ndarray) -> Any:
         return KeptColumns(self.inner.select(rows), self.kept)
+
+    def underlying(self) -> list[Any]:
+        return self.inner.underlying()
 
     def whole(self) -> Any:
         return _kept_of(self.inner.whole(), self.kept)
@@ -629,7 +641,7 @@ def rows_at_once(sources: Iterable[Source], wanted: int) -> int:
     stored = [source for source in sources if source.chunk_rows]
     if not stored:
         return max(1, wanted)
-    most = max(1, _MOST_AT_ONCE // max(1, *(source.shape[1] for source in stored)))
+    most = max(1, min(s.at_once // max(1, s.shape[1]) for s in stored))
     chunks = [source.chunk_rows or 1 for source in stored]
     # Multiples of some layers' chunks where those of all are too many rows.
     step = math.lcm(*chunks)

@@ -8,6 +8,7 @@ duplicate entries or stored zeros; float32 or float64, finite.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -111,12 +112,92 @@ def standard_deviation(stats: ColumnStatistics) -> np.ndarray:
     (the bound scikit-learn's StandardScaler uses), and so does one too small to be
     divided by.
     """
-    n, limits = stats.n_samples, np.finfo(np.float64)
-    deviation = stats.spread / np.sqrt(n)
+    deviation = stats.spread / np.sqrt(stats.n_samples)
+    constant = is_constant(stats.n_samples, stats.mean, deviation)
+    return np.where(constant, 1.0, deviation)
+
+
+def is_constant(n: Any, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Whether n values deviate from their mean by what rounding leaves, or less."""
+    limits = np.finfo(np.float64)
     rounding = np.hypot(
-        np.sqrt(n * limits.eps) * deviation, n * limits.eps * np.abs(stats.mean)
+        np.sqrt(n * limits.eps) * deviation, n * limits.eps * np.abs(mean)
     )
-    return np.where(deviation <= np.maximum(rounding, limits.tiny), 1.0, deviation)
+    return deviation <= np.maximum(rounding, limits.tiny)
+
+
+class Centred(NamedTuple):
+    """Rows less their means: ``block - means``, whose deviations from zero vary.
+
+    `means` has a column for each layer: what is still to be subtracted of CSR arrays,
+    zero where it was. `deviation` is the standard deviation of each row in each layer,
+    zero where the row is constant.
+    """
+
+    block: Block
+    means: np.ndarray
+    deviation: np.ndarray
+
+
+def centre_rows(
+    block: Block, counted: np.ndarray, layer_of: np.ndarray, n_layers: int
+) -> Centred:
+    """Subtract the mean of each row in each layer, in float64.
+
+    Rows are divided by their largest absolute value before, so that no square
+    overflows or vanishes.
+
+    Parameters
+    ----------
+    block : ndarray or CSR array of shape (n, width)
+
+    counted : ndarray of shape (width,), dtype bool
+        Columns that take part; the others become zero.
+
+    layer_of : ndarray of int32 of shape (width,)
+        Number of the layer that each column belongs to.
+
+    n_layers : int
+
+    Returns
+    -------
+    Centred
+    """
+    ones = counted.astype(np.float64)
+    n_counted = np.maximum(np.bincount(layer_of, ones, minlength=n_layers), 1)
+    added = partial(sketch, weights=ones, buckets=layer_of, n_buckets=n_layers)
+    if sp.issparse(block):
+        row_of = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+        of_layer = layer_of.take(block.indices)
+        largest = np.zeros(block.shape[0])
+        filled = np.flatnonzero(np.diff(block.indptr))
+        if filled.size:
+            starts = block.indptr[filled]
+            largest[filled] = np.maximum.reduceat(np.abs(block.data), starts)
+        values = block.data / largest[row_of]
+
+        def stored(values: np.ndarray) -> np.ndarray:
+            parts = values, block.indices, block.indptr
+            return added(sp.csr_array(parts, shape=block.shape))
+
+        means = stored(values) / n_counted
+        squares = stored((values - means[row_of, of_layer]) ** 2)
+        squares += (n_counted - stored(np.ones(values.size))) * means**2
+        centred = sp.csr_array(
+            (values * ones.take(block.indices), block.indices, block.indptr),
+            shape=block.shape,
+        )
+        left = means
+    else:
+        largest = np.abs(block).max(axis=1, initial=0).astype(np.float64)
+        centred = block / np.where(largest > 0, largest, 1)[:, None]
+        means = added(centred) / n_counted
+        centred -= means.take(layer_of, axis=1)
+        centred *= ones
+        squares, left = added(centred**2), np.zeros_like(means)
+    deviation = np.sqrt(np.maximum(squares, 0) / n_counted)
+    deviation[is_constant(n_counted, means, deviation)] = 0
+    return Centred(centred, left, deviation)
 
 
 def draw_hashes(

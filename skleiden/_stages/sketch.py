@@ -49,14 +49,19 @@ class Settings(NamedTuple):
 class Activity(NamedTuple):
     """How the values of each layer are taken; arrays have an entry for each layer.
 
-    `weighting` is "idf", "zscore" or "none", `positive` says that negative values count
-    as zero, and `centred` that the mean is subtracted.
+    `weighting` is "idf", "zscore", "correlation" or "none", `positive` says that
+    negative values count as zero, and `centred` that the columns' mean is subtracted.
     """
 
     settings: Settings
     weighting: tuple[str, ...]
     positive: np.ndarray
     centred: np.ndarray
+
+    @property
+    def correlated(self) -> bool:
+        """Whether rows are compared by their correlation; all layers, or none."""
+        return "correlation" in self.weighting
 
 
 class Counts(NamedTuple):
@@ -124,23 +129,33 @@ class WeightedLayer(NamedTuple):
     share: float
 
 
-def stated_activity(settings: Settings, n_layers: int) -> Activity:
-    """Give how layers are taken, as far as parameters say; "auto" begins with idf."""
+def stated_activity(
+    settings: Settings, n_layers: int, of_neurons: bool = False
+) -> Activity:
+    """Give how layers are taken, as far as parameters say; "auto" begins with idf.
+
+    Rows that are neurons differ in their means, which would make groups of their own:
+    "auto" compares them by their correlation.
+    """
     auto = settings.weighting == "auto"
-    weighting = "idf" if auto else settings.weighting
+    weighting = settings.weighting
+    if auto:
+        weighting = "correlation" if of_neurons else "idf"
     centred = settings.center or weighting == "zscore"
     each = np.ones(n_layers, dtype=bool)
     return Activity(settings, (weighting,) * n_layers, auto & each, centred & each)
 
 
-def found_activity(settings: Settings, counts: Counts) -> Activity:
+def found_activity(stated: Activity, counts: Counts) -> Activity:
     """Give how layers are taken by "auto", which the signs of their values tell.
 
     Layers after ReLU, GELU and their like by their positive part and idf; others, which
-    have large values of both signs, by z-scores.
+    have large values of both signs, by z-scores. Neurons by their correlation.
     """
-    lowest, highest = counts.lowest, counts.highest
+    settings, lowest, highest = stated.settings, counts.lowest, counts.highest
     positive = (lowest >= _LOWEST) & (-lowest <= _MOST_NEGATIVE * highest)
+    if stated.correlated:
+        return stated._replace(positive=positive)
     weighting = tuple(np.where(positive, "idf", "zscore").tolist())
     return Activity(settings, weighting, positive, ~positive | settings.center)
 
@@ -156,12 +171,13 @@ def learn(
     """Count the activity of each column, taken as it was before, or as is found."""
     if activity is not None:
         return activity, count(layers, activity, reading, runner)
-    activity = stated_activity(settings, len(layers.layout.names))
+    n_layers = len(layers.layout.names)
+    activity = stated_activity(settings, n_layers, layers.of_neurons)
     counts = count(layers, activity, reading, runner, sampling)
     if settings.weighting != "auto":
         return activity, counts
-    found = found_activity(settings, counts)
-    if found.weighting != activity.weighting:
+    found = found_activity(activity, counts)
+    if (found.positive != activity.positive).any():
         again = count(layers, found, reading, runner)
         counts = again._replace(sample=counts.sample)
     return found, counts
@@ -219,12 +235,13 @@ def largest_value(layers: Layers, column: int, runner: Runner) -> float:
 
 def weighted_layers(layers: Layers, sketch: Sketch) -> list[WeightedLayer]:
     """Give the layers as the sketch weighs them."""
-    layout = layers.layout
+    layout, activity = layers.layout, sketch.activity
+    read = _read_centred if activity.correlated else _read
     return [
         WeightedLayer(
             layout.names[layer],
             part.source,
-            partial(_read, layout, sketch.activity, part),
+            partial(read, layout, activity, part),
             sketch.weights[part.columns],
             sketch.centres[part.columns],
             sketch.shares[layer],
@@ -255,7 +272,8 @@ def _on_batches(
 ) -> list[Any]:
     """Run a task on batches of rows of every part, in threads."""
     for part in parts:
-        check_size(part.source.matrix, layout.describe(part.layers))
+        for matrix in part.source.underlying():
+            check_size(matrix, layout.describe(part.layers))
     batches = row_batches([part.source for part in parts], reading.batch_size)
     pairs = list(product(parts, batches))
     # Tasks write into one array, so a backend of processes will not do.
@@ -273,6 +291,17 @@ def _on_batches(
 def _read(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:
     """Rows of a part as they are weighted."""
     return _active(activity, part, layout, _read_values(layout, activity, part, rows))
+
+
+def _read_centred(
+    layout: Layout, activity: Activity, part: Part, rows: slice
+) -> np.ndarray:
+    """Rows of a part, which is one layer, less their means."""
+    block = _read(layout, activity, part, rows)
+    every = np.ones(block.shape[1], dtype=bool)
+    centred = _centred(layout, part, block, every)
+    varies = centred.deviation > 0
+    return (densified(centred.block) - centred.means) * varies
 
 
 def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:
@@ -345,6 +374,10 @@ def _count(
                 keys[rows] += of_part
         block = _active(activity, part, layout, block)
         active[part.layers.start, rows] = countsketch.active_rows(block)
+        if activity.correlated:  # a row that is constant says nothing
+            every = np.ones(block.shape[1], dtype=bool)
+            varies = _centred(layout, part, block, every).deviation.any(axis=1)
+            active[part.layers.start, rows] = varies
         return countsketch.column_statistics(block, moments=moments), extremes
 
     # Blocks are merged in order: sums must not depend on n_jobs.
@@ -366,6 +399,16 @@ def _count(
     return Counts(statistics, n_zero_rows, lowest, highest, some)
 
 
+def _centred(
+    layout: Layout, part: Part, block: Any, counted: np.ndarray
+) -> countsketch.Centred:
+    """Rows of a part less their means in each layer, over the columns that count."""
+    layers = part.layers
+    widths = layout.widths[layers.start : layers.stop]
+    layer_of = np.repeat(np.arange(len(layers), dtype=np.int32), widths)
+    return countsketch.centre_rows(block, counted, layer_of, len(layers))
+
+
 def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -> float:
     parts = layout.parts(matrices, start)
     part = next(part for part in parts if part.columns.stop > column)
@@ -379,12 +422,14 @@ def _largest(layout: Layout, column: int, start: int, matrices: Sequence[Any]) -
 class _Hashing(NamedTuple):
     """What each column is multiplied by, and what centring subtracts of each bucket.
 
-    `rounding` is what errors of rounding alone may leave there.
+    `rounding` is what errors of rounding alone may leave there. `ones` is the sketch of
+    a row of ones.
     """
 
     weights: np.ndarray
     offset: np.ndarray
     rounding: np.ndarray
+    ones: np.ndarray
 
 
 def _hashing(sketch: Sketch) -> _Hashing:
@@ -392,7 +437,9 @@ def _hashing(sketch: Sketch) -> _Hashing:
     offset = np.bincount(sketch.buckets, shift, minlength=n_buckets)
     added = np.bincount(sketch.buckets, 1 + np.abs(shift), minlength=n_buckets)
     rounding = 4 * np.finfo(np.float64).eps * added
-    return _Hashing(sketch.signs * sketch.weights, offset, rounding)
+    weights = sketch.signs * sketch.weights
+    ones = np.bincount(sketch.buckets, weights, minlength=n_buckets)
+    return _Hashing(weights, offset, rounding, ones)
 
 
 def _embed(
@@ -410,12 +457,15 @@ def _embed(
         out = np.empty((n_samples, starts[-1]), dtype=activity.settings.dtype)
     embedding = Output(out)
     present = np.empty((len(layout.names), n_samples), dtype=bool)
-    weights, offset, rounding = _hashing(sketch)
+    weights, offset, rounding, ones = _hashing(sketch)
 
     def embed(part: Part, rows: slice) -> None:
         block = _read(layout, activity, part, rows)
         first = starts[part.layers.start]
         weight = weights[part.columns]
+        if activity.correlated:
+            counted = sketch.weights[part.columns] > 0
+            block, means, deviation = _centred(layout, part, block, counted)
         # Centring cancels digits, for which float64 has room.
         if not activity.centred[part.layers.start : part.layers.stop].any():
             weight = weight.astype(block.dtype)
@@ -429,7 +479,11 @@ def _embed(
         for layer in part.layers:
             columns = slice(starts[layer], starts[layer + 1])
             of_layer = sketched[:, columns.start - first : columns.stop - first]
-            if activity.centred[layer]:
+            if activity.correlated:
+                number = layer - part.layers.start
+                of_layer -= means[:, number, None] * ones[columns]
+                of_layer[deviation[:, number] == 0] = 0
+            elif activity.centred[layer]:
                 own = first_columns[layer : layer + 2] - part.columns.start
                 active = countsketch.active_rows(block, slice(*own))
                 of_layer[active] -= offset[columns]

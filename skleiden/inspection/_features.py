@@ -315,8 +315,9 @@ def community_sums(
     sizes = np.bincount(placed, minlength=n_clusters + 1)
     layers = {}
     for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
-        check_size(matrix, "a layer of X")
         source = source_of(matrix)
+        for read in source.underlying():
+            check_size(read, "a layer of X")
         if digest is not None:
             digest.update(f"{name} {source.shape} {source.dtype} ".encode())
         of_layer = None if firing is None else firing[i]
