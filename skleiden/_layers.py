@@ -258,6 +258,12 @@ class LayerStack:
         stack.columns, stack.row_layers = columns, row_layers
         return stack
 
+    def _with_layers(self, layers: Iterable[Any]) -> LayerStack:
+        """Make a stack of the same rows and columns with other values."""
+        return self._from_valid(
+            layers, self.names, self.ids, self.columns, self.row_layers
+        )
+
     def neurons(self) -> LayerStack:
         """Make a stack whose rows are the neurons of all layers, its columns the rows.
 

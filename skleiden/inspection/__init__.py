@@ -11,6 +11,7 @@ from ._graph import (
     graph_summary,
     representatives,
 )
+from ._keywords import keywords
 from ._layers import layer_agreement
 from ._members import members, summarize
 
@@ -26,6 +27,7 @@ __all__ = [
     "describe_communities",
     "explain",
     "graph_summary",
+    "keywords",
     "layer_agreement",
     "members",
     "prototypes",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -18,7 +18,7 @@ from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import as_text, encodable, refuse_unencodable
 
-from ._features import CommunitySums, TopFeature, community_sums
+from ._features import CommunitySums, TopFeature, community_sums, named
 from ._firing import firing_in, firing_of
 from ._graph import (
     CommunityMap,
@@ -27,8 +27,12 @@ from ._graph import (
     graph_summary,
     representatives,
 )
+from ._keywords import keywords, keywords_of
 from ._layers import fitted_embedding, layer_agreement
 from ._members import check_labels, check_positive_integer, summarize
+
+# Strongest prompts of a group of neurons whose words are read, and words that are kept.
+_N_READ, _N_KEYWORDS = 20, 5
 
 # Packages whose versions labels may depend on.
 _PACKAGES = (
@@ -40,6 +44,10 @@ _PACKAGES = (
     "igraph",
     "leidenalg",
 )
+
+
+# Gives so many features of each community.
+_Top: TypeAlias = Callable[[int], dict[int, list[TopFeature]]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,6 +92,13 @@ class Communities:
         How well each layer alone keeps each community together, see
         `layer_agreement`; nan where it cannot be told.
 
+    keywords : dict of {int: list of str}
+        Words that tell the texts of each community from those of the others, see
+        `keywords`; where the rows are neurons, of the texts of its strongest prompts.
+
+    layer_share : dict of {str: ndarray of shape (n_clusters,)}
+        Where the rows are neurons: share of each layer in each community.
+
     map : CommunityMap or None
         Positions of rows in the plane, see `community_map`.
 
@@ -115,6 +130,8 @@ class Communities:
     top_features: Mapping[int, Sequence[TopFeature]] = field(default_factory=dict)
     representatives: Mapping[int, Representatives] = field(default_factory=dict)
     layer_agreement: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keywords: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    layer_share: Mapping[str, np.ndarray] = field(default_factory=dict)
     map: CommunityMap | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -155,8 +172,9 @@ class Communities:
                 )
         n_clusters = int(self.labels.max()) + 1
         by_community = {
-            f"layer_agreement of {name!r}": values
-            for name, values in self.layer_agreement.items()
+            f"{what} of {name!r}": values
+            for what in ("layer_agreement", "layer_share")
+            for name, values in getattr(self, what).items()
         }
         if self.stability is not None:
             by_community["stability"] = self.stability
@@ -210,10 +228,11 @@ def describe_communities(
 
     texts : sequence of str of length n_samples, or mapping of {id: str}, default=None
         The prompts. A mapping may hold others, too; an id that is not in it is looked
-        up as a string, as JSON and CSV have no other ids.
+        up as a string, as JSON and CSV have no other ids. Where the rows are neurons,
+        the prompts are the columns, and so are their texts and ids.
 
     n_features : int, default=10
-        Top neurons of each community.
+        Top neurons of each community; where the rows are neurons, strongest prompts.
 
     n_representatives : int, default=5
         Central and borderline rows of each.
@@ -300,7 +319,7 @@ def describe(
     check_positive_integer(n_features, "n_features")
     rng = check_random_state(random_state)
     agreement: dict[str, np.ndarray] = {}
-    if sketcher is not None and labels.max() >= 0:
+    if sketcher is not None and labels.max() >= 0 and stack.row_layers is None:
         embedding, components = fitted_embedding(estimator, stack)
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
     digest = hashlib.blake2b(digest_size=16)
@@ -309,14 +328,18 @@ def describe(
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())
     affinity = clusterer.affinity_matrix_
+    prompts, told = ids, _of_prompts
+    if stack.row_layers is not None:
+        names = stack.columns[0]
+        prompts = np.arange(stack.shape[1]) if names is None else names
+        told = _of_neurons
     found = Communities(
         labels=labels,
         ids=ids,
-        texts=texts_of(texts, ids),
+        **told(stack, labels, texts_of(texts, prompts), sums.top_features, n_features),
         confidence=getattr(estimator, "confidence_", None),
         attached=clusterer.attached_,
         stability=stability,
-        top_features=sums.top_features(n_features),
         representatives=representatives(clusterer, n_representatives),
         layer_agreement=agreement,
         map=community_map(affinity, max_rows=max_map_rows, random_state=rng)
@@ -328,6 +351,66 @@ def describe(
         fingerprint=digest.hexdigest(),
     )
     return found, sums
+
+
+def _of_prompts(
+    stack: LayerStack,
+    labels: np.ndarray,
+    texts: list[str] | None,
+    top: _Top,
+    n_features: int,
+) -> dict[str, Any]:
+    """Tell what neurons and words set communities of prompts apart."""
+    words = {}
+    if texts is not None and len(texts) == labels.size:  # else `Communities` tells
+        words = keywords(texts, labels, n_keywords=_N_KEYWORDS)
+    return {
+        "texts": texts,
+        "keywords": words,
+        "top_features": named(top(n_features), stack),
+    }
+
+
+def _of_neurons(
+    stack: LayerStack,
+    labels: np.ndarray,
+    texts: list[str] | None,
+    top: _Top,
+    n_features: int,
+) -> dict[str, Any]:
+    """Tell what prompts, words and layers set groups of neurons apart."""
+    n_prompts, words = stack.shape[1], {}
+    if texts is not None:
+        if len(texts) != n_prompts:
+            raise ValueError(
+                "texts must have one entry for each prompt, which is a column where "
+                f"rows are neurons; got {len(texts)} for {n_prompts} prompts."
+            )
+        strongest = {
+            c: np.array([feature.neuron for feature in of_c], dtype=np.int64)
+            for c, of_c in top(_N_READ).items()
+        }
+        words = keywords_of(texts, strongest, _N_KEYWORDS)
+    return {
+        "keywords": words,
+        "top_features": named(top(n_features), stack, texts),
+        "layer_share": _shares_of_layers(labels, stack),
+    }
+
+
+def _shares_of_layers(labels: np.ndarray, stack: LayerStack) -> dict[str, np.ndarray]:
+    """Share of each layer in each group of neurons."""
+    row_layers = np.asarray(stack.row_layers)
+    names = list(dict.fromkeys(row_layers.tolist()))
+    n_clusters = int(labels.max()) + 1
+    sizes = np.maximum(np.bincount(labels[labels >= 0], minlength=n_clusters), 1)
+    return {
+        name: np.bincount(
+            labels[(labels >= 0) & (row_layers == name)], minlength=n_clusters
+        )
+        / sizes
+        for name in names
+    }
 
 
 def check_names(ids: np.ndarray, layers: Iterable[Any]) -> None:
@@ -387,6 +470,10 @@ def _facts(
     facts["knn_recall"] = clusterer.knn_recall_
     facts |= {name: value for name, value in graph.items() if name != "n_vertices"}
     facts["layers"] = dict(zip(stack.names, stack.widths, strict=True))
+    if stack.row_layers is not None:
+        facts["rows"] = "neurons"
+        if sketcher is not None:
+            facts["n_silent"] = sketcher.n_zero_rows_
     if sketcher is not None:
         facts["n_components"] = list(sketcher.n_components_)
         facts["layer_weights"] = sketcher._by_layer(sketcher.layer_weights_.tolist())

@@ -168,8 +168,8 @@ def explain(
     for layer, scale, firing in zip(layers, scales, firing_of(sketcher), strict=True):
         means = _scaled_sums(layer, groups * scale)
         (own,) = densified(layer.read(this))
-        (value,) = densified(layer.source.read(this))
-        fires = value > firing.thresholds
+        value = densified(layer.source.read(this))
+        fires = firing.fires(firing.activation(value))[0]
         unit = scale[place] * (own * layer.weight - layer.centre)
         similarity += means @ unit
         contributions = unit * (means[0] - means[1])
@@ -178,7 +178,7 @@ def explain(
             Contribution(
                 layer.name,
                 int(j),
-                float(value[j]),
+                float(value[0, j]),
                 float(contributions[j]),
                 bool(fires[j]),
             )

@@ -9,13 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.rows import (
-    above,
-    column_squares,
-    positive_part,
-)
+from skleiden._blocks.rows import column_squares, with_values
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
+from skleiden._kernels import countsketch
 from skleiden._layers import LayerStack
 
 from ._firing import Firing, firing_in
@@ -48,6 +45,17 @@ class TopFeature(NamedTuple):
     fires : bool
         Whether the neuron fires at the members' mean. One that does not is merely less
         inhibited in the community than outside.
+
+    name : str or None
+        Name of the column, where it has one.
+
+    text : str or None
+        The prompt that the column is, where the rows are neurons and it is known.
+
+    Notes
+    -----
+    Of a stack of neurons (`LayerStack.neurons`) columns are prompts, "neuron" is the
+    number of one, and activations are standardised over all prompts, neuron by neuron.
     """
 
     layer: str
@@ -58,6 +66,8 @@ class TopFeature(NamedTuple):
     share: float
     baseline_share: float
     fires: bool = True
+    name: str | None = None
+    text: str | None = None
 
 
 def prototypes(
@@ -182,7 +192,25 @@ def top_features(
         raise ValueError(f"weighting must be 'row' or 'community'; got {weighting!r}.")
     stack, labels = layers_and_labels(X, labels, layers)
     sums = community_sums(stack, labels, firing_in(stack))
-    return sums.top_features(n_features, versus, weighting)
+    return named(sums.top_features(n_features, versus, weighting), stack)
+
+
+def named(
+    features: Mapping[int, Sequence[TopFeature]],
+    stack: LayerStack,
+    texts: Sequence[str] | None = None,
+) -> dict[int, list[TopFeature]]:
+    """Give features with the names of their columns, and the texts of these."""
+    names = dict(zip(stack.names, stack.columns, strict=True))
+
+    def of_column(feature: TopFeature) -> TopFeature:
+        of_layer, column = names[feature.layer], feature.neuron
+        return feature._replace(
+            name=None if of_layer is None else str(of_layer[column]),
+            text=None if texts is None else texts[column],
+        )
+
+    return {c: [*map(of_column, of_c)] for c, of_c in features.items()}
 
 
 class _Sums(NamedTuple):
@@ -243,6 +271,8 @@ class CommunitySums(NamedTuple):
                             int(j),
                             *(float(of[j]) for of in (effect, mean, *figures)),
                             bool(fires[j]),
+                            None,
+                            None,
                         )
                     )
                     for j in first[effect[first] > 0][:n_features]
@@ -339,10 +369,9 @@ def _layer_sums(
         for part in parts:
             digest.update(np.ascontiguousarray(part).data)
     width = source.shape[1]
-    values, thresholds = np.zeros((sizes.size, width)), np.zeros(width)
+    values = np.zeros((sizes.size, width))
     counts, squares = np.zeros(values.shape, np.int32), np.zeros(width)
-    if firing is not None:
-        thresholds = firing.thresholds
+    thresholds = np.zeros(width) if firing is None else firing.thresholds
     for rows in row_batches([source]):
         members = placed[rows], np.arange(rows.stop - rows.start)
         indicator = sp.csr_array(
@@ -352,10 +381,15 @@ def _layer_sums(
         if by_rows:
             digest.update(np.ascontiguousarray(stored).data)
         block = stored.astype(np.float64)
-        if firing is not None and firing.positive:
-            block = positive_part(block, np.ones(width, dtype=bool))
+        fires = block != 0
+        if firing is not None:
+            block = firing.activation(block)
+            fires = firing.fires(block)
+        if firing is not None and firing.by_rows:
+            block, offset = _standardised(block)
+            values -= (indicator @ offset)[:, None]
+            squares += offset @ offset - 2 * (offset @ block)
         values += indicator @ block
-        fires = block != 0 if firing is None else above(block, thresholds)
         counts += (indicator @ fires).astype(np.int32)
         with np.errstate(over="ignore"):  # told below
             squares += column_squares(block)
@@ -365,6 +399,21 @@ def _layer_sums(
             "these values, or leave their rows out of X and labels."
         )
     return _Sums(values, counts, squares, thresholds)
+
+
+def _standardised(block: Any) -> tuple[Any, np.ndarray]:
+    """Rows over their standard deviation, and what is to be subtracted of each."""
+    every = np.ones(block.shape[1], dtype=bool)
+    one_layer = np.zeros(block.shape[1], dtype=np.int32)
+    centred, means, deviation = countsketch.centre_rows(block, every, one_layer, 1)
+    deviation = deviation[:, 0]
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    offset = means[:, 0] * scale
+    if not sp.issparse(centred):
+        return centred * scale[:, None], offset
+    return with_values(
+        centred, centred.data * np.repeat(scale, np.diff(centred.indptr))
+    ), offset
 
 
 def layers_and_labels(

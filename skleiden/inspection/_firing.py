@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skleiden._blocks.rows import above, densified, positive_part
 from skleiden._blocks.runner import Local
 from skleiden._blocks.sources import check_only
 from skleiden._input import open_layers
@@ -20,11 +21,26 @@ class Firing(NamedTuple):
 
     Their activation is the positive part of the value where `positive`, else the value
     itself. They fire above `thresholds`, of shape (width,): zero, or in layers with
-    signs one standard deviation above the mean.
+    signs one standard deviation above the mean. Where the rows are the neurons,
+    `by_rows`, mean and standard deviation are those of rows.
     """
 
     positive: bool
     thresholds: np.ndarray
+    by_rows: bool = False
+
+    def activation(self, block: Any) -> Any:
+        """Give the activations of a block of rows."""
+        if not self.positive:
+            return block
+        return positive_part(block, np.ones(block.shape[1], dtype=bool))
+
+    def fires(self, activation: Any) -> Any:
+        """Tell where neurons fire, by their activations; a mask, sparse if they are."""
+        if not self.by_rows or self.positive:
+            return above(activation, self.thresholds)
+        dense = densified(activation)
+        return dense > (dense.mean(axis=1) + dense.std(axis=1))[:, None]
 
 
 def firing_of(sketcher: Any) -> list[Firing]:
@@ -60,7 +76,8 @@ def _firing(
             thresholds = _unpowered(mean[columns] + scale[columns], power)
         # What is up to the tolerance counts as zero.
         near = np.abs(thresholds) < tolerance
-        found.append(Firing(bool(positive), np.where(near, tolerance, thresholds)))
+        thresholds = np.where(near, tolerance, thresholds)
+        found.append(Firing(bool(positive), thresholds, activity.correlated))
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ SCHEMA_VERSION = 1
 
 _FEATURE_LIMITS = {
     name: (0, 1) if "share" in name else (-math.inf, math.inf)
-    for name in TopFeature._fields[2:-1]
+    for name in TopFeature._fields[2:-3]
 }
 
 
@@ -91,8 +92,8 @@ def save_communities(
       Python's types; 1 and "1" stay apart. An id of any other type is refused: turn it
       into a string before;
     - ``communities``, largest first, each with ``label``, ``size``, ``members`` (their
-      ids), and, where known, ``texts``, ``stability``, ``top_features``,
-      ``representatives`` and ``layer_agreement``;
+      ids), and, where known, ``texts``, ``keywords``, ``stability``,
+      ``top_features``, ``representatives``, ``layer_agreement`` and ``layer_share``;
     - ``noise``: ids of the rows in no community, and ``noise_texts``;
     - ``rows``: for every row its ``ids`` and ``labels``, and, where known,
       ``confidence`` and ``attached``;
@@ -216,13 +217,11 @@ def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
             | _known(
                 texts=texts_of(rows),
                 stability=None if found.stability is None else found.stability[label],
-                top_features=found.top_features.get(label),
+                keywords=found.keywords.get(label),
+                top_features=_features(found.top_features.get(label)),
                 representatives=found.representatives.get(label),
-                layer_agreement={
-                    name: values[label]
-                    for name, values in found.layer_agreement.items()
-                }
-                or None,
+                layer_agreement=_of_label(found.layer_agreement, label),
+                layer_share=_of_label(found.layer_share, label),
             )
             for label, rows in listed.items()
         ],
@@ -236,6 +235,16 @@ def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
         document["map"] = found.map._replace(positions=positions)
     plain: dict[str, Any] = encodable(jsonable(document))
     return plain
+
+
+def _features(features: Sequence[TopFeature] | None) -> list[dict[str, Any]] | None:
+    if features is None:
+        return None
+    return [_known(**feature._asdict()) for feature in features]
+
+
+def _of_label(of_layers: Mapping[str, np.ndarray], label: int) -> Any:
+    return {name: values[label] for name, values in of_layers.items()} or None
 
 
 def _known(**values: Any) -> dict[str, Any]:
@@ -285,18 +294,25 @@ def _read(document: dict[str, Any]) -> Communities:
 
     layers = _mapping("summary", document["summary"]).get("layers")
     stability = by_label("stability", lambda what, value, _: _share(what, value))
-    agreement = by_label("layer_agreement", _read_agreement)
-    names = [list(one) for one in agreement.values()]
-    for what, known in (("stability", stability), ("layer_agreement", agreement)):
-        _require(
-            len(known) in (0, len(listed)), what, "be told of each community", [*known]
-        )
     _require(
-        all(one == names[0] for one in names),
-        "layer_agreement",
-        "name the same layers in each community",
-        names,
+        len(stability) in (0, len(listed)),
+        "stability",
+        "be told of each community",
+        [*stability],
     )
+
+    def of_layers(what: str, low: float) -> dict[str, np.ndarray]:
+        known = by_label(what, partial(_read_of_layers, low))
+        names = [list(one) for one in known.values()]
+        each = len(known) in (0, len(listed))
+        _require(each, what, "be told of each community", [*known])
+        same = all(one == names[0] for one in names)
+        _require(same, what, "name the same layers in each community", names)
+        return {
+            name: of_all({label: one[name] for label, one in known.items()})
+            for name in (names[0] if names else ())
+        }
+
     shown, fingerprint = document.get("map"), document["fingerprint"]
     _require(
         isinstance(fingerprint, (str, type(None))),
@@ -315,10 +331,9 @@ def _read(document: dict[str, Any]) -> Communities:
             "top_features", lambda what, value, _: _read_features(what, value, layers)
         ),
         representatives=by_label("representatives", _read_representatives),
-        layer_agreement={
-            name: of_all({label: one[name] for label, one in agreement.items()})
-            for name in (names[0] if names else ())
-        },
+        layer_agreement=of_layers("layer_agreement", -1),
+        layer_share=of_layers("layer_share", 0),
+        keywords=by_label("keywords", lambda what, value, _: _strings(what, value)),
         map=None if shown is None else _read_map(shown, n),
         summary=document["summary"],
         parameters=_mapping("parameters", document["parameters"]),
@@ -376,6 +391,9 @@ def _read_features(what: str, features: Any, layers: Any) -> list[TopFeature]:
             for name, limits in _FEATURE_LIMITS.items()
         }
         fires = _flag(f"fires in {what}", feature.fires)
+        for told in ("name", "text"):
+            if one.get(told) is not None:
+                _strings(f"{told} in {what}", [one[told]])
         found.append(feature._replace(**numbers, fires=fires))
     return found
 
@@ -403,9 +421,9 @@ def _read_representatives(what: str, both: Any, rows: np.ndarray) -> Representat
     )
 
 
-def _read_agreement(what: str, values: Any, _: Any) -> dict[str, float]:
+def _read_of_layers(low: float, what: str, values: Any, _: Any) -> dict[str, float]:
     return {
-        name: _number(what, value, -1, 1)
+        name: _number(what, value, low, 1)
         for name, value in _mapping(what, values).items()
     }
 
@@ -447,6 +465,12 @@ def _list(what: str, value: Any, length: int | None = None) -> list[Any]:
     fits = type(value) is list and length in (None, len(value))
     _require(fits, what, f"be an array of JSON{of}", value)
     return value
+
+
+def _strings(what: str, value: Any) -> list[str]:
+    of = _list(what, value)
+    _require(all(type(one) is str for one in of), what, "be strings", value)
+    return of
 
 
 def _integer(what: str, value: Any, low: int, high: int | None) -> None:

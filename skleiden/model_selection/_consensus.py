@@ -247,7 +247,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
                 [run.labels for run in runs],
                 own.labels,
                 # A fit on all neurons is none of the runs on halves of them.
-                None if varied.neurons else found.medoid,
+                None if varied.halves else found.medoid,
             )
             self.stability_ = found.stability
             self.n_clusters_ = own.n_clusters

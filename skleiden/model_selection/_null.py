@@ -54,7 +54,7 @@ def permute_columns(
     if isinstance(X, LayerStack):
         starts = np.cumsum([0, *X.widths]).tolist()
         layers = [_shuffled(X.layers[i], seed, starts[i]) for i in range(len(X.layers))]
-        return LayerStack._from_valid(layers, X.names, X.ids, X.columns)
+        return X._with_layers(layers)
     return _shuffled(open_matrix(X, check_only, accept_sparse="csr"), seed, 0)
 
 

@@ -531,18 +531,19 @@ def _draw_sketches(
     own = f"{prefix}random_state"
     varied = read_vary(estimator, vary)
     if n_sketches is None:
-        n_sketches = n_runs if varied.neurons else 1
+        n_sketches = n_runs if varied.halves else 1
     names = [name for name in varied.names if name != own] if n_sketches > 1 else []
     if n_sketches > n_runs:
         raise ValueError(
             f"n_sketches must be at most n_runs={n_runs}; got {n_sketches}."
         )
-    if varied.neurons and n_sketches == 1:
+    if varied.halves and n_sketches == 1:
         raise ValueError(
-            "vary='neurons' compares graphs of different halves of the neurons; got "
-            "n_sketches=1. Set it to at least 2, or leave it out for one graph a run."
+            f"vary={varied.halves!r} compares graphs of different halves of the "
+            f"{varied.halves}; got n_sketches=1. Set it to at least 2, or leave it out "
+            "for one graph a run."
         )
-    if n_sketches > 1 and not names and not varied.neurons:
+    if n_sketches > 1 and not names and not varied.halves:
         raise ValueError(
             f"n_sketches={n_sketches} needs a step with a random_state before the "
             "clusterer, such as MultiLayerTfidfSketcher; there is none. Set "

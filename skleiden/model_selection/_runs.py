@@ -145,10 +145,13 @@ class Draw(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """What varies between runs: random states by name, and halves of the neurons."""
+    """What varies between runs: random states by name, and halves of the columns.
+
+    `halves` is what columns are said to be, "neurons" or "prompts", "" for all columns.
+    """
 
     names: list[str]
-    neurons: bool
+    halves: str
 
     def draw(
         self,
@@ -162,26 +165,38 @@ class Varied(NamedTuple):
         seeds = draw_seeds(estimator, self.names, n_runs, rng)
         rows = draw_rows(_num_samples(X), subsample, n_runs, rng)
         masks: Sequence[np.ndarray | None] = [None] * n_runs
-        if self.neurons:
+        if self.halves:
+            self._check_columns(X)
             masks = draw_halves(widths_of_layers(estimator, X), n_runs, rng)
         return [Draw(*parts) for parts in zip(seeds, rows, masks, strict=True)]
+
+    def _check_columns(self, X: Any) -> None:
+        of_neurons = isinstance(X, LayerStack) and X.row_layers is not None
+        columns = "prompts" if of_neurons else "neurons"
+        if self.halves != columns:
+            raise ValueError(
+                f"vary={self.halves!r} leaves out columns of X, which are {columns} "
+                f"here; write {columns!r}. LayerStack.neurons() makes a stack whose "
+                "columns are prompts."
+            )
 
 
 def read_vary(estimator: Any, vary: str | Iterable[str]) -> Varied:
     """Tell what the parameter `vary` asks to vary."""
     asked = [vary] if isinstance(vary, str) else list(vary)
     known = seed_names(estimator)
-    named = [name for name in asked if name not in ("all", "neurons")]
+    halves = [name for name in ("neurons", "prompts") if name in asked]
+    named = [name for name in asked if name not in ("all", *halves)]
     unknown = [name for name in named if name not in known]
     if unknown:
         raise ValueError(
             f"vary must name parameters that hold a random state; got {unknown}, but "
-            f"{type(estimator).__name__} has {known}. Or it is 'all', 'neurons', or a "
-            "list with these."
+            f"{type(estimator).__name__} has {known}. Or it is 'all', 'neurons', "
+            "'prompts' where rows are neurons, or a list with these."
         )
-    if "neurons" in asked:
+    if halves:
         refuse_graph(estimator)
-    return Varied(known if "all" in asked else named, "neurons" in asked)
+    return Varied(known if "all" in asked else named, "".join(halves[:1]))
 
 
 def must_vary(
@@ -192,7 +207,7 @@ def must_vary(
 ) -> Varied:
     """Tell what `vary` asks to vary; refused if nothing would vary at all."""
     varied = read_vary(estimator, vary)
-    if not varied.names and not varied.neurons and subsample is None:
+    if not varied.names and not varied.halves and subsample is None:
         is_all = isinstance(vary, str) and vary == "all"
         why = "it has no parameter random_state"
         raise ValueError(
@@ -304,7 +319,7 @@ def seen(estimator: Any, X: Any, neurons: np.ndarray | None) -> Any:
         keep_columns(layer, neurons[start:stop], lazily=lazily)
         for layer, (start, stop) in zip(X.layers, columns, strict=True)
     ]
-    return LayerStack._from_valid(layers, X.names, X.ids, X.columns)
+    return X._with_layers(layers)
 
 
 def _first_sketcher(estimator: Any) -> MultiLayerTfidfSketcher | None:

@@ -102,9 +102,10 @@ def make_stability_scorer(
         What is another one in every run. "all" takes every parameter named
         ``random_state``, however deeply nested, a name or names such as
         ``["mutualknnleiden__random_state"]`` those. "neurons" has every run see a
-        random half of each layer's columns, see Notes. ``["all", "neurons"]`` varies
-        both. Random states that are not named are held fixed; where they are None, at
-        a seed of their own. With `subsample` it may be empty.
+        random half of each layer's columns, see Notes; of a `LayerStack.neurons`, whose
+        columns are prompts, "prompts" does. ``["all", "neurons"]`` varies both. Random
+        states that are not named are held fixed; where they are None, at a seed of
+        their own. With `subsample` it may be empty.
 
     subsample : float, int or None, default=None
         Rows of each run, drawn without replacement: a share in (0, 1) or a number of
@@ -267,7 +268,7 @@ def make_stability_scorer(
             "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
             "of them; set one of both."
         )
-    if reuse_fit and "neurons" in np.atleast_1d(vary):
+    if reuse_fit and {"neurons", "prompts"} & {*np.atleast_1d(vary)}:
         raise ValueError(
             "reuse_fit=True takes a fit on all neurons, vary='neurons' compares fits "
             "on halves of them; set one of both."

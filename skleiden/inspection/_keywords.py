@@ -1,0 +1,136 @@
+"""Words that tell the texts of one group from those of the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import CountVectorizer
+
+from ._members import check_labels, check_positive_integer, members
+
+# Scripts that are written without spaces are taken by pairs of letters.
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"
+_WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}][\w'\u2019-]*\w", re.UNICODE)
+
+# A word says something of a group if so many of its texts have it, or this share.
+_FEWEST_TEXTS, _LEAST_SHARE = 2, 0.05
+# Words in more than half of so many groups, or of more, tell none of them.
+_FEWEST_GROUPS = 4
+
+
+def keywords(
+    texts: Sequence[str],
+    labels: Sequence[int] | np.ndarray,
+    *,
+    n_keywords: int = 5,
+) -> dict[int, list[str]]:
+    """Find the words that tell the texts of each community from those of the others.
+
+    Words and pairs of words are scored by class-based TF-IDF [1]_: their frequency in
+    the community, times ``log(1 + a / f)``, where ``f`` is how often all communities
+    have them and ``a`` the mean number of words of a community. Words that are in more
+    than half of four communities or more are left out, so that stop words are in any
+    language; Chinese, Japanese and Thai, which are
+    written without spaces, are taken by pairs of letters.
+
+    Parameters
+    ----------
+    texts : sequence of str of length n_samples
+
+    labels : array-like of int of shape (n_samples,)
+        Communities; -1 is noise, which has no keywords.
+
+    n_keywords : int, default=5
+        Most keywords of a community.
+
+    Returns
+    -------
+    dict of {int: list of str}
+        For each community, best first, in lower case; empty where no word is in two of
+        its texts, and in a twentieth of them.
+
+    Raises
+    ------
+    ValueError
+        If labels are not one-dimensional integers of at least -1, or as many as texts.
+
+    References
+    ----------
+    .. [1] M. Grootendorst, "BERTopic: Neural topic modeling with a class-based TF-IDF
+       procedure", arXiv:2203.05794, 2022.
+
+    Examples
+    --------
+    >>> from skleiden.inspection import keywords
+    >>> texts = ["bake bread", "the bread is hot", "a fast train", "by train"]
+    >>> keywords(texts, [0, 0, 1, 1], n_keywords=1)
+    {0: ['bread'], 1: ['train']}
+    """
+    check_positive_integer(n_keywords, "n_keywords")
+    labels = check_labels(labels, len(texts))
+    return keywords_of(texts, members(labels, min_size=1), n_keywords)
+
+
+def keywords_of(
+    texts: Sequence[str], rows: Mapping[int, np.ndarray], n_keywords: int
+) -> dict[int, list[str]]:
+    """Find the words of groups of texts, whose rows may overlap."""
+    groups = list(rows)
+    used, numbers = np.unique(
+        np.concatenate([np.empty(0, np.int64), *rows.values()]), return_inverse=True
+    )
+    counting = CountVectorizer(analyzer=_terms, dtype=np.float64)
+    try:
+        counts = counting.fit_transform([texts[row] for row in used])
+    except ValueError:  # there is no word in any of them
+        return {group: [] for group in groups}
+    sizes = np.array([len(rows[group]) for group in groups])
+    group_of = np.repeat(np.arange(len(groups)), sizes)
+    shape = len(groups), used.size
+    indicator = sp.csr_array((np.ones(numbers.size), (group_of, numbers)), shape=shape)
+    of_groups, with_term = indicator @ counts, indicator @ (counts > 0).astype(float)
+    total = of_groups.sum(axis=1)
+    idf = np.log1p(total.mean() / of_groups.sum(axis=0))
+    terms = counting.get_feature_names_out()
+    common: set[str] = set()
+    if len(groups) >= _FEWEST_GROUPS:
+        common = {*terms[(of_groups > 0).sum(axis=0) > len(groups) / 2]}
+    telling = np.array([common.isdisjoint(term.split()) for term in terms])
+    found = {}
+    for number, group in enumerate(groups):
+        least = max(_FEWEST_TEXTS, _LEAST_SHARE * sizes[number])
+        n_texts = with_term[[number]].toarray()[0]
+        known = np.flatnonzero(telling & (n_texts >= min(least, sizes[number])))
+        score = of_groups[[number]].toarray()[0][known] * idf[known]
+        order = known[np.lexsort((terms[known], -score))]
+        found[group] = _apart(terms[order], n_keywords)
+    return found
+
+
+def _terms(text: str) -> list[str]:
+    """Words of a text, and pairs of them, in lower case."""
+    words: list[str] = []
+    for word in _WORDS.findall(text.lower()):
+        if re.match(f"[{_UNSPACED}]", word):
+            words += map("".join, pairwise(word))
+        else:
+            words.append(word)
+    spaced = [word for word in words if not re.match(f"[{_UNSPACED}]", word)]
+    return words + list(map(" ".join, pairwise(spaced)))
+
+
+def _apart(terms: Sequence[str], n_keywords: int) -> list[str]:
+    """Take the first terms of which none has all words of another."""
+    taken: list[str] = []
+    for term in terms:
+        words = {*term.split()}
+        others = [{*of.split()} for of in taken]
+        if not any(words <= other or words >= other for other in others):
+            taken.append(str(term))
+        if len(taken) == n_keywords:
+            break
+    return taken
