@@ -27,12 +27,14 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     `stated` is the layout of a single matrix, `validate` is as for `open_matrix`.
     """
     X = with_rows(X)
-    of_neurons = isinstance(X, LayerStack) and X.row_layers is not None
+    of_neurons = 0
     if isinstance(X, LayerStack):
         check_shape(X.shape, type(X).__name__)
         validate(_with_columns(X), skip_check_array=True)
         names, widths = X.names, X.widths
         sources = [source_of(matrix) for matrix in X.layers]
+        if X.row_layers is not None:
+            of_neurons = np.unique(X.row_layers).size
         for matrix in (m for source in sources for m in source.underlying()):
             check_size(matrix, "X")
     else:

@@ -47,8 +47,10 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     n_components : int or sequence of int, default=64
         Columns of the embedding for each layer, one number per layer; or one number
         for all, their columns on the mean: all columns of the embedding are divided
-        in proportion to the weights of the layers, at least one for each. The variance
-        of an inner product is about ``1 / n_components``.
+        in proportion to the weights of the layers, at least one for each. Rows that are
+        neurons (`LayerStack.neurons`) have one layer, with the columns of all layers
+        that the neurons are of. The variance of an inner product is about
+        ``1 / n_components``.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
         The layers' widths where X is one matrix with the layers side by side. None
@@ -675,7 +677,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         layers = open_layers(X, stated, partial(validate_data, self, reset=reset))
         if reset:
             layers.layout.check(self.layers)
-            self._set_layers(layers.layout.names, layers.layout.widths)
+            self._set_layers(layers.layout, max(layers.of_neurons, 1))
         else:
             self._check_layout(layers.layout)
         return layers
@@ -690,8 +692,12 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 f"{self._by_layer(self.layer_widths_)}."
             )
 
-    def _set_layers(self, names: tuple[str, ...], widths: tuple[int, ...]) -> None:
-        """Set the fitted layout, and what the parameters say of each layer."""
+    def _set_layers(self, layout: Layout, share: int) -> None:
+        """Set the fitted layout, and what the parameters say of each layer.
+
+        Each layer of X stands for `share` layers of the columns that they divide.
+        """
+        names, widths = layout.names, layout.widths
         given: Any = self.n_components
         components = [given] * len(names) if _is_one(given) else [*given]
         valid = [isinstance(d, Integral) and int(d) >= 1 for d in components]
@@ -700,7 +706,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 "n_components must be an integer of at least 1, or one for each of the "
                 f"{len(names)} layers; got {self.n_components!r}."
             )
-        if sum(map(int, components)) > np.iinfo(np.int32).max:
+        each = [int(d) * share if _is_one(given) else int(d) for d in components]
+        if sum(each) > np.iinfo(np.int32).max:
             raise ValueError(
                 "n_components must add up to fewer than 2**31 columns of the embedding;"
                 f" got {self.n_components!r} for {len(names)} layers."
@@ -708,15 +715,14 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         stated: Any = None if _is_auto(self.layer_weights) else self.layer_weights
         weights = _weights_of_layers(stated, names)
         self.layer_names_, self.layer_widths_ = names, widths
+        self.n_components_ = tuple(each)
         self._set_layer_weights(weights)
 
     def _set_layer_weights(self, weights: np.ndarray) -> None:
         """Set the layers' weights, and the columns that they divide."""
-        given: Any = self.n_components
-        if _is_one(given):
-            given = _divided(int(given) * weights.size, weights)
         self.layer_weights_ = weights
-        self.n_components_ = tuple(int(d) for d in given)
+        if _is_one(self.n_components):
+            self.n_components_ = (*_divided(sum(self.n_components_), weights),)
 
     def _draw_seed(self) -> int:
         """Draw a seed that leaves the hashes as they are without it."""

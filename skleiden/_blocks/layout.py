@@ -78,12 +78,13 @@ class Layout(NamedTuple):
 class Layers(NamedTuple):
     """Layered input that was checked, to be read block by block.
 
-    `of_neurons` tells that its rows are neurons, and its columns prompts.
+    `of_neurons` is not 0 where its rows are neurons, and its columns prompts: it is the
+    number of layers that the neurons are of.
     """
 
     layout: Layout
     sources: list[Source]
-    of_neurons: bool = False
+    of_neurons: int = 0
 
     @property
     def n_samples(self) -> int:

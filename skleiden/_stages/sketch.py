@@ -129,9 +129,7 @@ class WeightedLayer(NamedTuple):
     share: float
 
 
-def stated_activity(
-    settings: Settings, n_layers: int, of_neurons: bool = False
-) -> Activity:
+def stated_activity(settings: Settings, n_layers: int, of_neurons: int = 0) -> Activity:
     """Give how layers are taken, as far as parameters say; "auto" begins with idf.
 
     Rows that are neurons differ in their means, which would make groups of their own:
