@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, overload
+
 import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_random_state
 
 from skleiden._layers import LayerStack
+
+# Where drives are drawn: fewest groups that drive a community, and fewest communities
+# that a group drives. With one, groups would merely be parts of a community's neurons.
+_FEWEST = 2
+# Changes of drives that are tried until no two groups or communities have the same.
+_MOST_CHANGES = 2000
+
+
+@overload
+def make_layered_activations(
+    n_samples: int = ...,
+    n_layers: int = ...,
+    n_neurons: int = ...,
+    *,
+    n_communities: int = ...,
+    nnz_per_row: int = ...,
+    signal: float = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    n_neuron_groups: int | None = ...,
+    drives: Any = ...,
+    return_neuron_groups: Literal[False] = ...,
+) -> tuple[LayerStack, np.ndarray]: ...
+
+
+@overload
+def make_layered_activations(
+    n_samples: int = ...,
+    n_layers: int = ...,
+    n_neurons: int = ...,
+    *,
+    n_communities: int = ...,
+    nnz_per_row: int = ...,
+    signal: float = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    n_neuron_groups: int | None = ...,
+    drives: Any = ...,
+    return_neuron_groups: Literal[True],
+) -> tuple[LayerStack, np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 def make_layered_activations(
@@ -18,7 +59,13 @@ def make_layered_activations(
     nnz_per_row: int = 70,
     signal: float = 0.4,
     random_state: int | np.random.RandomState | None = None,
-) -> tuple[LayerStack, np.ndarray]:
+    n_neuron_groups: int | None = None,
+    drives: Any = None,
+    return_neuron_groups: bool = False,
+) -> (
+    tuple[LayerStack, np.ndarray]
+    | tuple[LayerStack, np.ndarray, np.ndarray, np.ndarray]
+):
     """Make sparse activations of several layers with planted communities.
 
     In each layer every community prefers `nnz_per_row` neurons of its own choice. A
@@ -27,6 +74,13 @@ def make_layered_activations(
     all neurons (the numbers are spread like ``u ** 2``, u uniform), so that some
     neurons are active nearly everywhere, as in real networks. Values follow a unit
     exponential distribution.
+
+    With `n_neuron_groups` or `drives`, groups of neurons are planted, too, each of
+    which drives some communities, all of them alike: the groups of the community that
+    most groups drive share `signal` evenly, and none has more of it elsewhere. Where
+    fewer groups drive, or are in a layer, fewer neurons are active. A group is in more
+    than half of the layers, one after the other, with `nnz_per_row` neurons in each, or
+    as many as there are for each group. No neuron is in two groups.
 
     Parameters
     ----------
@@ -52,6 +106,18 @@ def make_layered_activations(
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same data at every call.
 
+    n_neuron_groups : int or None, default=None
+        Number of groups of neurons. Drawn at random, each drives about as many
+        communities, and each community is driven by as many groups, at least two; no
+        two groups drive the same communities, and no two communities are driven by the
+        same groups. If None, no groups are planted but those of `drives`.
+
+    drives : array-like of bool of shape (n_neuron_groups, n_communities), default=None
+        Which group drives which community, at least one for each; drawn if None.
+
+    return_neuron_groups : bool, default=False
+        Whether to return groups of neurons and what they drive, too.
+
     Returns
     -------
     stack : LayerStack
@@ -60,11 +126,23 @@ def make_layered_activations(
     labels : ndarray of shape (n_samples,), dtype int64
         The planted communities, 0 to ``n_communities - 1``, in random order.
 
+    neuron_groups : ndarray of shape (n_layers * n_neurons,), dtype int64
+        The group of each neuron, of all layers side by side; -1 for one in no group.
+        Only if `return_neuron_groups` is true.
+
+    drives : ndarray of shape (n_neuron_groups, n_communities), dtype bool
+        Which group drives which community. Only if `return_neuron_groups` is true.
+
     Raises
     ------
     ValueError
         If a size is not an integer of at least 1, `n_communities` exceeds `n_samples`,
-        or `signal` is not a number in [0, 1].
+        or `signal` is not a number in [0, 1]; if `drives` is not as stated, so many
+        groups cannot be planted, or there are none to return.
+
+    See Also
+    --------
+    skleiden.inspection.cross_table : Find which group drives which community.
 
     Examples
     --------
@@ -74,6 +152,17 @@ def make_layered_activations(
     LayerStack(200 rows; layer_0: 2048, layer_1: 2048)
     >>> labels[:5]
     array([8, 0, 7, 8, 7])
+
+    With groups of neurons:
+
+    >>> import numpy as np
+    >>> stack, labels, neuron_groups, drives = make_layered_activations(
+    ...     200, n_neuron_groups=5, return_neuron_groups=True, random_state=0
+    ... )
+    >>> np.bincount(neuron_groups[neuron_groups >= 0])
+    array([210, 210, 210, 210, 210])
+    >>> drives.sum(axis=1)
+    array([4, 4, 4, 4, 4])
     """
     sizes = {
         "n_samples": n_samples,
@@ -82,6 +171,8 @@ def make_layered_activations(
         "n_communities": n_communities,
         "nnz_per_row": nnz_per_row,
     }
+    if n_neuron_groups is not None:
+        sizes["n_neuron_groups"] = n_neuron_groups
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or size < 1:
             raise ValueError(f"{name} must be an integer of at least 1; got {size!r}.")
@@ -92,34 +183,160 @@ def make_layered_activations(
     real = isinstance(signal, (int, float, np.integer, np.floating))
     if not real or not 0 <= signal <= 1:
         raise ValueError(f"signal must be a number in [0, 1]; got {signal!r}.")
+    planted = _checked_drives(n_neuron_groups, drives, n_communities, n_neurons)
+    if return_neuron_groups and planted is None and n_neuron_groups is None:
+        raise ValueError(
+            "return_neuron_groups=True needs groups of neurons; got none, with "
+            "n_neuron_groups=None and drives=None. Give one of these."
+        )
     rng = check_random_state(random_state)
     labels = rng.permutation(n_samples) % n_communities
+    if planted is None and n_neuron_groups is not None:
+        planted = _draw_drives(n_neuron_groups, n_communities, rng)
+    preferred: Iterable[Sequence[np.ndarray]]
+    if planted is None:
+        most = nnz_per_row
+        preferred = (
+            rng.randint(0, n_neurons, size=(n_communities, nnz_per_row))
+            for _ in range(n_layers)
+        )
+    else:
+        size = min(nnz_per_row, n_neurons // planted.shape[0])
+        most = size * int(planted.sum(axis=0).max())
+        groups = _draw_groups(planted.shape[0], size, n_layers, n_neurons, rng)
+        preferred = (_driven(of_layer, planted) for of_layer in groups)
     layers = [
-        _activate(labels, n_neurons, n_communities, nnz_per_row, signal, rng)
-        for _ in range(n_layers)
+        _activate(labels, n_neurons, neurons, most, nnz_per_row, signal, rng)
+        for neurons in preferred
     ]
-    return LayerStack(layers), labels.astype(np.int64)
+    found = LayerStack(layers), labels.astype(np.int64)
+    if not return_neuron_groups or planted is None:
+        return found
+    return *found, groups.ravel(), planted
+
+
+def _checked_drives(
+    n_groups: int | None, drives: Any, n_communities: int, n_neurons: int
+) -> np.ndarray | None:
+    """Give the drives that are stated, if any, and refuse what cannot be planted."""
+    if drives is not None:
+        drives = np.array(drives)
+        wanted = f"({'n_groups' if n_groups is None else n_groups}, {n_communities})"
+        fits = drives.ndim == 2 and drives.shape[1] == n_communities
+        if drives.dtype.kind != "b" or not fits or n_groups not in (None, len(drives)):
+            raise ValueError(
+                "drives must be a bool for each group of neurons and community, of "
+                f"shape {wanted}; got shape {drives.shape} and dtype {drives.dtype}."
+            )
+        if drives.size == 0 or not (drives.any(0).all() and drives.any(1).all()):
+            raise ValueError(
+                "drives must have each group drive a community, and each community "
+                f"driven by a group; got groups {_none_in(drives.T)} without a "
+                f"community and communities {_none_in(drives)} without a group. Leave "
+                "these out."
+            )
+        n_groups = drives.shape[0]
+    if n_groups is None:
+        return None
+    if n_groups > n_neurons:
+        raise ValueError(
+            f"A layer must have a neuron for each group; got n_neurons={n_neurons} for "
+            f"{n_groups} groups of neurons. Give more neurons or fewer groups."
+        )
+    return drives
+
+
+def _none_in(columns: np.ndarray) -> list[int]:
+    """Give the numbers of the columns in which nothing is true."""
+    numbers: list[int] = np.flatnonzero(~columns.any(axis=0)).tolist()
+    return numbers
+
+
+def _draw_drives(
+    n_groups: int, n_communities: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """Draw which group drives which community, balanced, and all of them different."""
+    least = max(_FEWEST, -(-_FEWEST * n_groups // n_communities))
+    for n_driving in range(least, n_groups + 1):
+        drives = np.zeros((n_groups, n_communities), dtype=bool)
+        for community in range(n_communities):
+            order = np.lexsort((rng.random_sample(n_groups), drives.sum(axis=1)))
+            drives[order[:n_driving], community] = True
+        for _ in range(_MOST_CHANGES):
+            if _all_differ(drives) and _all_differ(drives.T):
+                return drives
+            # Two communities exchange a group: the numbers of drives stay (Ryser 1957).
+            some, other = rng.randint(0, n_communities, size=2)
+            given = np.flatnonzero(drives[:, some] & ~drives[:, other])
+            taken = np.flatnonzero(drives[:, other] & ~drives[:, some])
+            if min(given.size, taken.size) > 0:
+                both = rng.choice(given), rng.choice(taken)
+                drives[np.ix_(both, (some, other))] ^= True
+    raise ValueError(
+        "n_neuron_groups and n_communities must let all groups drive other communities "
+        f"and all communities be driven by other groups, at least {_FEWEST} each; got "
+        f"{n_groups} groups and {n_communities} communities. Give more of the fewer "
+        "ones, or say what drives what, with drives."
+    )
+
+
+def _all_differ(rows: np.ndarray) -> bool:
+    return len({row.tobytes() for row in rows}) == len(rows)
+
+
+def _draw_groups(
+    n_groups: int,
+    size: int,
+    n_layers: int,
+    n_neurons: int,
+    rng: np.random.RandomState,
+) -> np.ndarray:
+    """Draw the group of each neuron, of shape (n_layers, n_neurons); -1 is none."""
+    n_spanned = n_layers // 2 + 1
+    first = rng.randint(0, n_layers - n_spanned + 1, size=n_groups)
+    groups = np.full((n_layers, n_neurons), -1, dtype=np.int64)
+    for layer, of_layer in enumerate(groups):
+        members = rng.permutation(n_neurons)[: n_groups * size]
+        here = (first <= layer) & (layer < first + n_spanned)
+        of_layer[members] = np.repeat(np.where(here, np.arange(n_groups), -1), size)
+    return groups
+
+
+def _driven(groups: np.ndarray, drives: np.ndarray) -> list[np.ndarray]:
+    """Give the neurons of one layer that drive each community."""
+    neurons = np.flatnonzero(groups >= 0)
+    return [neurons[of[groups[neurons]]] for of in drives.T]
 
 
 def _activate(
     labels: np.ndarray,
     n_neurons: int,
-    n_communities: int,
+    preferred: Sequence[np.ndarray],
+    most: int,
     nnz_per_row: int,
     signal: float,
     rng: np.random.RandomState,
 ) -> sp.csr_array:
-    preferred = rng.randint(0, n_neurons, size=(n_communities, nnz_per_row))
+    """Draw one layer; where a community prefers fewer than `most`, fewer are active."""
+    counts = np.array([neurons.size for neurons in preferred])
     shape = (labels.shape[0], nnz_per_row)
     popular = (n_neurons * rng.random_sample(shape) ** 2).astype(np.int32)
-    choice = rng.randint(0, preferred.shape[1], size=shape)
-    own = preferred[labels[:, None], choice]
-    indices = np.where(rng.random_sample(shape) < signal, own, popular)
+    alike = counts.min() == counts.max() > 0
+    choice = rng.randint(0, counts[0] if alike else 2**30, size=shape)
+    if not alike:
+        choice %= np.maximum(counts, 1)[labels, None]
+    choice += (np.cumsum(counts) - counts)[labels, None]
+    own = np.append(np.concatenate(preferred), 0)[choice]
+    share = (signal * (counts / most))[labels, None]
+    drawn = rng.random_sample(shape)
+    indices = np.where(drawn < share, own, popular)
     values = rng.standard_exponential(shape).astype(np.float32)
+    values[(drawn >= share) & (drawn < signal)] = 0
     indptr = np.arange(0, indices.size + 1, nnz_per_row)
     layer = sp.csr_array(
         (values.ravel(), indices.astype(np.int32).ravel(), indptr),
         shape=(labels.shape[0], n_neurons),
     )
     layer.sum_duplicates()
+    layer.eliminate_zeros()
     return layer
