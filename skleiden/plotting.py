@@ -2,6 +2,7 @@
 
 from skleiden._figures import png
 from skleiden._palette import community_colors
+from skleiden.inspection._plot.cross_table import CrossTableDisplay
 from skleiden.inspection._plot.layer_agreement import LayerAgreementDisplay
 from skleiden.inspection._plot.map import CommunityMapDisplay
 from skleiden.inspection._plot.prototypes import PrototypeHeatmapDisplay
@@ -14,6 +15,7 @@ from skleiden.model_selection._plot import (
 __all__ = [
     "CommunityMapDisplay",
     "CommunitySizesDisplay",
+    "CrossTableDisplay",
     "LayerAgreementDisplay",
     "LayerProfileDisplay",
     "PrototypeHeatmapDisplay",

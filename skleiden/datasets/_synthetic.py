@@ -273,10 +273,10 @@ def _draw_drives(
                 both = rng.choice(given), rng.choice(taken)
                 drives[np.ix_(both, (some, other))] ^= True
     raise ValueError(
-        "n_neuron_groups and n_communities must let all groups drive other communities "
-        f"and all communities be driven by other groups, at least {_FEWEST} each; got "
-        f"{n_groups} groups and {n_communities} communities. Give more of the fewer "
-        "ones, or say what drives what, with drives."
+        f"n_neuron_groups={n_groups} groups cannot each drive other communities than "
+        f"the others, nor n_communities={n_communities} communities be driven by other "
+        f"groups each, at least {_FEWEST}, or no such drives were found. Give more of "
+        "those that are fewer, or drives."
     )
 
 

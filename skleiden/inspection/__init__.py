@@ -1,6 +1,7 @@
 """From labels to meaning: who is in a community, and which neurons make it."""
 
 from ._communities import Communities, describe_communities
+from ._cross_table import CrossTable, DrivingPair, cross_table
 from ._explain import Contribution, Explanation, explain
 from ._features import TopFeature, prototypes, top_features
 from ._graph import (
@@ -19,11 +20,14 @@ __all__ = [
     "Communities",
     "CommunityMap",
     "Contribution",
+    "CrossTable",
+    "DrivingPair",
     "Explanation",
     "Representative",
     "Representatives",
     "TopFeature",
     "community_map",
+    "cross_table",
     "describe_communities",
     "explain",
     "graph_summary",
