@@ -18,7 +18,14 @@ from skleiden._blocks.sources import check_only, row_batches
 from skleiden._input import as_layer_stack, open_layers
 from skleiden._kernels import countsketch, sample
 from skleiden._layers import LayerStack
-from skleiden._stages.sketch import Reading, Settings, Sketch, learn, weighted_layers
+from skleiden._stages.sketch import (
+    Counts,
+    Reading,
+    Settings,
+    Sketch,
+    learn,
+    weighted_layers,
+)
 
 from ._members import check_labels
 
@@ -323,6 +330,10 @@ def cross_table(
     ReLU, GELU and their like by their positive part, others with their signs. Neurons
     that are constant in X are left out of their group's mean.
 
+    Chance is that of prompts: whether the neurons of a group belong together is not
+    asked. Where communities differ in many neurons, groups of random neurons drive some
+    of them, too, with smaller effects; ``rng.permutation(neuron_labels)`` shows them.
+
     If the groups were found with the same prompts as the communities, effects are
     larger than on other prompts: give X and `prompt_labels` of prompts that had no part
     in it to see what remains.
@@ -393,21 +404,8 @@ def _scores(
     settings = Settings("auto", True, 1.0, True, 0.0, np.dtype(np.float32))
     opened = open_layers(stack, None, check_only)
     activity, counts = learn(opened, settings, None, Reading(None, None), Local())
-    columns = counts.columns
-    deviation = columns.spread / np.sqrt(columns.n_samples)
-    if not np.isfinite(deviation).all():
-        raise ValueError(
-            "X holds values whose standard deviation overflows float64, up to "
-            f"{max(counts.highest.max(), -counts.lowest.min()):.3g}. Scale X down."
-        )
-    # Where a column is constant, there is 1 in place of its deviation.
-    counted = (countsketch.standard_deviation(columns) == deviation) & (neurons >= 0)
-    buckets = np.where(counted, neurons, 0).astype(np.int32)
-    n_counted = np.bincount(buckets, counted, minlength=max(n_groups, 1))
-    weights = np.zeros(neurons.size)
-    weights[counted] = 1 / _rounded(deviation[counted]) / n_counted[buckets[counted]]
-
-    each = np.ones(neurons.size)
+    weights = _weights(counts, neurons)
+    each, buckets = np.ones(neurons.size), np.maximum(neurons, 0).astype(np.int32)
     sketch = Sketch(activity, (), each, weights, 0 * each, buckets, each)
     factors = sample.draw_factors(neurons.size, seed=0)
     both = np.zeros((len(stack), 2 * n_groups))
@@ -432,6 +430,22 @@ def _scores(
     scores[:, squares.mean(axis=0) < _LEAST_DEVIATION**2] = 0
     squares[:, ~scores.any(axis=0)] = 0
     return both, order
+
+
+def _weights(counts: Counts, neurons: np.ndarray) -> np.ndarray:
+    """Give what each neuron counts in its group's mean: 0 if it is constant."""
+    columns = counts.columns
+    deviation = columns.spread / np.sqrt(columns.n_samples)
+    if not np.isfinite(deviation).all():
+        raise ValueError(
+            "X holds values whose standard deviation overflows float64, up to "
+            f"{max(counts.highest.max(), -counts.lowest.min()):.3g}. Scale X down."
+        )
+    # Where a column is constant, there is 1 in place of its deviation.
+    counted = (countsketch.standard_deviation(columns) == deviation) & (neurons >= 0)
+    weights, groups = np.zeros(neurons.size), neurons[counted]
+    weights[counted] = 1 / _rounded(deviation[counted]) / np.bincount(groups)[groups]
+    return weights
 
 
 class _Contrast(NamedTuple):
@@ -486,11 +500,13 @@ def _active(own: np.ndarray, n: int) -> np.ndarray:
     above = np.cumsum(np.take_along_axis(values, order, axis=0), axis=0)
     n_above = np.cumsum(np.take_along_axis(counts, order, axis=0), axis=0)
     n_below = n - n_above
-    # Of the sums of squares, what is between both parts: the most is the best.
-    between = above**2 / (n_above * np.maximum(n_below, 1))
-    last = np.where(n_below > 0, between, -1).argmax(axis=0)
+    # Of the sums of squares, what is between both parts: the most is the best. Rows in
+    # no community are below, where those of all may be above their mean.
+    between = np.maximum(above, 0) ** 2 / (n_above * np.maximum(n_below, 1))
+    between[n_below == 0] = 0
+    is_above = np.arange(len(order))[:, None] <= between.argmax(axis=0)
     active = np.empty(means.shape, dtype=bool)
-    np.put_along_axis(active, order, np.arange(len(order))[:, None] <= last, axis=0)
+    np.put_along_axis(active, order, is_above & (between.max(axis=0) > 0), axis=0)
     return active & (counts > 0)
 
 

@@ -39,12 +39,15 @@ def cohens_d(inside, outside):
 
 
 def rests_in(scores, labels):
-    """The communities of the lower part of the division with the least squares."""
+    """The communities of the lower part of the division with the least squares.
+
+    Rows in no community are of the lower part.
+    """
     order = sorted(set(labels[labels >= 0]), key=lambda c: -scores[labels == c].mean())
-    divisions = []
+    divisions = [(scores.size * scores.var(), order)]
     for k in range(1, len(order) + 1):
         above = np.isin(labels, order[:k])
-        if not above.all():
+        if not above.all() and scores[above].mean() > scores[~above].mean():
             squares = sum(of.size * of.var() for of in (scores[above], scores[~above]))
             divisions.append((squares, order[k:]))
     return min(divisions, key=lambda pair: pair[0])[1]
@@ -121,8 +124,8 @@ def zarr_of(_):
     return LayerStack({name: group[name] for name in LAYERS})
 
 
-def hdf5_of(folder):
-    file = h5py.File(folder / "x.h5", "w")
+def hdf5_of(_):
+    file = h5py.File("in memory", "w", driver="core", backing_store=False)
     return LayerStack({"early": file.create_dataset("early", data=EARLY), "late": LATE})
 
 
@@ -174,6 +177,15 @@ def test_the_same_in_any_order_of_rows(planted):
         again = cross_table(labels[rows], groups, stack[rows])
         for name in ("means", "effects", "chance", "drives"):
             assert_array_equal(getattr(again, name), getattr(found, name))
+
+
+def test_signed_layers_are_the_same_in_any_order_of_rows():
+    found = cross_table(PROMPTS, NEURONS, LayerStack({"early": EARLY, "late": LATE}))
+    rows = np.random.default_rng(0).permutation(60)
+    X = {"early": sp.csr_array(EARLY[rows]), "late": LATE[rows]}
+    again = cross_table(PROMPTS[rows], NEURONS, X)
+    for name in ("means", "effects", "chance", "drives"):
+        assert_array_equal(getattr(again, name), getattr(found, name))
 
 
 def test_seed(planted):
@@ -285,6 +297,15 @@ def test_prompts_in_no_community_are_among_the_rest(planted):
     assert not (table.drives & ~drives[:, :3]).any()
     only = cross_table(np.where(labels == 0, 0, -1), groups, stack)
     assert_array_equal(only.drives[:, 0], drives[:, 0])
+
+
+def test_a_group_of_prompts_in_no_community_drives_nothing():
+    """It is active in these, and less so in all communities."""
+    labels = np.repeat([-1, 0, 1, 2], 50)
+    X = np.random.default_rng(0).standard_normal((200, 6)) + 9 * (labels[:, None] < 0)
+    table = cross_table(labels, [0] * 6, X)
+    assert table.effects.max() < 0
+    assert not table.drives.any()
 
 
 # --- edges ----------------------------------------------------------------------------
