@@ -12,7 +12,7 @@ import numpy as np
 
 from skleiden import LayerStack, io, model_selection, plotting, report
 from skleiden._fitting import fitted_clusterer
-from skleiden.inspection import Communities, _communities
+from skleiden.inspection import Communities, _communities, cross_table
 from skleiden.inspection._features import CommunitySums
 from skleiden.io._communities import jsonable
 
@@ -46,13 +46,23 @@ from ._progress import LESS_TO_CLUSTER, Stages
 from ._run_folder import Run
 from ._workers import workers_end_with_us
 
-FIGURES = ("sizes.png", "map.png", "prototypes.png", "layers.png")
+NEURONS = "neurons.csv"
+FIGURES = ("sizes.png", "map.png", "prototypes.png", "layers.png", "drives.png")
+
+# Lines that say which groups of neurons drive which communities, at most.
+_MOST_LINES = 10
+
+# What varies between runs that tell how well groups of neurons come again.
+_OTHER_PROMPTS = {"subsample": None, "vary": "prompts"}
 
 DESCRIPTION = """\
 Find communities in activations, one file a layer, and save into a folder: labels.csv
 (id and community of each prompt), as soon as they are found; communities.json (all that
 is known of them); report.html (a page to look at, if jinja2 is installed); figures (if
-matplotlib is); and manifest.json, which names these files. The folder is there when all
+matplotlib is); and manifest.json, which names these files. With --rows neurons, the
+rows are the neurons of all layers, and communities are groups of neurons that fire on
+the same prompts; with --rows both, they are found beside the communities of prompts
+(neurons.csv), and which of them drive which is told. The folder is there when all
 is saved. Until then the files are in a folder beside it, DIR.partial, where they stay
 if the command ends before.
 """
@@ -69,6 +79,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "Parquet or plain lines",
     )
     add_output(parser)
+    parser.add_argument(
+        "--rows",
+        choices=("prompts", "neurons", "both"),
+        default="prompts",
+        help="what is clustered (default: prompts)",
+    )
     parser.add_argument(
         "--n-runs",
         type=number_of_runs(1),
@@ -92,74 +108,128 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     stage = Stages(quiet=options.quiet, bars=True)
-    names = (LABELS, COMMUNITIES, REPORT, *FIGURES)
+    names = (LABELS, NEURONS, COMMUNITIES, REPORT, *FIGURES)
     with workers_end_with_us(), run_of(options, *names) as run:
         with stage("Load", LESS_TO_LOAD):
             stack = load(options)
             texts = load_texts(options, stack)
-            _try_saving(run, stack, texts, origin_of_ids(options))
-        # Bars are of one fit.
-        verbose = stage.verbose if options.n_runs == 1 else 0
-        estimator: Any = make_pipeline(options, n_jobs=options.n_jobs, verbose=verbose)
-        if options.n_runs > 1:
-            estimator = model_selection.StableLeiden(
-                estimator, n_runs=options.n_runs, random_state=options.random_state
-            )
-        with stage("Cluster", LESS_TO_CLUSTER):
-            labels = estimator.fit_predict(stack)
-            known = Communities(
-                labels,
-                stack.ids,
-                texts=texts,
-                attached=fitted_clusterer(estimator).attached_,
-                confidence=getattr(estimator, "confidence_", None),
-            )
-            io.save_labels(run.folder / LABELS, known)
-            run.add(LABELS)
-        stability = None
-        if options.n_subsamples:
-            with stage("Stability", "lower --n-jobs"):
-                stability = model_selection.community_stability(
-                    getattr(estimator, "estimator_", estimator),
+            first = stack.neurons() if options.rows == "neurons" else stack
+            _try_saving(run, first, texts, origin_of_ids(options))
+        found, sums = _cluster(options, run, stage, first, texts, LABELS)
+        if options.rows == "both":
+            neurons = stack.neurons()
+            groups, _ = _cluster(options, run, stage, neurons, texts, NEURONS)
+            with stage("Cross table", FEWER_LAYERS):
+                table = cross_table(
+                    found.labels,
+                    groups.labels,
                     stack,
-                    n_runs=options.n_subsamples,
-                    n_jobs=options.n_jobs,
                     random_state=options.random_state,
                 )
-        with stage("Inspect", FEWER_LAYERS):
-            found, sums = _communities.describe(
-                estimator,
-                stack,
-                texts=texts,
-                stability=stability,
-                random_state=options.random_state,
-            )
-            if options.title is not None:
-                found = replace(found, summary={**found.summary, TITLE: options.title})
+            found = replace(found, neuron_groups=groups, cross_table=table)
+        if options.title is not None:
+            found = replace(found, summary={**found.summary, TITLE: options.title})
         with stage("Save", FEWER_LAYERS):
             io.save_communities(run.folder / COMMUNITIES, found)
             run.add(COMMUNITIES)
             missing = [*_try_report(run, found), *_try_figures(run, found, sums)]
-    result = {
-        **found.summary,
-        "seconds": {name.lower(): round(s, 3) for name, s in stage.seconds.items()},
-        "saved": run.saved,
-        "not_saved": missing,
-    }
+    _tell(options, found, stage, run, missing)
+    return 0
+
+
+def _cluster(
+    options: argparse.Namespace,
+    run: Run,
+    stage: Stages,
+    stack: LayerStack,
+    texts: list[str] | None,
+    labels_file: str,
+) -> tuple[Communities, CommunitySums]:
+    """Find communities of the rows, save their labels, and describe them."""
+    is_prompts = stack.row_layers is None
+    of = "" if is_prompts or options.rows == "neurons" else " neurons"
+    # Bars are of one fit.
+    verbose = stage.verbose if options.n_runs == 1 else 0
+    estimator: Any = make_pipeline(options, n_jobs=options.n_jobs, verbose=verbose)
+    if options.n_runs > 1:
+        estimator = model_selection.StableLeiden(
+            estimator, n_runs=options.n_runs, random_state=options.random_state
+        )
+    with stage(f"Cluster{of}", LESS_TO_CLUSTER):
+        labels = estimator.fit_predict(stack)
+        known = Communities(
+            labels,
+            stack.ids,
+            texts=texts if is_prompts else None,
+            attached=fitted_clusterer(estimator).attached_,
+            confidence=getattr(estimator, "confidence_", None),
+        )
+        io.save_labels(run.folder / labels_file, known)
+        run.add(labels_file)
+    stability = None
+    if options.n_subsamples:
+        # Neurons are all there are: it is other prompts that might find others.
+        varied: dict[str, Any] = {} if is_prompts else _OTHER_PROMPTS
+        with stage(f"Stability{of}", "lower --n-jobs"):
+            stability = model_selection.community_stability(
+                getattr(estimator, "estimator_", estimator),
+                stack,
+                n_runs=options.n_subsamples,
+                n_jobs=options.n_jobs,
+                random_state=options.random_state,
+                **varied,
+            )
+    with stage(f"Inspect{of}", FEWER_LAYERS):
+        return _communities.describe(
+            estimator,
+            stack,
+            texts=texts,
+            stability=stability,
+            random_state=options.random_state,
+        )
+
+
+def _tell(
+    options: argparse.Namespace,
+    found: Communities,
+    stage: Stages,
+    run: Run,
+    missing: list[str],
+) -> None:
+    """Print the result."""
+    groups, table = found.neuron_groups, found.cross_table
     if options.json:
+        result = {
+            **found.summary,
+            "seconds": {name.lower(): round(s, 3) for name, s in stage.seconds.items()},
+            "saved": run.saved,
+            "not_saved": missing,
+        }
+        if groups is not None and table is not None:
+            result |= {"neuron_groups": groups.summary, "drives": table.pairs()}
         print(json.dumps(jsonable(result)))
-        return 0
-    facts = found.summary
-    print(
-        f"{facts['n_samples']} prompts, {facts['n_communities']} communities, "
-        f"{facts['n_noise']} prompts in none; modularity {facts['modularity']:.3f}"
-        f"{'' if facts['n_edges'] else '; the graph has no edges'}"
-    )
+        return
+    print(_in_short(found))
+    if groups is not None and table is not None:
+        print(_in_short(groups))
+        lines = table.describe()
+        more = len(lines) - _MOST_LINES
+        print(*lines[:_MOST_LINES], *([f"and {more} more"] * (more > 0)), sep="\n")
     print(stage.summary())
     for line in missing:
         print(line)
     print(f"Saved: {', '.join(run.saved)}")
-    return 0
+
+
+def _in_short(found: Communities) -> str:
+    facts = found.summary
+    rows = facts.get("rows", "prompts")
+    groups = "communities" if rows == "prompts" else "groups"
+    return (
+        f"{facts['n_samples']} {rows}, {facts['n_communities']} {groups}, "
+        f"{facts['n_noise']} {rows} in none; modularity {facts['modularity']:.3f}"
+        f"{'' if facts['n_edges'] else '; the graph has no edges'}"
+    )
 
 
 def _try_saving(
@@ -174,7 +244,9 @@ def _try_saving(
     except (ValueError, TypeError) as error:
         raise ValueError(f"{error} The ids are from {origin}.") from error
     layers = dict(zip(stack.names, stack.widths, strict=True))
-    known = replace(known, texts=texts, summary={"layers": layers})
+    if stack.row_layers is None:
+        known = replace(known, texts=texts)
+    known = replace(known, summary={"layers": layers})
     io.save_communities(run.folder / COMMUNITIES, known)
     for name, _ in saving:
         (run.folder / name).unlink()
@@ -190,13 +262,17 @@ def _try_report(run: Run, found: Communities) -> list[str]:
 
 
 def _try_figures(run: Run, found: Any, sums: CommunitySums) -> list[str]:
-    labels = found.labels
+    labels, table = found.labels, found.cross_table
     draw: dict[str, Callable[[], Any]] = {
         "sizes": lambda: plotting.CommunitySizesDisplay.from_predictions(labels),
         "map": lambda: plotting.CommunityMapDisplay(found.map, labels).plot(),
         "prototypes": lambda: plotting.PrototypeHeatmapDisplay._from_sums(sums),
-        "layers": lambda: plotting.LayerAgreementDisplay(found.layer_agreement).plot(),
     }
+    if not found.layer_share:  # neurons are of one layer each
+        agreement = found.layer_agreement
+        draw["layers"] = lambda: plotting.LayerAgreementDisplay(agreement).plot()
+    if table is not None:
+        draw["drives"] = table.plot
     missing = (try_figure(run, name, display) for name, display in draw.items())
     # Each of them misses matplotlib, if it is missing.
     return list(dict.fromkeys(line for lines in missing for line in lines))

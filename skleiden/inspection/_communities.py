@@ -18,6 +18,7 @@ from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._text import as_text, encodable, refuse_unencodable
 
+from ._cross_table import CrossTable
 from ._features import CommunitySums, TopFeature, community_sums, named
 from ._firing import firing_in, firing_of
 from ._graph import (
@@ -102,6 +103,12 @@ class Communities:
     map : CommunityMap or None
         Positions of rows in the plane, see `community_map`.
 
+    neuron_groups : Communities or None
+        Groups of the neurons of the same layers, described by themselves.
+
+    cross_table : CrossTable or None
+        Which of these groups drive which communities, see `cross_table`.
+
     summary : dict of {str: number or str}
         Facts of the graph and the fit, such as "modularity" and "n_isolated".
 
@@ -133,6 +140,8 @@ class Communities:
     keywords: Mapping[int, Sequence[str]] = field(default_factory=dict)
     layer_share: Mapping[str, np.ndarray] = field(default_factory=dict)
     map: CommunityMap | None = None
+    neuron_groups: Communities | None = None
+    cross_table: CrossTable | None = None
     summary: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -178,12 +187,27 @@ class Communities:
         }
         if self.stability is not None:
             by_community["stability"] = self.stability
+        self._check_cross_table(n_clusters)
         for name, values in by_community.items():
             if np.shape(values) != (n_clusters,):
                 raise ValueError(
                     f"{name} must have one value for each of {n_clusters} communities; "
                     f"got shape {np.shape(values)}."
                 )
+
+    def _check_cross_table(self, n_clusters: int) -> None:
+        """Refuse a table that is not of these communities and groups."""
+        table, groups = self.cross_table, self.neuron_groups
+        if table is None:
+            return
+        n_groups = -1 if groups is None else int(groups.labels.max()) + 1
+        if table.effects.shape != (n_groups, n_clusters):
+            of = "no groups" if groups is None else f"{n_groups} groups"
+            raise ValueError(
+                "cross_table must have a row for each of neuron_groups and a column "
+                f"for each community; got shape {table.effects.shape} for {of} and "
+                f"{n_clusters} communities. Give both, of the same labels."
+            )
 
     def __repr__(self) -> str:
         counts = summarize(self.labels)

@@ -18,6 +18,7 @@ from skleiden._text import encodable
 from skleiden.inspection import (
     Communities,
     CommunityMap,
+    CrossTable,
     Representative,
     Representatives,
     TopFeature,
@@ -31,6 +32,8 @@ from ._files import write_whole
 FORMAT = "skleiden-communities"
 # Raised when a reader of the old form would misunderstand the new one.
 SCHEMA_VERSION = 1
+
+_OF_PAIRS = ("means", "effects", "chance")
 
 _FEATURE_LIMITS = {
     name: (0, 1) if "share" in name else (-math.inf, math.inf)
@@ -97,7 +100,10 @@ def save_communities(
     - ``noise``: ids of the rows in no community, and ``noise_texts``;
     - ``rows``: for every row its ``ids`` and ``labels``, and, where known,
       ``confidence`` and ``attached``;
-    - ``map``: rows shown and their positions.
+    - ``map``: rows shown and their positions;
+    - ``neuron_groups``: an object of the same form, of the neurons; and
+      ``cross_table``, arrays by the names of `CrossTable`, one a group or, of pairs,
+      one array for each group with a number for each community.
 
     Examples
     --------
@@ -230,6 +236,10 @@ def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
         "rows": {"ids": ids, "labels": found.labels}
         | _known(confidence=found.confidence, attached=found.attached),
     }
+    if found.neuron_groups is not None:
+        document["neuron_groups"] = document_of(found.neuron_groups, min_size=min_size)
+    if found.cross_table is not None:
+        document["cross_table"] = vars(found.cross_table)
     if found.map is not None:
         positions = np.asarray(found.map.positions, dtype=np.float64).round(4)
         document["map"] = found.map._replace(positions=positions)
@@ -314,6 +324,7 @@ def _read(document: dict[str, Any]) -> Communities:
         }
 
     shown, fingerprint = document.get("map"), document["fingerprint"]
+    groups, table = document.get("neuron_groups"), document.get("cross_table")
     _require(
         isinstance(fingerprint, (str, type(None))),
         "fingerprint",
@@ -335,6 +346,8 @@ def _read(document: dict[str, Any]) -> Communities:
         layer_share=of_layers("layer_share", 0),
         keywords=by_label("keywords", lambda what, value, _: _strings(what, value)),
         map=None if shown is None else _read_map(shown, n),
+        neuron_groups=None if groups is None else _read(_mapping("groups", groups)),
+        cross_table=None if table is None else _read_table(table),
         summary=document["summary"],
         parameters=_mapping("parameters", document["parameters"]),
         versions=_mapping("versions", document["versions"]),
@@ -447,6 +460,42 @@ def _read_map(shown: Any, n: int) -> CommunityMap:
     return CommunityMap(
         np.asarray(rows, dtype=np.int64),
         np.asarray(plain, dtype=np.float32).reshape(-1, 2),
+    )
+
+
+def _read_table(table: Any) -> CrossTable:
+    what, read = "cross_table", _mapping("cross_table", table)
+    names = _strings(f"layer_names of {what}", read["layer_names"])
+    n_groups, n_clusters = (
+        len(_list(f"{name} of {what}", read[name]))
+        for name in ("group_sizes", "community_sizes")
+    )
+
+    def numbers(name: str, width: int, low: float, high: float) -> np.ndarray:
+        of = f"{name} of {what}"
+        return np.array(
+            [
+                [_number(of, value, low, high) for value in _list(of, row, width)]
+                for row in _list(of, read[name], n_groups)
+            ]
+        ).reshape(n_groups, width)
+
+    def sizes(name: str) -> np.ndarray:
+        for size in read[name]:
+            _integer(f"{name} of {what}", size, 0, None)
+        return np.asarray(read[name], dtype=np.int64)
+
+    for row in _list(f"drives of {what}", read["drives"], n_groups):
+        for value in _list(f"drives of {what}", row, n_clusters):
+            _flag(f"drives of {what}", value)
+    every = -math.inf, math.inf
+    return CrossTable(
+        **{name: numbers(name, n_clusters, *every) for name in _OF_PAIRS},
+        drives=np.asarray(read["drives"], dtype=bool).reshape(n_groups, n_clusters),
+        group_sizes=sizes("group_sizes"),
+        community_sizes=sizes("community_sizes"),
+        layers=numbers("layers", len(names), 0, 1),
+        layer_names=tuple(names),
     )
 
 

@@ -1,0 +1,328 @@
+"""Stacks whose rows are the neurons of all layers."""
+
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.pipeline import make_pipeline
+
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden._blocks import transposed
+from skleiden._blocks.rows import densified
+from skleiden._blocks.sources import source_of
+from skleiden.datasets import make_layered_activations
+from skleiden.inspection import describe_communities, explain, top_features
+from skleiden.io import load_communities, save_communities
+from skleiden.model_selection import (
+    community_stability,
+    make_stability_scorer,
+    permute_columns,
+)
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Two layers, ReLU-like: 50 prompts, 7 and 5 neurons."""
+    rng = np.random.RandomState(0)
+    return [
+        np.maximum(rng.standard_normal((50, 7)), 0).astype(np.float32),
+        np.maximum(rng.standard_normal((50, 5)), 0),
+    ]
+
+
+def as_map(matrix, folder, name):
+    path = folder / f"{name}.npy"
+    np.save(path, matrix)
+    return np.load(path, mmap_mode="r")
+
+
+def as_zarr(matrix, folder, name):
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(
+        store=str(folder / name), shape=matrix.shape, chunks=(8, 3), dtype=matrix.dtype
+    )
+    array[:] = matrix
+    return array
+
+
+def as_tensor(matrix, folder, name):
+    return pytest.importorskip("torch").tensor(matrix)
+
+
+STORED = {
+    "arrays": lambda matrix, *_: matrix,
+    "Fortran order": lambda matrix, *_: np.asfortranarray(matrix),
+    "maps": as_map,
+    "CSR": lambda matrix, *_: sp.csr_matrix(matrix),
+    "one CSR": lambda matrix, _, name: sp.csr_array(matrix) if name == "0" else matrix,
+    "Zarr": as_zarr,
+    "tensors": as_tensor,
+}
+
+
+def stored(layers, kind, folder):
+    return LayerStack(
+        [STORED[kind](layer, folder, str(i)) for i, layer in enumerate(layers)]
+    )
+
+
+def on_workers(layers, sparse):
+    da = pytest.importorskip("dask.array")
+    arrays = [da.from_array(layer, chunks=(11, 7)) for layer in layers]
+    if sparse:
+        arrays = [array.map_blocks(sp.csr_array) for array in arrays]
+    return LayerStack(arrays)
+
+
+def whole(stack):
+    (layer,) = stack.layers
+    return densified(source_of(layer).whole())
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 2**24])
+@pytest.mark.parametrize("kind", STORED)
+def test_rows_are_the_neurons_of_all_layers(
+    layers, kind, at_once, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(transposed, "_AT_ONCE", at_once)
+    expected = np.hstack(layers).T
+    neurons = stored(layers, kind, tmp_path).neurons()
+    assert neurons.shape == (12, 50)
+    assert neurons.dtype == np.float64
+    np.testing.assert_array_equal(whole(neurons), expected)
+    for rows in (slice(2, 9), slice(None, None, 3), [9, 0, 3, 8, 11, 9], []):
+        some = neurons[rows]
+        np.testing.assert_array_equal(whole(some), expected[rows])
+        assert some.ids.tolist() == neurons.ids[rows].tolist()
+        assert some.row_layers.tolist() == neurons.row_layers[rows].tolist()
+    again = pickle.loads(pickle.dumps(neurons))
+    np.testing.assert_array_equal(whole(again), expected)
+    assert again.row_layers.tolist() == neurons.row_layers.tolist()
+
+
+def test_each_row_is_named_by_its_layer_and_number(layers):
+    stack = LayerStack({"a": layers[0], "b:c": layers[1]}, ids=[*map(str, range(50))])
+    neurons = stack.neurons()
+    assert neurons.ids[[0, 6, 7]].tolist() == ["a:0", "a:6", "b:c:0"]
+    assert neurons.row_layers[[0, 6, 7]].tolist() == ["a", "a", "b:c"]
+    assert neurons.columns[0].tolist() == stack.ids.tolist()
+    with pytest.raises(ValueError, match=r"are neurons already; call neurons\(\) of"):
+        neurons.neurons()
+    assert LayerStack(layers, ids=range(50)).neurons().columns == (None,)
+
+
+def embedded(stack, **parameters):
+    sketcher = MultiLayerTfidfSketcher(2**17, random_state=0, **parameters)
+    return sketcher, np.asarray(sketcher.fit_transform(stack))
+
+
+class TestCorrelation:
+    """Neurons are compared by their correlation over prompts."""
+
+    @pytest.mark.parametrize("kind", STORED)
+    def test_similarities_are_correlations(self, layers, kind, tmp_path):
+        sketcher, found = embedded(stored(layers, kind, tmp_path).neurons())
+        assert sketcher.weighting_ == ("correlation",)
+        assert sketcher.n_components_ == (2 * 2**17,)
+        np.testing.assert_allclose(
+            found @ found.T, np.corrcoef(np.hstack(layers).T), atol=1e-5
+        )
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_on_workers(self, layers, sparse):
+        _, found = embedded(on_workers(layers, sparse).neurons())
+        _, expected = embedded(LayerStack(layers).neurons())
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_of_signed_values_and_of_the_positive_part(self, layers):
+        signed = [layer - 1 for layer in layers]
+        sketcher, found = embedded(LayerStack(signed).neurons())
+        assert not sketcher.positive_part_[0]
+        expected = np.corrcoef(np.hstack(layers).T)
+        np.testing.assert_allclose(found @ found.T, expected, atol=1e-5)
+        tails = [np.where(layer == 0, -0.1, layer) for layer in layers]
+        sketcher, found = embedded(LayerStack(tails).neurons())
+        assert sketcher.positive_part_[0]
+        np.testing.assert_allclose(found @ found.T, expected, atol=1e-5)
+
+    @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+    @pytest.mark.parametrize(("scale", "offset"), [(1e-300, 0), (1e300, 0), (1, 1e9)])
+    def test_scale_and_offset_of_neurons_change_nothing(
+        self, layers, storage, scale, offset
+    ):
+        X = np.hstack(layers).astype(np.float64)
+        _, expected = embedded(LayerStack([X]).neurons())
+        X[:, 3:] = scale * X[:, 3:] + offset
+        _, found = embedded(LayerStack([storage(X)]).neurons())
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    @pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+    def test_silent_and_constant_neurons_are_in_no_group(self, layers, storage):
+        X = np.hstack(layers)
+        X[:, 2], X[:, 5], X[:, 6] = 0, 3, 0.1
+        sketcher, found = embedded(LayerStack([storage(X)]).neurons())
+        assert np.flatnonzero(~found.any(axis=1)).tolist() == [2, 5, 6]
+        assert sketcher.n_zero_rows_ == 3
+
+    def test_in_several_layers(self):
+        # Not neurons: two layers of correlated rows, in one matrix and in two.
+        X = np.random.RandomState(0).standard_normal((30, 12)) + 3
+        halves = [X[:, :7], X[:, 7:]]
+        parameters = {"weighting": "correlation", "layer_weights": None}
+        _, one = embedded(X, layers=[7, 5], **parameters)
+        _, sparse = embedded(sp.csr_array(X), layers=[7, 5], **parameters)
+        _, two = embedded(LayerStack(halves), **parameters)
+        np.testing.assert_allclose(one, two, atol=1e-6)
+        np.testing.assert_allclose(sparse, two, atol=1e-6)
+        expected = sum(map(np.corrcoef, halves)) / 2
+        np.testing.assert_allclose(two @ two.T, expected, atol=1e-5)
+
+    def test_centring_twice_is_refused(self, layers):
+        sketcher = MultiLayerTfidfSketcher(center=True)
+        with pytest.raises(ValueError, match="center=True is not for weighting='corr"):
+            sketcher.fit(LayerStack(layers).neurons())
+
+    def test_columns_divide_among_all_the_layers_of_neurons(self, layers):
+        neurons = LayerStack(layers).neurons()
+        assert MultiLayerTfidfSketcher(8).fit(neurons).n_components_ == (16,)
+        assert MultiLayerTfidfSketcher([8]).fit(neurons).n_components_ == (8,)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A stack of 600 prompts, and the groups of its neurons."""
+    stack, _, groups, _ = make_layered_activations(
+        600,
+        n_layers=3,
+        n_neurons=200,
+        n_communities=12,
+        n_neuron_groups=8,
+        return_neuron_groups=True,
+        nnz_per_row=40,
+        random_state=0,
+    )
+    return stack, groups
+
+
+def pipeline(seed=0, n_components=64):
+    return make_pipeline(
+        MultiLayerTfidfSketcher(n_components, random_state=seed),
+        MutualKNNLeiden(random_state=seed),
+    )
+
+
+class TestGroups:
+    def test_planted_groups_are_found(self, planted):
+        stack, groups = planted
+        in_one = groups >= 0
+        labels = pipeline().fit_predict(stack.neurons())
+        score = adjusted_mutual_info_score(labels[in_one], groups[in_one])
+        assert score >= 0.98
+
+    @pytest.mark.parametrize("kind", ["arrays", "maps", "one CSR", "Zarr", "tensors"])
+    def test_labels_are_those_of_the_transpose(self, planted, kind, tmp_path):
+        stack, _ = planted
+        expected = pipeline().fit_predict(stack.neurons())
+        dense = [layer.toarray() for layer in stack.layers]
+        found = pipeline().fit_predict(stored(dense, kind, tmp_path).neurons())
+        np.testing.assert_array_equal(found, expected)
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_on_workers(self, planted, sparse, workers):
+        stack, _ = planted
+        dense = [layer.toarray() for layer in stack.layers]
+        expected = pipeline().fit_predict(stack.neurons())
+        found = pipeline().fit_predict(on_workers(dense, sparse).neurons())
+        np.testing.assert_array_equal(found, expected)
+
+    def test_prompts_permuted_within_neurons_say_nothing(self, planted):
+        stack, _ = planted
+        null = permute_columns(stack, random_state=0)
+        halves = [
+            pipeline().fit_predict(null[rows].neurons())
+            for rows in (slice(0, 300), slice(300, 600))
+        ]
+        assert adjusted_mutual_info_score(*halves) < 0.02
+
+    def test_halves_of_the_prompts(self, planted):
+        neurons = planted[0].neurons()
+        score = make_stability_scorer(2, vary="prompts")(pipeline(), neurons)
+        assert score > 0.9
+        with pytest.raises(ValueError, match="are prompts here; write 'prompts'"):
+            make_stability_scorer(2, vary="neurons")(pipeline(), neurons)
+        with pytest.raises(ValueError, match="are neurons here; write 'neurons'"):
+            make_stability_scorer(2, vary="prompts")(pipeline(), planted[0])
+
+    def test_a_half_of_the_prompts_is_as_if_there_were_no_others(self, planted):
+        from skleiden.model_selection._runs import seen
+
+        stack = planted[0]
+        half = np.arange(600) % 2 == 0
+        neurons = seen(pipeline(), stack.neurons(), half)
+        found = embedded(neurons)[1]
+        expected = embedded(stack[half].neurons())[1]
+        # Other prompts fall into other columns: what they say is the same.
+        rows = slice(0, 40)
+        np.testing.assert_allclose(
+            found[rows] @ found[rows].T, expected[rows] @ expected[rows].T, atol=1e-4
+        )
+
+    def test_are_described_by_prompts_and_layers(self, planted, tmp_path):
+        stack, _ = planted
+        ids = [f"p{i}" for i in range(600)]
+        texts = {name: f"prompt {i} of {i % 3}" for i, name in enumerate(ids)}
+        neurons = LayerStack(dict(zip("abc", stack.layers, strict=True)), ids=ids)
+        neurons = neurons.neurons()
+        fitted = pipeline().fit(neurons)
+        stability = community_stability(
+            fitted, neurons, n_runs=2, subsample=None, vary="prompts"
+        )
+        found = describe_communities(
+            fitted, neurons, texts=texts, stability=stability, n_features=4
+        )
+        labels = fitted[-1].labels_
+        assert found.summary["rows"] == "neurons"
+        assert set(found.keywords) == set(range(labels.max() + 1))
+        for group, features in found.top_features.items():
+            assert len(features) == 4
+            first = features[0]
+            assert first.name == f"p{first.neuron}"
+            assert first.text == texts[first.name]
+            of_group = np.hstack([layer.toarray() for layer in stack.layers])
+            of_group = of_group[:, labels == group]
+            standard = (of_group - of_group.mean(axis=0)) / of_group.std(axis=0)
+            assert first.mean == pytest.approx(standard.mean(axis=1)[first.neuron])
+            shares = [found.layer_share[name][group] for name in "abc"]
+            own = neurons.row_layers[labels == group]
+            assert shares == pytest.approx([(own == name).mean() for name in "abc"])
+        save_communities(tmp_path / "found.json", found)
+        again = load_communities(tmp_path / "found.json")
+        assert again.top_features == found.top_features
+        assert again.keywords == found.keywords
+        for name, shares in found.layer_share.items():
+            np.testing.assert_array_equal(again.layer_share[name], shares)
+        told = explain(fitted, neurons, int(np.flatnonzero(labels == 0)[0]))
+        assert told.similarity > told.baseline
+        assert top_features(neurons, labels)[0][0].name.startswith("p")
+
+    def test_sparse_and_dense_are_described_alike(self, planted):
+        stack, groups = planted
+        dense = LayerStack([layer.toarray() for layer in stack.layers])
+        for shift in (0, -0.5):  # with the positive part, and with signs
+            both = [
+                LayerStack([make(layer + shift) for layer in dense.layers]).neurons()
+                for make in (np.asarray, sp.csr_array)
+            ]
+            one, other = (top_features(neurons, groups) for neurons in both)
+            for group, features in one.items():
+                for a, b in zip(features, other[group], strict=True):
+                    assert a[:2] == b[:2]
+                    assert a[2:7] == pytest.approx(b[2:7], abs=1e-6)
+
+    def test_texts_are_those_of_prompts(self, planted):
+        neurons = planted[0].neurons()
+        fitted = pipeline().fit(neurons)
+        with pytest.raises(ValueError, match="one entry for each prompt, which is a c"):
+            describe_communities(fitted, neurons, texts=["one"])
