@@ -120,7 +120,10 @@ def test_negative_values_of_activation_functions_count_as_zero():
 def zarr_of(_):
     group = zarr.open_group(zarr.storage.MemoryStore(), mode="w")
     for name, matrix in (("early", EARLY), ("late", LATE)):
-        group.create_array(name, data=matrix, chunks=(7, matrix.shape[1]))
+        stored = group.create_array(
+            name, shape=matrix.shape, dtype=matrix.dtype, chunks=(7, matrix.shape[1])
+        )
+        stored[:] = matrix
     return LayerStack({name: group[name] for name in LAYERS})
 
 
