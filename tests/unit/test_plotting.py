@@ -22,6 +22,7 @@ from skleiden.model_selection import StableLeiden, resolution_profile
 from skleiden.plotting import (
     CommunityMapDisplay,
     CommunitySizesDisplay,
+    CrossTableDisplay,
     LayerAgreementDisplay,
     PrototypeHeatmapDisplay,
     ResolutionProfileDisplay,
@@ -104,6 +105,9 @@ DISPLAYS = {
         [[1.0, -1.0]], [0], [("mlp", 0), ("mlp", 1)]
     ).plot(ax),
     "layers": lambda ax: LayerAgreementDisplay({"mlp": [0.5, 0.7]}).plot(ax),
+    "drives": lambda ax: CrossTableDisplay.from_predictions(
+        [0, 0, 1], [0, 1], np.eye(3, 2), n_permutations=0
+    ).plot(ax),
 }
 
 
@@ -148,7 +152,7 @@ def test_importing_the_modules_does_not_import_matplotlib(monkeypatch):
     displays = [
         of for of in sys.modules if "._plot" in of and of.startswith("skleiden")
     ]
-    assert len(displays) == 6
+    assert len(displays) == 7
     for name in ("skleiden.plotting", "skleiden._figures", *displays):
         monkeypatch.delitem(sys.modules, name)
     __import__("skleiden.plotting")
