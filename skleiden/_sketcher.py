@@ -85,18 +85,19 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
           :class:`~sklearn.preprocessing.StandardScaler`; often better where most
           entries are active. Sparse input is not densified.
         - "correlation": from each row its mean over the layer's columns is subtracted,
-          so that the similarity of two rows is their Pearson correlation; for rows
-          that are neurons, whose means differ. Columns without any activity are left
-          out, and constant rows are as rows without activity. Sparse input is not
-          densified.
+          so that the similarity of two rows is their Pearson correlation (of square
+          roots, see `power`); for rows that are neurons, whose means differ. Columns
+          without any activity are left out, and constant rows are as rows without
+          activity. Sparse input is not densified.
         - "none": unweighted.
 
     smooth_idf : bool, default=True
         Add one row that has every column active when counting, for "idf".
 
-    power : float, default=1.0
+    power : float or None, default=None
         Replace each entry x by ``sign(x) * abs(x) ** power`` before weighting, in
-        [0, 1]: 1 leaves it as it is, 0.5 tames heavy tails, 0 keeps signs alone.
+        [0, 1]: 1 leaves it as it is, 0.5 tames heavy tails, 0 keeps signs alone. None
+        is 1, but 0.5 for "correlation", which else a few large values decide.
 
     center : bool, default=False
         Subtract the mean of each column, after weighting, from rows with any activity
@@ -290,7 +291,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         "layer_weights": [StrOptions({"auto"}), "array-like", Mapping, None],
         "weighting": [StrOptions({"auto", "idf", "zscore", "correlation", "none"})],
         "smooth_idf": ["boolean"],
-        "power": [Interval(Real, 0, 1, closed="both")],
+        "power": [Interval(Real, 0, 1, closed="both"), None],
         "center": ["boolean"],
         "zero_tol": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
@@ -308,7 +309,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         layer_weights: str | Mapping[str, float] | Sequence[float] | None = "auto",
         weighting: str = "auto",
         smooth_idf: bool = True,
-        power: float = 1.0,
+        power: float | None = None,
         center: bool = False,
         zero_tol: float = 0.0,
         batch_size: int | None = None,

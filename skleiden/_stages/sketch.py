@@ -40,7 +40,7 @@ class Settings(NamedTuple):
 
     weighting: str
     smooth_idf: bool
-    power: float
+    power: float | None
     center: bool
     zero_tol: float
     dtype: np.dtype
@@ -57,6 +57,13 @@ class Activity(NamedTuple):
     weighting: tuple[str, ...]
     positive: np.ndarray
     centred: np.ndarray
+
+    @property
+    def power(self) -> float:
+        """What absolute values are raised to."""
+        if self.settings.power is None:
+            return 0.5 if self.correlated else 1.0
+        return self.settings.power
 
     @property
     def correlated(self) -> bool:
@@ -318,7 +325,7 @@ def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) ->
 
 def _active(activity: Activity, part: Part, layout: Layout, block: Any) -> Any:
     """What is weighted of a block: perhaps its positive part, to a power."""
-    layers, power = slice(part.layers.start, part.layers.stop), activity.settings.power
+    layers, power = slice(part.layers.start, part.layers.stop), activity.power
     if activity.positive[layers].any():
         columns = np.repeat(activity.positive[layers], layout.widths[layers])
         block = positive_part(block, columns)

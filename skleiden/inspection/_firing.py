@@ -64,7 +64,7 @@ def firing_in(stack: LayerStack) -> list[Firing]:
 def _firing(
     activity: Activity, widths: Sequence[int], mean: Any, scale: Any
 ) -> list[Firing]:
-    power, tolerance = activity.settings.power, activity.settings.zero_tol
+    power, tolerance = activity.power, activity.settings.zero_tol
     stops = np.cumsum(widths)
     found = []
     for weighting, positive, width, stop in zip(

@@ -275,7 +275,7 @@ def test_a_fitted_sketcher_goes_on_with_what_it_was_fitted_with(stack, weighting
     [
         ({"weighting": "none"}, "weighting was changed from 'auto' to 'none'"),
         ({"smooth_idf": False}, "smooth_idf was changed from True to False"),
-        ({"power": 0.5}, "power was changed from 1.0 to 0.5"),
+        ({"power": 0.5}, "power was changed from None to 0.5"),
         ({"zero_tol": 0.5}, "zero_tol was changed from 0.0 to 0.5 between calls"),
         ({"dtype": "float64"}, r"dtype was changed from dtype\('float32'\) to"),
     ],
