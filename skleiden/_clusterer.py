@@ -430,7 +430,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         if self.hubness_ is not None:
             local = knn.to_steps(self.local_similarity_[distinct.first])
             of_queries = hubs.surroundings(*others[:2])
-        ranks = knn.Ranks(None, distinct.ranks)
+        ranks = knn.Ranks(
+            knn.ranks_of_equals(found.ids, equal, distinct.ranks), distinct.ranks
+        )
         columns, steps = hubs.choose(
             others, self.n_neighbors_, local, of_queries, ranks
         )

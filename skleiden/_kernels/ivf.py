@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -62,13 +60,15 @@ _WAITING = 48
 # than single precision leaves uncertain.
 _SPARE = 8
 _TOLERANCE = 2e-6
+# Rows whose k-th neighbour is so near to 1 are compared otherwise if very many others
+# are as near; in so many tasks.
+_NEAR_COPIES = 1e-4
+_TASKS = 8
 # Candidates are ordered by similarities of 21 bits, in this many steps a unit.
 _STEPS = 2**20
 _STEP_BITS = 21
 # Multipliers of a hash, those of SplitMix64.
 _ODD = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-
-Parallel: TypeAlias = Callable[..., Iterator[Any]]
 
 
 class Lists(NamedTuple):
@@ -117,27 +117,6 @@ class Plan(NamedTuple):
     share: float
     sample: np.ndarray
     last: np.ndarray
-
-
-@contextmanager
-def _workers(n_threads: int) -> Iterator[Parallel]:
-    """A parallel ``map``, in whose tasks products of matrices take one thread each.
-
-    Their last bits then do not depend on the number of threads.
-    """
-    with (
-        threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(n_threads, initializer=knn.use_one_thread) as pool,
-    ):
-        try:
-            yield pool.map
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if str(error) == "can't start new thread":
-                raise MemoryError(
-                    f"No room for the {n_threads} threads of a search. Lower n_jobs."
-                ) from error
-            raise
 
 
 def _blocks(n: int, size: int = _ROWS_AT_ONCE) -> list[slice]:
@@ -224,7 +203,7 @@ def project(
     def block_of(block: slice) -> np.ndarray:
         return vectors[numbers[block]] @ axes
 
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         return np.concatenate(list(parallel(block_of, _blocks(numbers.size))))
 
 
@@ -235,7 +214,7 @@ def k_means(rows: np.ndarray, n_lists: int, *, n_threads: int) -> np.ndarray:
     def nearest(block: slice) -> np.ndarray:
         return (rows[block] @ centroids.T).argmax(axis=1)
 
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         for _ in range(_ITERATIONS):
             own = np.concatenate(list(parallel(nearest, _blocks(len(rows)))))
             members = sp.csr_array(
@@ -264,7 +243,7 @@ def assign(
         rows = order[block]
         own[rows] = (vectors[rows] @ axes @ centroids.T).argmax(axis=1)
 
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         list(parallel(nearest, _blocks(order.size)))
     return own
 
@@ -298,25 +277,34 @@ def true_neighbors(
     def compare(block: slice) -> np.ndarray:
         return queries @ vectors[spread[block]].T
 
-    def near(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def best(
+        numbers: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
+        """Of each query's entries, those to be ranked, in order, and their places."""
+        ties = knn.tie_order(ranks.queries[numbers], ranks.vectors[ids])
+        falling = 2**_STEP_BITS - np.rint(values * np.float32(_STEPS)).astype(np.int64)
+        order = np.lexsort((falling << 32 | ties, numbers))
+        numbers, ids, values = numbers[order], ids[order], values[order]
+        place = np.arange(order.size) - np.searchsorted(numbers, numbers)
+        kept = place < k + 1 + _SPARE
+        return numbers[kept], ids[kept], values[kept], place[kept]
+
+    def near(block: slice) -> tuple[np.ndarray, ...]:
         similarities = queries @ vectors[block].T
         numbers, ids = np.nonzero(similarities >= least[:, None])
-        return numbers, ids + block.start, similarities[numbers, ids]
+        found = numbers, ids + block.start, similarities[numbers, ids]
+        # Near copies are as many as that, and most are left out at once.
+        many = numbers.size > 4 * (k + 1 + _SPARE) * len(queries)
+        return best(*found)[:3] if many else found
 
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
         least = _least_of_last(some, k)
         found = list(parallel(near, _blocks(len(vectors))))
 
-    numbers, ids, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    of_queries = 0 if ranks.queries is None else ranks.queries[numbers]
-    ties = knn.tie_order(of_queries, ranks.vectors[ids])
-    order = np.lexsort((ties, -np.rint(values * np.float32(_STEPS)), numbers))
-    numbers, ids = numbers[order], ids[order]
-    rank = np.arange(order.size) - np.searchsorted(numbers, numbers)
-    best = rank < k + 1 + _SPARE
+    numbers, ids, _, place = best(*map(np.concatenate, zip(*found, strict=True)))
     candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
-    candidates[numbers[best], rank[best]] = ids[best]
+    candidates[numbers, place] = ids
     return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, ranks, own))
 
 
@@ -475,7 +463,17 @@ def search(
         return lists.probed(vectors[rows], lists.own[rows], plan.slack)
 
     return knn.Neighbors(
-        *_search(vectors, k, lists, probed, None, ranks, n_threads, progress)
+        *_search(
+            vectors,
+            k,
+            lists,
+            probed,
+            None,
+            ranks,
+            [slice(0, len(vectors))],
+            n_threads,
+            progress,
+        )
     )
 
 
@@ -511,7 +509,7 @@ def least_scores(vectors: np.ndarray, plan: Plan, *, n_threads: int) -> np.ndarr
         scores = (vectors[block] @ lists.axes) @ lists.centroids.T
         return lists.fourth(scores) - np.float32(plan.slack)
 
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         return np.concatenate(list(parallel(least, _blocks(len(vectors)))))
 
 
@@ -569,6 +567,8 @@ def search_parts(
         return probed
 
     least = None if last is None else np.concatenate(last) - np.float32(_TOLERANCE)
+    ends = np.cumsum([0, *(len(part.vectors) for part in parts)])
+    sides = [slice(a, b) for a, b in pairwise(ends.tolist())]
     ids, similarities = _search(
         vectors,
         k,
@@ -576,6 +576,7 @@ def search_parts(
         probed,
         least,
         ranks,
+        sides,
         n_threads,
         None,
     )
@@ -595,25 +596,29 @@ def _search(
     probed: Callable[[np.ndarray], np.ndarray],
     least: np.ndarray | None,
     ranks: np.ndarray,
+    sides: Sequence[slice],
     n_threads: int,
     progress: Callable[[int], object] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare all rows with the lists that they probe. No list is empty.
 
-    `least` is a similarity that the k-th neighbour of each row is known to reach.
+    `least` is a similarity that the k-th neighbour of each row is known to reach. Of
+    two `sides`, rows of one are compared with those of the other.
     """
     n = vectors.shape[0]
-    # From here on rows go by their place in the order of the lists.
+    # From here on rows go by their places in the order of the lists.
     order = np.lexsort((ranks, lists.own)).astype(np.int32)
     sizes = np.bincount(lists.own, minlength=len(lists.centroids))
     bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
-    with _workers(n_threads) as parallel:
+    with knn.workers(n_threads) as parallel:
         probes = _probes(probed, sizes.size, order, parallel)
         _merge_mutual(probes, sizes, bounds, parallel)
         if least is None:
             least = _first_bounds(vectors, k, lists, order, sizes, bounds, parallel)
         else:
             least = least[order]
+        copies = _among_copies(vectors, k, order, least, ranks, sides, parallel)
+        least[copies.rows] = np.inf
         stripes = _make_stripes(bounds, k + 1 + _SPARE)
         scan = _Scan(vectors, k, probes, order, sizes, bounds, least, stripes)
         for size in parallel(scan, range(sizes.size)):
@@ -640,14 +645,76 @@ def _search(
                 )
 
         list(parallel(rank, stripes))
+    own = order[copies.rows]
+    ids[own], similarities[own] = copies.ids, copies.similarities
     return ids, similarities
+
+
+class _Copies(NamedTuple):
+    """Lists of rows, by their places in the order of the lists."""
+
+    rows: np.ndarray
+    ids: np.ndarray
+    similarities: np.ndarray
+
+
+def _among_copies(
+    vectors: np.ndarray,
+    k: int,
+    order: np.ndarray,
+    least: np.ndarray,
+    ranks: np.ndarray,
+    sides: Sequence[slice],
+    parallel: knn.Parallel,
+) -> _Copies:
+    """Neighbours of rows that are all but equal to very many others.
+
+    All pairs of these would have to be kept, to see which come first among ties.
+    """
+    near = np.flatnonzero(least >= 1 - _NEAR_COPIES)
+
+    def search(task: tuple[slice, np.ndarray]) -> _Copies:
+        there, rows = task
+        own = order[rows]
+        found = knn.first_of_ties(
+            vectors[own],
+            vectors[there],
+            least[rows],
+            k,
+            knn.Ranks(ranks[own], ranks[there]),
+            own if len(sides) == 1 else None,
+            enough=1,
+        )
+        many = found[0][:, -1] >= 0
+        rows, own = rows[many], own[many]
+        ids, similarities = (table[many] for table in found)
+        knn.complete(
+            ids,
+            similarities,
+            vectors[own],
+            vectors[there],
+            least[rows],
+            knn.Ranks(ranks[own], ranks[there]),
+            own if len(sides) == 1 else None,
+        )
+        return _Copies(rows, ids + there.start, similarities)
+
+    tasks = []
+    for side, there in zip(sides, reversed(sides), strict=True):
+        own = order[near]
+        rows = near[(own >= side.start) & (own < side.stop)]
+        size = max(_ROWS_AT_ONCE, rows.size // _TASKS + 1)
+        tasks += [(there, rows[block]) for block in _blocks(rows.size, size)]
+    none = _Copies(near[:0], np.empty((0, k), np.int32), np.empty((0, k), np.float32))
+    found = [none, *parallel(search, tasks)]
+    return _Copies(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _probes(
     probed: Callable[[np.ndarray], np.ndarray],
     n_lists: int,
     order: np.ndarray,
-    parallel: Parallel,
+    parallel: knn.Parallel,
 ) -> np.ndarray:
     """Bit matrix of shape (n_lists, n): which lists each row probes."""
     n = order.size
@@ -663,7 +730,7 @@ def _probes(
 
 
 def _merge_mutual(
-    probes: np.ndarray, sizes: np.ndarray, bounds: np.ndarray, parallel: Parallel
+    probes: np.ndarray, sizes: np.ndarray, bounds: np.ndarray, parallel: knn.Parallel
 ) -> None:
     """Where two lists mostly probe each other, let one wholly probe the other instead.
 
@@ -702,7 +769,7 @@ def _first_bounds(
     order: np.ndarray,
     sizes: np.ndarray,
     bounds: np.ndarray,
-    parallel: Parallel,
+    parallel: knn.Parallel,
 ) -> np.ndarray:
     """A similarity that the k-th neighbour of each row is known to reach."""
     least = np.empty(order.size, dtype=np.float32)
@@ -771,6 +838,8 @@ class _Scan:
         vectors = self.vectors[self.order[own]].T
         bits = np.unpackbits(self.probes[number], count=self.order.size)
         rows = np.flatnonzero(bits).astype(np.int32)
+        if np.isinf(self.least[own]).all():  # they are among near copies
+            rows = rows[np.isfinite(self.least[rows])]
         stripe = self.stripes[np.searchsorted(self.edges, own.start, "right") - 1]
         for block in _blocks(rows.size):
             self._compare(rows[block], number, own, vectors, stripe)

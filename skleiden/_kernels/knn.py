@@ -15,13 +15,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 # Similarities are rounded to this many steps per unit: coarser than what float32 leaves
 # uncertain in a sum of some hundred products, finer than any use of a similarity.
@@ -31,16 +34,27 @@ _EQUAL_STEPS = 10**5
 # How far a row's squared length may be from 1. Rows of up to 4,000 columns that were
 # scaled in single precision are off by less than half as much.
 _UNIT_TOLERANCE = 2e-6
+# What it leaves uncertain in the product of a pair of rows, as measured on near copies
+# of 16 to 4,096 columns: this, and so much times the root of their number.
+_PAIR_ERROR, _PAIR_ERROR_GROWTH = 1.2e-7, 4e-9
 # Candidates asked for beyond k, so that rounding and ties reorder no list's end.
 _SPARE = 8
 # Distances that double precision cannot tell from 0.
 _EQUAL_DISTANCE = 1e-12
 # What products of matrices in single precision leave uncertain.
 _TOLERANCE = 2e-6
+# What it leaves uncertain in the product of a pair of rows, as measured on near copies
+# of 16 to 4,096 columns: this, and so much times the root of their number.
+_PAIR_ERROR, _PAIR_ERROR_GROWTH = 1.2e-7, 4e-9
 _ROWS_AT_ONCE = 8192
 _ROWS_CONVERTED = 1024
-# Pairs of rows that are compared at once where a list ends among ties.
+_ROWS_HASHED = 256
+# Where lists end among ties: pairs that are compared at once, by themselves; queries in
+# products of matrices; and of these, queries of which the lists are about as long.
 _PAIRS_AT_ONCE = 2**21
+_QUERIES_AT_ONCE = 512
+_ROWS_ALIKE = 64
+_HALF_STEP = 0.5 / STEPS
 # Bits of a key that tell the column of a candidate, beside 23 of its value and 30 of
 # its place among ties.
 _COLUMN_BITS = 10
@@ -55,6 +69,8 @@ _SAMPLE_SIZE = 400
 # Standard errors between a mean and its one-sided lower 95% bound.
 _BOUND = 1.645
 
+
+Parallel: TypeAlias = Callable[..., Iterator[Any]]
 
 # Whether this process is a child that was forked after FAISS was loaded. The threads of
 # OpenMP are not forked with it, and it would wait for them for ever: there it has one.
@@ -108,6 +124,27 @@ def n_threads() -> int:
     return int(_faiss().omp_get_max_threads())
 
 
+@contextmanager
+def workers(n_threads: int) -> Iterator[Parallel]:
+    """A parallel ``map``, in whose tasks products of matrices take one thread each.
+
+    Their last bits then do not depend on the number of threads.
+    """
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(n_threads, initializer=use_one_thread) as pool,
+    ):
+        try:
+            yield pool.map
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if str(error) == "can't start new thread":
+                raise MemoryError(
+                    f"No room for the {n_threads} threads of a search. Lower n_jobs."
+                ) from error
+            raise
+
+
 class UniqueRows(NamedTuple):
     """Distinct nonzero rows among unit or zero vectors, and where they stand.
 
@@ -153,12 +190,12 @@ class Neighbors(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """Ranks of some queries, None where they are not among the vectors, and of these.
+    """Ranks of some queries, those of the vectors they are equal to or 0, and of these.
 
     `vectors` has an entry for each id that lists may hold.
     """
 
-    queries: np.ndarray | None
+    queries: np.ndarray
     vectors: np.ndarray
 
 
@@ -275,23 +312,43 @@ def row_hashes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows are ordered: where entries differ by rounding, few rows change places.
     """
     n, d = vectors.shape
-    # Products and sums of 32-bit integers wrap around, which is what a hash may do.
+    multipliers, direction = _hash_numbers(d)
+    hashes = np.empty((n, 6), dtype=np.int32)
+    projections = np.empty((n, 1), dtype=np.int64)
+    zero = np.empty(n, dtype=bool)
+    for rows in blocks(n, _ROWS_HASHED):
+        block = np.ascontiguousarray(vectors[rows], dtype=np.float32)
+        entries = np.multiply(block, _ENTRY, dtype=np.float64)
+        projections[rows, 0] = np.rint(entries, out=entries) @ direction
+        bits = block.view(np.int32)
+        hashes[rows, :4] = np.einsum("ij,kj->ik", _rounded(block), multipliers[:4])
+        hashes[rows, 4:] = np.einsum("ij,kj->ik", bits, multipliers[4:])
+        zero[rows] = ~block.any(axis=1)
+    return np.hstack([hashes.view(np.int64), projections]), zero
+
+
+def equality_hashes(vectors: np.ndarray) -> np.ndarray:
+    """The first two hashes of each row, int64 of shape (n, 2)."""
+    hashes = np.empty((len(vectors), 4), dtype=np.int32)
+    multipliers = _hash_numbers(vectors.shape[1])[0][:4]
+    for rows in blocks(len(vectors), _ROWS_HASHED):
+        hashes[rows] = np.einsum("ij,kj->ik", _rounded(vectors[rows]), multipliers)
+    return hashes.view(np.int64)
+
+
+@lru_cache(8)  # for every block of rows the same
+def _hash_numbers(d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Multipliers of the hashes of rows of d columns, and the direction projected to.
+
+    Products and sums of 32-bit integers wrap around, which is what a hash may do. Those
+    of the direction are exact in double precision, in any order: of entries of unit
+    vectors sums are below 2**53, up to 60,000 columns.
+    """
     multipliers = np.random.RandomState(0).randint(
         -(2**31), 2**31 - 1, size=(6, d), dtype=np.int32
     )
-    hashes = np.empty((n, 6), dtype=np.int32)
-    directions = np.random.RandomState(1).randint(-(2**15), 2**15, size=d)
-    projections = np.empty((n, 1), dtype=np.int64)
-    zero = np.empty(n, dtype=bool)
-    for start in range(0, n, _ROWS_CONVERTED):
-        rows = slice(start, start + _ROWS_CONVERTED)
-        entries = np.rint(vectors[rows].astype(np.float64) * _ENTRY).astype(np.int64)
-        projections[rows, 0] = np.einsum("ij,j->i", entries, directions)
-        bits = np.ascontiguousarray(vectors[rows], dtype=np.float32).view(np.int32)
-        for i, entries in enumerate([_rounded(vectors[rows])] * 4 + [bits] * 2):
-            hashes[rows, i] = np.einsum("ij,j->i", entries, multipliers[i])
-        zero[rows] = ~vectors[rows].any(axis=1)
-    return np.hstack([hashes.view(np.int64), projections]), zero
+    direction = np.random.RandomState(1).randint(-(2**15), 2**15, size=d)
+    return multipliers, direction.astype(np.float64)
 
 
 def representatives(
@@ -366,8 +423,15 @@ def equal_rows(
     return equal
 
 
+def ranks_of_equals(ids: np.ndarray, equal: np.ndarray, ranks: Any) -> np.ndarray:
+    """Ranks of the vectors equal to queries, 0 where none is, by a mask of lists."""
+    of_equals = np.where(equal, ranks[ids], 0)
+    return of_equals.max(axis=1, initial=0)  # at most one is
+
+
 def _rounded(vectors: np.ndarray) -> np.ndarray:
-    return np.rint(vectors * np.float32(_EQUAL_STEPS)).astype(np.int32)
+    entries = vectors * np.float32(_EQUAL_STEPS)
+    return np.rint(entries, out=entries).astype(np.int32)
 
 
 def exact_neighbors(
@@ -611,11 +675,12 @@ def neighbors_of_queries(
     rows, ids, values = _entries(distances)
     ids = distinct.inverse[ids]
     rows, ids, values = rows[ids >= 0], ids[ids >= 0], values[ids >= 0]
-    n, ranks = distances.shape[0], Ranks(None, distinct.ranks)
-    found = _tabulate(rows, ids, _steps(values), n, k, ranks)
+    n = distances.shape[0]
     same = np.full(n, -2)  # at most one of the distinct rows
     near = values <= _EQUAL_DISTANCE
     same[rows[near]] = ids[near]
+    ranks = Ranks(np.where(same >= 0, distinct.ranks[same], 0), distinct.ranks)
+    found = _tabulate(rows, ids, _steps(values), n, k, ranks)
     return found, found.ids == same[:, None]
 
 
@@ -642,8 +707,7 @@ def _tabulate(
     ranks: Ranks,
 ) -> Neighbors:
     """Lists of the k nearest of each row's entries."""
-    of_rows = 0 if ranks.queries is None else ranks.queries[rows]
-    ties = tie_order(of_rows, ranks.vectors[ids])
+    ties = tie_order(ranks.queries[rows], ranks.vectors[ids])
     order = np.lexsort((ties, steps, rows))
     rows, ids, steps = rows[order], ids[order], steps[order]
     # Equal rows make for several entries of one pair: keep the nearest.
@@ -684,23 +748,22 @@ def _in_blocks(
         ids[rows], similarities[rows] = (table[:, :k] for table in found)
         if some.shape[1] < vectors.shape[0]:
             at = rows.start + _ending_in_ties(*found, k, (some < 0).any(axis=1))
-            ids[at], similarities[at] = _among_ties(
-                queries[at],
-                vectors,
-                similarities[at, -1],
-                k,
-                _of_rows(ranks, at),
-                None if own is None else own[at],
-            )
+            if at.size:
+                ids[at], similarities[at] = _among_ties(
+                    queries[at],
+                    vectors,
+                    similarities[at, -1],
+                    k,
+                    _of_rows(ranks, at),
+                    None if own is None else own[at],
+                )
         if progress is not None:
             progress(rows.stop - rows.start)
     return ids, similarities
 
 
 def _of_rows(ranks: Ranks, rows: Any) -> Ranks:
-    return ranks._replace(
-        queries=None if ranks.queries is None else ranks.queries[rows]
-    )
+    return ranks._replace(queries=ranks.queries[rows])
 
 
 def _ending_in_ties(
@@ -722,45 +785,165 @@ def _among_ties(
     ranks: Ranks,
     own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of all vectors that are at least as similar to each query."""
-    n, m = queries.shape[0], vectors.shape[0]
-    ids = np.empty((n, k), dtype=np.int32)
-    similarities = np.empty((n, k), dtype=np.float32)
-    for rows in blocks(n, max(1, _PAIRS_AT_ONCE // m)):
-        some, of_block = queries[rows], _of_rows(ranks, rows)
+    """The k best of all vectors, of which k are at least as similar to each query."""
+    n, n_tasks = queries.shape[0], 4 * n_threads()
+
+    def search(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        some, of_rows = (queries[rows], vectors, least[rows]), _of_rows(ranks, rows)
         own_rows = None if own is None else own[rows]
-        near = some @ vectors.T >= least[rows, None] - np.float32(_TOLERANCE)
-        candidates = _padded(near)
-        if candidates.shape[1] > 8 * k and (least[rows] == 1).all():
-            # Nothing exceeds 1: if k of those first among ties have it, they are it.
-            few = _first_of_ties(candidates, 4 * k, of_block)
-            found = rank(some, vectors, few, k, of_block, own_rows)
-            if (found[1][:, -1] == 1).all():
-                ids[rows], similarities[rows] = found
-                continue
+        found = first_of_ties(*some, k, of_rows, own_rows, enough=least[rows])
+        complete(*found, *some, of_rows, own_rows)
+        return found
+
+    with workers(n_threads()) as parallel:
+        tasks = blocks(n, max(_QUERIES_AT_ONCE, n // n_tasks + 1))
+        ids, similarities = zip(*parallel(search, tasks), strict=True)
+    return np.concatenate(ids), np.concatenate(similarities)
+
+
+def complete(
+    ids: np.ndarray,
+    similarities: np.ndarray,
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    least: np.ndarray,
+    ranks: Ranks,
+    own: np.ndarray | None,
+) -> None:
+    """Put what is better of all vectors into lists that `first_of_ties` gave."""
+    k = ids.shape[1]
+    last = np.where(ids[:, -1] >= 0, similarities[:, -1].astype(np.float64), -np.inf)
+    # Other vectors are better if they are nearer than the last of k.
+    edges = np.maximum(least.astype(np.float64) - _HALF_STEP, last + _HALF_STEP)
+    left = np.flatnonzero(last < 1)
+    for block in blocks(left.size, _QUERIES_AT_ONCE):
+        rows = left[block]
+        of_rows = _of_rows(ranks, rows)
+        near = _at_least(queries[rows], vectors, edges[rows])
+        candidates = once(np.hstack([ids[rows], near]))
+        of_block = None if own is None else own[rows]
         ids[rows], similarities[rows] = rank(
-            some, vectors, candidates, k, of_block, own_rows
+            queries[rows], vectors, candidates, k, of_rows, of_block
         )
+
+
+def first_of_ties(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    least: np.ndarray,
+    k: int,
+    ranks: Ranks,
+    own: np.ndarray | None,
+    *,
+    enough: Any,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of the vectors that come first in each query's order of ties.
+
+    All that are more similar than the last of them may be better, but no others. Of a
+    query to which few vectors are as similar as `least`, there are none.
+
+    The order of ties is that of a one-to-one function of the exclusive or of two ranks.
+    So one order of these numbers gives those of all queries, without a comparison.
+
+    Parameters
+    ----------
+    queries, vectors, k, ranks, own
+        As in `exact_neighbors`.
+
+    least : ndarray of shape (n,)
+        A similarity that more than k vectors are likely to reach.
+
+    enough : ndarray of shape (n,) or float
+        More vectors are tried as long as the last of the k is less similar.
+    """
+    n, m = queries.shape[0], vectors.shape[0]
+    ids = np.full((n, k), -1, dtype=np.int32)
+    similarities = np.zeros((n, k), dtype=np.float32)
+    left, enough = np.arange(n), np.broadcast_to(enough, n)
+    largest = max(ranks.vectors.max(), ranks.queries.max(initial=0))
+    n_numbers = 1 << int(largest).bit_length()
+    place = np.full(n_numbers, -1, dtype=np.int64)
+    place[ranks.vectors] = np.arange(m)
+    width, widest = 2 * k, max(8 * k, m // 16)
+    ties = tie_order(0, np.arange(n_numbers))
+    last = min(widest * n_numbers // m, n_numbers - 1)
+    order = np.argpartition(ties, last)[: last + 1]
+    order = order[np.argsort(ties[order])].astype(np.int32)
+    while left.size and width <= widest:
+        first = order[: width * n_numbers // m]
+        likely = np.empty(left.size, dtype=bool)
+        for block in blocks(left.size, max(1, _PAIRS_AT_ONCE // first.size)):
+            rows = left[block]
+            candidates = place[ranks.queries[rows, None] ^ first]
+            if 2 * m < n_numbers:
+                candidates = _padded(*_present(candidates), rows.size)
+            if own is not None:
+                candidates[candidates == own[rows, None]] = -1
+            found = _products(queries[rows], vectors, candidates)
+            falling = np.where(candidates >= 0, STEPS - to_steps(found), 2 * STEPS + 1)
+            # Candidates are in the order of ties.
+            keys = falling << 32 | np.arange(candidates.shape[1])
+            if keys.shape[1] > k:
+                keys.partition(k - 1, axis=1)
+            keys = np.sort(keys[:, :k], axis=1)
+            columns = keys & (2**32 - 1)
+            found = from_steps(STEPS - (keys >> 32))
+            ids[rows, : columns.shape[1]] = np.take_along_axis(candidates, columns, 1)
+            similarities[rows, : columns.shape[1]] = found
+            hits = (found >= least[rows, None]).sum(axis=1)
+            likely[block] = hits * (widest // width) >= k
+        ids[left[~likely]] = -1
+        similarities[left[~likely]] = 0
+        left = left[likely & (similarities[left, -1] < enough[left])]
+        width *= 2
     return ids, similarities
 
 
-def _padded(mask: np.ndarray) -> np.ndarray:
-    """Columns that are true in each row, and -1 behind them."""
-    rows, columns = np.nonzero(mask)
-    sizes = mask.sum(axis=1)
+def _at_least(
+    queries: np.ndarray, vectors: np.ndarray, edges: np.ndarray
+) -> np.ndarray:
+    """Ids of the vectors that are so similar to each query, and -1 behind them."""
+    n, d = queries.shape
+    exact, steps = queries.astype(np.float64), np.ceil(edges * STEPS)[:, None]
+    bounds = edges[:, None] - (_PAIR_ERROR + _PAIR_ERROR_GROWTH * d**0.5)
+    parts = []
+    for columns in blocks(vectors.shape[0], _ROWS_AT_ONCE):
+        products = exact @ vectors[columns].astype(np.float64).T
+        rows, ids = np.nonzero(products >= bounds)
+        near = _padded(rows, ids + columns.start, n)
+        sizes = (near >= 0).sum(axis=1)
+        # Rows to which about as many are near go together, which takes fewer products.
+        order = np.argsort(sizes)
+        for block in blocks(n, _ROWS_ALIKE):
+            own = order[block]
+            some = near[own, : sizes[own[-1]]]
+            found = np.rint(_products(queries[own], vectors, some) * np.float32(STEPS))
+            rows, places = np.nonzero((found >= steps[own]) & (some >= 0))
+            parts.append((own[rows], some[rows, places]))
+    rows, ids = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(rows, kind="stable")
+    return _padded(rows[order], ids[order], n)
+
+
+def _present(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, columns = np.nonzero(candidates >= 0)
+    return rows, candidates[rows, columns]
+
+
+def _padded(rows: np.ndarray, ids: np.ndarray, n: int) -> np.ndarray:
+    """The ids of each of n rows, of which these ascend, and -1 behind them."""
+    sizes = np.bincount(rows, minlength=n)
     place = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    table = np.full((mask.shape[0], int(sizes.max(initial=0))), -1)
-    table[rows, place] = columns
+    table = np.full((n, int(sizes.max(initial=0))), -1, dtype=np.int64)
+    table[rows, place] = ids
     return table
 
 
-def _first_of_ties(candidates: np.ndarray, n: int, ranks: Ranks) -> np.ndarray:
-    """The n candidates of each row that come first among equally similar ones."""
-    of_rows = 0 if ranks.queries is None else ranks.queries[:, None]
-    ties = tie_order(of_rows, ranks.vectors[candidates])
-    ties[candidates < 0] = 2**32
-    first = np.argpartition(ties, n, axis=1)[:, :n]
-    return np.take_along_axis(candidates, first, axis=1)
+def once(candidates: np.ndarray) -> np.ndarray:
+    """Candidates of which each row has none twice, in another order."""
+    candidates = np.sort(candidates.astype(np.int64, copy=False), axis=1)
+    candidates[:, 1:][candidates[:, 1:] == candidates[:, :-1]] = -1
+    return candidates
 
 
 def blocks(n: int, size: int) -> list[slice]:
@@ -777,12 +960,20 @@ def rank(
     own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best candidates by rounded similarity."""
-    faiss = _faiss()
     absent = candidates < 0  # FAISS's mark for "no more neighbours"
     absent |= ~queries.any(axis=1, keepdims=True)  # a zero row has no direction
-    ids = np.where(absent, 0, candidates)
     if own is not None:
-        absent |= ids == own[:, None]
+        absent |= candidates == own[:, None]
+    similarities = _products(queries, vectors, candidates)
+    return _best(np.where(absent, -1, candidates), similarities, k, ranks)
+
+
+def _products(
+    queries: np.ndarray, vectors: np.ndarray, candidates: np.ndarray
+) -> np.ndarray:
+    """Similarities, of the candidates' shape, each by itself; -1 stands for any."""
+    faiss = _faiss()
+    ids = np.maximum(candidates, 0)
     similarities = np.empty(ids.shape, dtype=np.float32)
     faiss.fvec_inner_products_by_idx(
         faiss.swig_ptr(similarities),
@@ -792,8 +983,7 @@ def rank(
         queries.shape[1],
         *ids.shape,
     )
-    np.clip(similarities, -1.0, 1.0, out=similarities)
-    return _best(np.where(absent, -1, ids), similarities, k, ranks)
+    return np.clip(similarities, -1.0, 1.0, out=similarities)
 
 
 def _best(
@@ -825,8 +1015,7 @@ def best_columns(
     Entries with the id -1 come last. `values` are at most 4 times `STEPS` from 0.
     """
     width = ids.shape[1]
-    of_rows = 0 if ranks.queries is None else ranks.queries[:, None]
-    ties = tie_order(of_rows, ranks.vectors[ids])
+    ties = tie_order(ranks.queries[:, None], ranks.vectors[ids])
     falling = np.where(ids >= 0, 4 * STEPS - values, 2**23 - 1)
     # One sort of integers, which hold all that counts, is faster than one by two keys.
     bits = max(width - 1, 1).bit_length()

@@ -25,6 +25,9 @@ _MANY_BYTES = 2**34
 
 _ROWS_MEASURED = 1024
 
+# Queries whose last neighbour is so near to 1 may be among very many near copies.
+_NEAR_COPIES = 1e-4
+
 
 class Shards:
     """Unit vectors in blocks, wherever they are.
@@ -205,7 +208,7 @@ def _merged(
     a: knn.Neighbors,
     b: knn.Neighbors,
     k: int,
-    of_queries: np.ndarray | None,
+    of_queries: np.ndarray,
     ranks: np.ndarray,
 ) -> knn.Neighbors:
     return knn.merge(a, b, k, knn.Ranks(of_queries, ranks))
@@ -214,19 +217,50 @@ def _merged(
 def nearest_fitted(
     vectors: np.ndarray, shards: Shards, k: int, n_jobs: int | None
 ) -> tuple[knn.Neighbors, np.ndarray]:
-    """The k nearest of the vectors, and a mask of those equal to the query."""
+    """The k nearest of the vectors, and a mask of those equal to the query.
+
+    Where very many are as near to a query, those come first that did so when the vector
+    that it is equal to was fitted.
+    """
     shards.check()
+    found, equal = _nearest_of_ranks(
+        vectors, np.zeros(len(vectors), np.int32), shards, k, n_jobs
+    )
+    if k:
+        near = np.flatnonzero(found.similarities[:, -1] >= 1 - _NEAR_COPIES)
+        numbers = _find_equal(vectors[near], shards)
+        near, numbers = near[numbers >= 0], numbers[numbers >= 0]
+        if near.size:
+            again, found_equal = _nearest_of_ranks(
+                vectors[near], shards.ranks[numbers], shards, k, n_jobs
+            )
+            # Copies: what comes from a worker may be read-only.
+            found = knn.Neighbors(found.ids.copy(), found.similarities.copy())
+            found.ids[near], found.similarities[near] = again[:2]
+            equal[near] = found_equal
+    return found, equal
+
+
+def _nearest_of_ranks(
+    vectors: np.ndarray,
+    of_queries: np.ndarray,
+    shards: Shards,
+    k: int,
+    n_jobs: int | None,
+) -> tuple[knn.Neighbors, np.ndarray]:
     runner = shards.runner
     queries, ranks = runner.put(vectors), shards.everywhere
     found = runner.fetch(
         [
-            runner.call(_nearest_and_equal, queries, block, start, k, ranks, n_jobs)
+            runner.call(
+                _nearest_and_equal, queries, block, start, k, of_queries, ranks, n_jobs
+            )
             for block, start in zip(shards.blocks, shards.starts, strict=False)
         ]
     )
     merged, equal = found[0]
     for nearest, those in found[1:]:
-        merged = _merged(merged, nearest, k, None, shards.ranks)
+        merged = _merged(merged, nearest, k, of_queries, shards.ranks)
         equal = np.maximum(equal, those)
     return merged, (merged.ids == equal[:, None]) & (merged.ids >= 0)
 
@@ -236,16 +270,37 @@ def _nearest_and_equal(
     vectors: np.ndarray,
     start: int,
     k: int,
+    of_queries: np.ndarray,
     ranks: np.ndarray,
     n_jobs: int | None,
 ) -> tuple[knn.Neighbors, np.ndarray]:
-    of_both = knn.Ranks(None, ranks[start : start + len(vectors)])
+    of_both = knn.Ranks(of_queries, ranks[start : start + len(vectors)])
     with knn.limit_threads(n_jobs):
         found = knn.exact_neighbors(queries, vectors, min(k, len(vectors)), of_both)
     shifted = _shifted(found, start)
     # Of distinct vectors at most one is equal to a query.
     equal = np.where(knn.equal_rows(queries, vectors, found), shifted.ids, -1)
     return shifted, equal.max(axis=1, initial=-1)
+
+
+def _find_equal(vectors: np.ndarray, shards: Shards) -> np.ndarray:
+    """The number of the vector that is equal to each query, -1 where none is."""
+    numbers = np.full(len(vectors), -1)
+    if len(vectors):
+        runner, keys = shards.runner, knn.equality_hashes(vectors)
+        there = runner.put(keys)
+        found = [runner.call(_equal_there, block, there) for block in shards.blocks]
+        for start, rows in zip(shards.starts, runner.fetch(found), strict=False):
+            numbers = np.where(rows >= 0, rows + start, numbers)
+    return numbers
+
+
+def _equal_there(vectors: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    hashes = knn.equality_hashes(vectors)
+    order = np.argsort(hashes[:, 0])
+    place = np.searchsorted(hashes[order, 0], keys[:, 0])
+    rows = order[np.minimum(place, len(order) - 1)]
+    return np.where((hashes[rows] == keys).all(axis=1), rows, -1)
 
 
 def _shifted(found: knn.Neighbors, start: int) -> knn.Neighbors:

@@ -36,12 +36,13 @@ def test_near_copies_are_communities(noise, algorithm, hubness):
 
 
 @pytest.mark.parametrize("noise", NOISE)
-def test_near_copies_on_workers(noise, workers):
+@pytest.mark.parametrize("algorithm", ["exact", "ivf"])
+def test_near_copies_on_workers(noise, algorithm, workers):
     da = pytest.importorskip("dask.array")
     X, kinds = near_copies(noise)
-    fitted = MutualKNNLeiden(small_clusters="noise", random_state=0).fit(
-        da.from_array(X, chunks=(300, -1))
-    )
+    fitted = MutualKNNLeiden(
+        algorithm=algorithm, small_clusters="noise", random_state=0
+    ).fit(da.from_array(X, chunks=(300, -1)))
     assert adjusted_rand_score(kinds, fitted.labels_) == 1
 
 
@@ -133,6 +134,89 @@ def test_lists_that_end_among_ties_are_the_best_of_all():
     # Products of matrices may round otherwise.
     assert (found.ids == best).mean() > 0.9
     assert (found.similarities[:, -1] >= 1 - 2e-6).all()
+
+
+def one_of_each(choices, n):
+    """Rows of few ones, of which very many are as similar as each other."""
+    rng = np.random.default_rng(0)
+    rows = np.argsort(rng.random((n, 24)), axis=1)[:, :choices]
+    X = np.zeros((n, 24))
+    np.put_along_axis(X, rows, 1, axis=1)
+    return np.unique(X, axis=0) - 0.125
+
+
+LISTS = {
+    "near copies": lambda: near_copies(1e-5, 2, 700)[0],
+    "that differ": lambda: near_copies(1e-3, 1, 1500)[0],
+    "that differ more": lambda: near_copies(4e-3, 1, 1500)[0],
+    "some among others": lambda: np.concatenate(
+        [
+            near_copies(1e-4, 1, 400)[0],
+            np.random.default_rng(3).standard_normal((900, 64)),
+        ]
+    ),
+    "few ones": lambda: one_of_each(3, 3000),
+}
+
+
+@pytest.fixture(params=LISTS)
+def tied(request):
+    """Vectors and their ranks, and all similarities in steps, the order of ties."""
+    X = knn.unit_rows(LISTS[request.param]().astype(np.float32))
+    ranks = np.random.default_rng(1).permutation(len(X)).astype(np.int32)
+    everyone = np.tile(np.arange(len(X)), (len(X), 1))
+    steps = knn.to_steps(knn._products(X, X, everyone))
+    return X, ranks, steps, knn.tie_order(ranks[:, None], ranks)
+
+
+@pytest.mark.parametrize("k", [10, 60, 1000])
+def test_lists_are_the_best_of_all_however_many_are_tied(tied, k):
+    X, ranks, steps, ties = tied
+    np.fill_diagonal(steps, -(10**7))
+    found = knn.exact_neighbors(X, X, k, knn.Ranks(ranks, ranks), own=np.arange(len(X)))
+    best = np.lexsort((ties, -steps), axis=1)[:, :k]
+    np.testing.assert_array_equal(
+        knn.to_steps(found.similarities), np.take_along_axis(steps, best, axis=1)
+    )
+    assert (found.ids == best).mean() > 1 - 1e-4  # but for 30 bits of `best_columns`
+
+
+def test_lists_of_some_rows_among_others(tied):
+    X, ranks, steps, ties = tied
+    some, others = np.arange(0, len(X), 3), np.flatnonzero(np.arange(len(X)) % 3)
+    found = knn.exact_neighbors(
+        X[some], X[others], 25, knn.Ranks(ranks[some], ranks[others])
+    )
+    part = np.ix_(some, others)
+    best = np.lexsort((ties[part], -steps[part]), axis=1)[:, :25]
+    assert (found.ids == best).mean() > 1 - 1e-4
+
+
+@pytest.mark.parametrize("noise", [1e-5, 1e-4, 1e-3])
+def test_lists_of_near_copies_by_inverted_lists(noise):
+    X = knn.unit_rows(near_copies(noise, 1, 2000)[0].astype(np.float32))
+    ranks = np.random.default_rng(1).permutation(len(X)).astype(np.int32)
+    axes = np.eye(64, dtype=np.float32)
+    centroids = knn.unit_rows(np.random.default_rng(2).normal(X[:1], 0.01, (5, 64)))
+    own = (X @ centroids.T).argmax(axis=1)
+    kept, own = np.unique(own, return_inverse=True)
+    lists = ivf.Lists(axes, centroids[kept], own)
+    plan = ivf.Plan(lists, np.inf, 1.0, np.arange(5), np.ones(5))
+    found = ivf.search(X, 20, plan, ranks, n_threads=2)
+    both = knn.Ranks(ranks, ranks)
+    exact = knn.exact_neighbors(X, X, 20, both, own=np.arange(len(X)))
+    np.testing.assert_array_equal(found.ids, exact.ids)
+
+
+@pytest.mark.parametrize(("noise", "least"), [(1e-5, 0.95), (1e-4, 0.95), (1e-3, 0.8)])
+def test_fitted_rows_of_a_cloud_are_predicted_as_fitted(noise, least, place):
+    X = near_copies(noise, 1, 2000)[0].astype(np.float32)
+    fitted = MutualKNNLeiden(random_state=0).fit(place(X))
+    assert fitted.n_clusters_ > 1
+    predicted = fitted.predict(X)
+    assert (predicted == fitted.labels_).mean() > least
+    np.testing.assert_array_equal(fitted.predict(X[700:750]), predicted[700:750])
+    np.testing.assert_array_equal(fitted.predict(X[::-1]), predicted[::-1])
 
 
 @pytest.mark.parametrize("width", [1, 2, 40, 1024, 1025, 3000])
