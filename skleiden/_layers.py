@@ -79,6 +79,9 @@ class LayerStack:
     row_layers : ndarray of shape (n_samples,) or None
         Name of the layer of each row, where the rows are neurons, see `neurons`.
 
+    prompts : ndarray of shape (n_columns,) or None
+        Identifiers of the columns, where the rows are neurons.
+
     shape : tuple of int
         ``(n_samples, sum(widths))``.
 
@@ -131,6 +134,7 @@ class LayerStack:
 
     ids: np.ndarray | None
     row_layers: np.ndarray | None = None
+    prompts: np.ndarray | None = None
 
     def __init__(
         self,
@@ -251,17 +255,18 @@ class LayerStack:
         ids: np.ndarray | None,
         columns: Columns,
         row_layers: np.ndarray | None = None,
+        prompts: np.ndarray | None = None,
     ) -> LayerStack:
         """Make a stack of parts known to be valid (ids of a resample may repeat)."""
         stack = cls.__new__(cls)
         stack.layers, stack.names, stack.ids = tuple(layers), names, ids
-        stack.columns, stack.row_layers = columns, row_layers
+        stack.columns, stack.row_layers, stack.prompts = columns, row_layers, prompts
         return stack
 
     def _with_layers(self, layers: Iterable[Any]) -> LayerStack:
         """Make a stack of the same rows and columns with other values."""
         return self._from_valid(
-            layers, self.names, self.ids, self.columns, self.row_layers
+            layers, self.names, self.ids, self.columns, self.row_layers, self.prompts
         )
 
     def neurons(self) -> LayerStack:
@@ -275,8 +280,8 @@ class LayerStack:
         -------
         stack : LayerStack
             One layer, "neurons", of shape (sum of the widths, n_samples). The rows' ids
-            are ``layer:number``, and `row_layers` names the layer of each. Columns are
-            named by the ids of this stack, where these are strings.
+            are ``layer:number``, and `row_layers` names the layer of each; `prompts`
+            are the ids of this stack, and the names of the columns if they are strings.
 
         Raises
         ------
@@ -319,6 +324,7 @@ class LayerStack:
             np.array(ids, dtype=str),
             (self.ids.astype(object) if named else None,),  # type: ignore[union-attr]
             np.repeat(np.array(self.names, dtype=str), self.widths),
+            np.arange(len(self)) if self.ids is None else self.ids,
         )
 
     @property
@@ -391,6 +397,7 @@ class LayerStack:
             None if self.ids is None else self.ids[rows],
             self.columns,
             None if self.row_layers is None else self.row_layers[rows],
+            self.prompts,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -400,7 +407,8 @@ class LayerStack:
                 parts.append(source_of(block).packed())
             except TypeError as error:
                 raise TypeError(f"Layer {name!r} is {error}") from None
-        return _rebuild, (parts, self.names, self.ids, self.columns, self.row_layers)
+        kept = self.names, self.ids, self.columns, self.row_layers, self.prompts
+        return _rebuild, (parts, *kept)
 
     def __repr__(self) -> str:
         layout = ", ".join(
@@ -410,16 +418,10 @@ class LayerStack:
         return f"{type(self).__name__}({len(self)} rows; {layout})"
 
 
-def _rebuild(
-    parts: list[Any],
-    names: tuple[str, ...],
-    ids: np.ndarray | None,
-    columns: Columns,
-    row_layers: np.ndarray | None = None,
-) -> LayerStack:
+def _rebuild(parts: list[Any], *kept: Any) -> LayerStack:
     # Not checked again: whoever can change a pickle can run code anyway, and workers in
     # other processes would read all indices of a stack of which they use some rows.
-    return LayerStack._from_valid(map(unpacked, parts), names, ids, columns, row_layers)
+    return LayerStack._from_valid(map(unpacked, parts), *kept)
 
 
 def _ids_of_index(index: Any) -> np.ndarray:

@@ -353,10 +353,8 @@ def describe(
         digest.update(repr(stack.ids.tolist()).encode())
     affinity = clusterer.affinity_matrix_
     prompts, told = ids, _of_prompts
-    if stack.row_layers is not None:
-        names = stack.columns[0]
-        prompts = np.arange(stack.shape[1]) if names is None else names
-        told = _of_neurons
+    if stack.prompts is not None:
+        prompts, told = stack.prompts, _of_neurons
     found = Communities(
         labels=labels,
         ids=ids,

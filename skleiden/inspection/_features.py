@@ -201,7 +201,8 @@ def named(
     texts: Sequence[str] | None = None,
 ) -> dict[int, list[TopFeature]]:
     """Give features with the names of their columns, and the texts of these."""
-    names = dict(zip(stack.names, stack.columns, strict=True))
+    columns = stack.columns if stack.prompts is None else (stack.prompts,)
+    names = dict(zip(stack.names, columns, strict=True))
 
     def of_column(feature: TopFeature) -> TopFeature:
         of_layer, column = names[feature.layer], feature.neuron

@@ -346,7 +346,9 @@ def _read(document: dict[str, Any]) -> Communities:
         layer_share=of_layers("layer_share", 0),
         keywords=by_label("keywords", lambda what, value, _: _strings(what, value)),
         map=None if shown is None else _read_map(shown, n),
-        neuron_groups=None if groups is None else _read(_mapping("groups", groups)),
+        neuron_groups=None
+        if groups is None
+        else _read(_mapping("neuron_groups", groups)),
         cross_table=None if table is None else _read_table(table),
         summary=document["summary"],
         parameters=_mapping("parameters", document["parameters"]),

@@ -1,6 +1,8 @@
 """Stacks whose rows are the neurons of all layers."""
 
+import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,12 @@ from skleiden._blocks import transposed
 from skleiden._blocks.rows import densified
 from skleiden._blocks.sources import source_of
 from skleiden.datasets import make_layered_activations
-from skleiden.inspection import describe_communities, explain, top_features
+from skleiden.inspection import (
+    cross_table,
+    describe_communities,
+    explain,
+    top_features,
+)
 from skleiden.io import load_communities, save_communities
 from skleiden.model_selection import (
     community_stability,
@@ -110,7 +117,11 @@ def test_each_row_is_named_by_its_layer_and_number(layers):
     assert neurons.columns[0].tolist() == stack.ids.tolist()
     with pytest.raises(ValueError, match=r"are neurons already; call neurons\(\) of"):
         neurons.neurons()
-    assert LayerStack(layers, ids=range(50)).neurons().columns == (None,)
+    for ids in (None, range(100, 150)):
+        numbered = LayerStack(layers, ids=ids).neurons()
+        assert numbered.columns == (None,)
+        assert numbered.prompts.tolist() == list(ids or range(50))
+        assert numbered[:3].prompts is numbered.prompts
 
 
 def embedded(stack, power=1.0, **parameters):
@@ -313,8 +324,13 @@ class TestGroups:
         assert again.keywords == found.keywords
         for name, shares in found.layer_share.items():
             np.testing.assert_array_equal(again.layer_share[name], shares)
-        told = explain(fitted, neurons, int(np.flatnonzero(groups == 0)[0]))
-        assert told.similarity > told.baseline
+        row = int(np.flatnonzero(groups == 0)[0])
+        told = explain(fitted, neurons, row)
+        roots = np.sqrt(np.hstack([layer.toarray() for layer in stack.layers]))
+        similar = np.corrcoef(roots.T)[row]
+        others = (labels == labels[row]) & (np.arange(labels.size) != row)
+        assert told.similarity == pytest.approx(similar[others].mean())
+        assert told.baseline == pytest.approx(similar[labels != labels[row]].mean())
         assert top_features(neurons, labels)[0][0].name.startswith("p")
 
     def test_sparse_and_dense_are_described_alike(self, planted):
@@ -332,7 +348,97 @@ class TestGroups:
                     assert a[2:7] == pytest.approx(b[2:7], abs=1e-6)
 
     def test_texts_are_those_of_prompts(self, planted):
-        neurons = planted[0].neurons()
+        stack, _ = planted
+        ids = np.random.RandomState(0).permutation(1000)
+        neurons = LayerStack([*stack.layers], ids=ids).neurons()
         fitted = pipeline().fit(neurons)
+        texts = {name: f"text {name}" for name in range(1000)}
+        found = describe_communities(fitted, neurons, texts=texts)
+        first = found.top_features[0][0]
+        assert first.name == str(ids[first.neuron])
+        assert first.text == f"text {first.name}"
         with pytest.raises(ValueError, match="one entry for each prompt, which is a c"):
             describe_communities(fitted, neurons, texts=["one"])
+
+
+@pytest.fixture(scope="module")
+def both(planted):
+    stack, _ = planted
+    prompts, neurons = pipeline(), pipeline()
+    labels = prompts.fit_predict(stack)
+    groups = neurons.fit_predict(stack.neurons())
+    return replace(
+        describe_communities(prompts, stack, max_map_rows=0),
+        neuron_groups=describe_communities(neurons, stack.neurons(), max_map_rows=0),
+        cross_table=cross_table(labels, groups, stack),
+    )
+
+
+class TestTogether:
+    """Communities of prompts, groups of neurons, and which drive which."""
+
+    def test_saved_and_loaded(self, both, tmp_path):
+        path = tmp_path / "both.json"
+        save_communities(path, both)
+        again = load_communities(path)
+        np.testing.assert_array_equal(
+            again.neuron_groups.labels, both.neuron_groups.labels
+        )
+        assert again.neuron_groups.ids.tolist() == both.neuron_groups.ids.tolist()
+        for name, values in vars(both.cross_table).items():
+            np.testing.assert_array_equal(getattr(again.cross_table, name), values)
+            assert type(getattr(again.cross_table, name)) is type(values)
+        assert again.cross_table.describe() == both.cross_table.describe()
+
+    @pytest.mark.parametrize(
+        ("keys", "value", "message"),
+        [
+            (["cross_table", "effects", 0, 0], "big", "effects of cross_table must be"),
+            (
+                ["cross_table", "effects", 0],
+                [],
+                "effects of cross_table must be an arr",
+            ),
+            (["cross_table", "drives", 0, 0], 1, "drives of cross_table must be true"),
+            (["cross_table", "group_sizes", 0], -1, "group_sizes of cross_table must"),
+            (["cross_table", "layers", 0, 0], 2, "layers of cross_table must be a num"),
+            (["cross_table", "layer_names", 0], 3, "layer_names of cross_table must"),
+            (["cross_table"], [], "cross_table must be an object of JSON"),
+            (["neuron_groups"], 3, "neuron_groups must be an object of JSON"),
+            (["neuron_groups"], None, "cross_table must have a row for each of neuron"),
+            (["neuron_groups", "n_samples"], 3, "n_samples must be what rows say"),
+            (
+                ["neuron_groups", "communities", 0, "layer_share", "layer_0"],
+                -1,
+                "layer_share of community 0 must be a number from 0",
+            ),
+            (
+                ["communities", 0, "keywords"],
+                [3],
+                "keywords of community 0 must be str",
+            ),
+            (
+                ["communities", 0, "top_features", 0, "name"],
+                3,
+                "name in top_features of community 0 must be str",
+            ),
+        ],
+    )
+    def test_files_are_checked(self, both, tmp_path, keys, value, message):
+        path = tmp_path / "both.json"
+        save_communities(path, both)
+        document = json.loads(path.read_text())
+        *places, last = keys
+        place = document
+        for key in places:
+            place = place[key]
+        place[last] = value
+        path.write_text(json.dumps(document))
+        with pytest.raises(ValueError, match=message):
+            load_communities(path)
+
+    def test_a_table_of_others_is_refused(self, both):
+        with pytest.raises(ValueError, match=r"got shape \(.*\) for no groups and"):
+            replace(both, neuron_groups=None)
+        with pytest.raises(ValueError, match=r"communities\. Give both, of the same"):
+            replace(both, labels=np.zeros_like(both.labels), top_features={})

@@ -94,6 +94,55 @@ def test_cluster_saves_everything(files, tmp_path, capsys):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_cluster_neurons(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--rows", "neurons", "--texts", files / "texts.csv"]
+    options += ["--n-subsamples", 2]
+    assert run("cluster", files / "layer_*.npz", "--out", out, *options) == 0
+    printed, _ = capsys.readouterr()
+    neurons = load_activations(files / "layer_*.npz").neurons()
+    expected = make_pipeline(
+        MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ).fit_predict(neurons)
+    rows = table(out / "labels.csv")
+    assert [row["id"] for row in rows] == neurons.ids.tolist()
+    assert [int(row["community"]) for row in rows] == expected.tolist()
+    assert re.search(r"^900 neurons, \d+ groups, \d+ neurons in none; mod", printed)
+    found = load_communities(out / "communities.json")
+    assert found.summary["rows"] == "neurons"
+    assert found.stability.shape == (expected.max() + 1,)
+    assert found.top_features[0][0].text.startswith("text of q")
+    # Neurons are of one layer each, with which no others agree.
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*RUN, *(name for name in FIGURES if name != "layers.png")]
+    )
+
+
+def test_cluster_both(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--rows", "both", "--texts", files / "texts.csv", "-q"]
+    assert run("cluster", files / "layer_*.npz", "--out", out, *options) == 0
+    printed, _ = capsys.readouterr()
+    stack = load_activations(files / "layer_*.npz")
+    found = load_communities(out / "communities.json")
+    groups = found.neuron_groups
+    assert groups.ids.tolist() == stack.neurons().ids.tolist()
+    rows = table(out / "neurons.csv")
+    assert [int(row["community"]) for row in rows] == groups.labels.tolist()
+    expected = skleiden.inspection.cross_table(found.labels, groups.labels, stack)
+    assert_array_equal(found.cross_table.drives, expected.drives)
+    assert expected.drives.any()
+    assert expected.describe()[0] in printed
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [*RUN, *FIGURES, "neurons.csv", "drives.png"]
+    )
+    json_too = ["--rows", "both", "--json", "-q", "--overwrite"]
+    assert run("cluster", files / "layer_*.npz", "--out", out, *json_too) == 0
+    result = json.loads(capsys.readouterr()[0])
+    assert result["neuron_groups"]["rows"] == "neurons"
+    assert set(result["drives"][0]) == {"group", "community", "effect", "mean"}
+
+
 def test_cluster_for_programs(files, tmp_path, capsys):
     out = tmp_path / "out"
     runs = ["--n-runs", 2, "--n-subsamples", 2, "--json", "-q", "--seed", 3]
