@@ -6,7 +6,7 @@
 
 Runs on the activations that come with the package, and on files as `bench_layers.py`
 takes them. Half of the prompts, drawn at random, and the other half each find groups of
-the neurons of all layers (`LayerStack.neurons`), by the defaults but for 40 neighbours.
+the neurons of all layers (`LayerStack.neurons`), by the defaults.
 Printed are, for each data set and resolution, means over the seeds:
 
 - groups, and neurons in none;
@@ -49,11 +49,11 @@ from skleiden.model_selection import permute_columns
 RESOLUTIONS = (1.0, 4.0)
 
 
-def pipeline(seed: int, resolution: float = 1.0, n_neighbors: int = 40) -> Any:
+def pipeline(seed: int, resolution: float = 1.0) -> Any:
     """The default way to groups, for the neurons of a stack."""
     return make_pipeline(
         MultiLayerTfidfSketcher(random_state=seed),
-        MutualKNNLeiden(n_neighbors, resolution=resolution, random_state=seed),
+        MutualKNNLeiden(resolution=resolution, random_state=seed),
     )
 
 
@@ -114,7 +114,7 @@ def large(rows: str, sender: Any) -> None:
     before = forget_peak()
     start = perf_counter()
     X = stack.neurons() if rows == "neurons" else stack[: sum(stack.widths)]
-    labels = pipeline(0, n_neighbors=15).fit_predict(X)
+    labels = pipeline(0).fit_predict(X)
     seconds = perf_counter() - start
     sender.send((seconds, size / 1e6, before, peak_mb(), int(labels.max()) + 1))
 
