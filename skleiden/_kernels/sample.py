@@ -48,10 +48,18 @@ def row_keys(block: Any, factors: np.ndarray) -> np.ndarray:
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    """The bits of numbers in single precision as integers; both zeros are 0."""
+    """Give the bits of numbers as integers, equal for equal numbers; both zeros are 0.
+
+    Those of single precision where it holds the number, whatever the dtype. All 64 of
+    others are folded, so that even the highest reaches bits that a product keeps apart.
+    """
     with np.errstate(over="ignore"):
         single = values.astype(np.float32) + np.float32(0)
-    return single.view(np.uint32).astype(np.uint64)
+    bits = single.view(np.uint32).astype(np.uint64)
+    if values.dtype == np.float32:
+        return bits
+    double = values.view(np.uint64)
+    return np.where(single == values, bits, double ^ (double >> np.uint64(32)))
 
 
 def _spread(keys: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ each is permuted by itself: the same of such a layer is its null.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -36,6 +37,8 @@ N_ROWS = 1000
 N_SPLITS = 2
 # Neighbours of each row of a sample, which is thinner than the data.
 N_NEIGHBORS = 15
+# Different rows that weights need: among fewer, each is a neighbour of all others.
+_LEAST_ROWS = N_NEIGHBORS + 2
 # Columns that each half is embedded to, so that the noise of the sketch is small, and
 # wide layers are as quick as narrow ones.
 _N_COLUMNS = 256
@@ -108,8 +111,19 @@ def sampled_layers(
 ) -> Iterator[LayerSample]:
     """Give the same rows of each layer, in their order, one layer after the other.
 
-    `weights` and `centres` are those of all columns, as a `Sketch` has them.
+    `weights` and `centres` are those of all columns, as a `Sketch` has them. Warns if X
+    has rows enough, but too few different ones were drawn.
     """
+    # Where all rows are equal, no weights change anything.
+    if 1 < rows.size < _LEAST_ROWS <= layers.n_samples:
+        warnings.warn(
+            f"Layers are judged by {rows.size} different rows, drawn from the "
+            f"{layers.n_samples} of X; below {_LEAST_ROWS} their replicability and the "
+            "weights made of it say little. Set layer_weights=None, which weighs all "
+            "layers equally, or give weights.",
+            UserWarning,
+            stacklevel=6,
+        )
     layout = layers.layout
     for number, matrix in enumerate(_take(layers, rows, runner)):
         columns = slice(*layout.starts[number : number + 2].tolist())

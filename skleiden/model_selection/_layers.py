@@ -115,6 +115,11 @@ def layer_profile(
     ValueError
         If a parameter is out of range, or as ``MultiLayerTfidfSketcher.fit`` has it.
 
+    Warns
+    -----
+    UserWarning
+        If layers are judged by 2 to 16 different rows, though X has more rows.
+
     See Also
     --------
     MultiLayerTfidfSketcher : With ``layer_weights="auto"``, weighs layers by this.

@@ -169,6 +169,51 @@ def test_the_order_of_the_rows_changes_nothing(mixed, few_rows):
         assert_same(sketcher().fit(mixed[order]), expected)
 
 
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize(
+    ("weighting", "change"),
+    [
+        ("auto", lambda X: X * 1e-46),
+        ("auto", lambda X: X * 2.0**1000),
+        ("zscore", lambda X: X + 1e9),
+        ("zscore", lambda X: X * 1e-300),
+    ],
+    ids=["tiny", "huge", "offset", "tiny, signed"],
+)
+def test_rows_that_differ_beyond_single_precision(
+    mixed, place, few_rows, weighting, change, storage
+):
+    """Which rows are drawn depends on X; the weights that are found hardly do."""
+    layers = [layer.toarray().astype(np.float64) for layer in mixed.layers]
+    expected = sketcher(weighting=weighting).fit(LayerStack(layers))
+    X = dict(zip(mixed.names, map(change, layers), strict=True))
+    fitted = sketcher(weighting=weighting).fit(
+        place(LayerStack({name: storage(layer) for name, layer in X.items()}))
+    )
+    assert_same(fitted, sketcher(weighting=weighting).fit(LayerStack(X)))
+    a, noise, b = fitted.layer_weights_
+    assert min(a, b) > 0.5
+    assert noise < 0.3
+    assert_allclose(
+        fitted.layer_replicability_, expected.layer_replicability_, atol=0.5
+    )
+
+
+def test_too_few_different_rows_are_told(mixed, place):
+    few = mixed[np.arange(300) % 16]
+    message = (
+        r"judged by 16 different rows, drawn from the 300 of X; below 17 .*"
+        r"Set layer_weights=None"
+    )
+    fitted = sketcher()
+    with pytest.warns(UserWarning, match=message) as told:
+        fitted.fit(place(few))
+    assert [one.filename for one in told] == [__file__]
+    sketcher(layer_weights=None).fit(few)  # and here nothing is said, nor
+    sketcher().fit(mixed[np.arange(16)])  # where there are few rows at all
+    sketcher().fit(mixed[np.arange(300) % 17])
+
+
 def test_repeated_rows_are_sampled_once(mixed, few_rows):
     expected = sketcher(weighting="none").fit(mixed)
     order = np.append(np.arange(300), np.repeat(7, 2000))

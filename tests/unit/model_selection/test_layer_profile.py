@@ -128,6 +128,11 @@ def test_rows_are_sampled_in_whatever_order(mixed):
     assert_same(layer_profile(None, mixed, n_jobs=2, **options), expected)
 
 
+def test_too_few_different_rows_are_told(mixed):
+    with pytest.warns(UserWarning, match=r"judged by 4 different rows, drawn from the"):
+        layer_profile(None, mixed[np.arange(300) % 4], n_permutations=0)
+
+
 def test_the_same_on_workers(mixed, workers):
     from tests.conftest import on_workers
 
