@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from skleiden._palette import css_colors
 from skleiden._text import encodable
@@ -21,16 +21,86 @@ from skleiden.io._files import write_whole
 _TEMPLATES = "templates"
 
 
+class _Words(NamedTuple):
+    """Names of things on one side of the matrix, singular and plural.
+
+    Rows are in clusters, which features set apart. A cluster that is linked with one of
+    the other side `relates` to it. `kind` is that of the rows; `letter` and `noise`
+    stand in addresses.
+    """
+
+    kind: str
+    row: tuple[str, str]
+    cluster: tuple[str, str]
+    feature: tuple[str, str]
+    features: str
+    searched: tuple[str, ...]
+    heading: str
+    relates: str
+    letter: str
+    noise: str
+
+
+_PROMPTS = _Words(
+    kind="prompts",
+    row=("prompt", "prompts"),
+    cluster=("community", "communities"),
+    feature=("neuron", "neurons"),
+    features="Top neurons",
+    searched=("prompts", "ids"),
+    heading="Communities",
+    relates="Driven by",
+    letter="c",
+    noise="noise",
+)
+# Prompts of which no text is known.
+_ROWS = _PROMPTS._replace(row=("row", "rows"), searched=("ids",))
+_NEURONS = _Words(
+    kind="neurons",
+    row=("neuron", "neurons"),
+    cluster=("group", "groups"),
+    feature=("prompt", "prompts"),
+    features="Strongest prompts",
+    searched=("neurons",),
+    heading="Groups of neurons",
+    relates="Drives",
+    letter="g",
+    noise="g-noise",
+)
+
+
+class _Side(NamedTuple):
+    """What the page shows of prompts or of neurons.
+
+    `prefix` is that of the names of its elements, which are on the page once.
+    """
+
+    found: Communities
+    words: _Words
+    prefix: str
+
+    @property
+    def told(self) -> str:
+        """Tell how many clusters of how many rows there are."""
+        counts = summarize(self.found.labels)
+        clusters = _counted(counts.n_communities, *self.words.cluster)
+        return f"{clusters} of {_counted(counts.n_samples, *self.words.row)}"
+
+
 def write_report(
     path: str | os.PathLike[str], communities: Communities, *, title: str | None = None
 ) -> None:
     """Write communities as one HTML page that needs no network.
 
     The page has the map, and a list of communities to search and sort, each with its
-    representatives, neurons, layers and prompts; whatever is not known is left out. It
-    is one file, works from disk, and loads nothing. Texts are shown as they are, never
-    run as code. A community has the colour that it has in the figures of
-    `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
+    keywords, representatives, neurons, layers and prompts; whatever is not known is
+    left out. It is one file, works from disk, and loads nothing. Texts are shown as
+    they are, never run as code. A community has the colour that it has in the figures
+    of `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
+
+    Groups of neurons, if they are known, have a map and a list of their own below, each
+    with its strongest prompts, keywords, layers and neurons. Where a cross table tells
+    which groups drive which communities, links lead from one to the other and back.
 
     Parameters
     ----------
@@ -41,11 +111,13 @@ def write_report(
     communities : Communities
         From :func:`skleiden.inspection.describe_communities` or
         :func:`skleiden.io.load_communities`, or made of labels and what is at hand:
-        ``Communities(labels, ids, texts=texts)``.
+        ``Communities(labels, ids, texts=texts)``. Where its rows are neurons, the page
+        is of groups of neurons alone.
 
     title : str, default=None
-        Heading of the page; "Communities" if None. A lone half of a surrogate pair,
-        which no file can hold, becomes U+FFFD.
+        Heading of the page; "Communities" if None, or "Groups of neurons" where the
+        rows are neurons. A lone half of a surrogate pair, which no file can hold,
+        becomes U+FFFD.
 
     Raises
     ------
@@ -68,7 +140,8 @@ def write_report(
     Notes
     -----
     The page holds every prompt. Its address may name what is opened: ``#c12`` is
-    community 12, ``#noise`` the rows in none.
+    community 12, ``#noise`` the rows in none; ``#g12`` is group 12 of the neurons,
+    ``#g-noise`` the neurons in none.
 
     Examples
     --------
@@ -81,10 +154,10 @@ def write_report(
     '<!doctype html>'
     """
     check_communities(communities, "write_report")
-    write_whole(path, _render(communities, encodable(title or "Communities")))
+    write_whole(path, _render(communities, title))
 
 
-def _render(found: Communities, title: str) -> str:
+def _render(found: Communities, title: str | None) -> str:
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
@@ -105,18 +178,29 @@ def _render(found: Communities, title: str) -> str:
         "separators": (",", ":"),
     }
     style, script = _source("report.css"), _source("report.js")
+    sides = _sides(found)
     page: str = environment.get_template("report.html").render(
-        title=title,
+        title=encodable(title or sides[0].words.heading),
         style=Markup(style),  # noqa: S704 - the package's own, as is the script
         script=Markup(script),  # noqa: S704
         style_hash=_hash(style),
         script_hash=_hash(script),
-        facts=_facts(found),
-        found=found,
-        tables=_tables(found),
-        data=_data(found),
+        facts=_facts(sides[0]),
+        sides=sides,
+        tables=_tables(sides),
+        data=_data(sides),
     )
     return page
+
+
+def _sides(found: Communities) -> list[_Side]:
+    """Tell what is shown: communities, and groups of neurons if they are known."""
+    groups = found.neuron_groups
+    if groups is None and found.summary.get("rows") == _NEURONS.kind:
+        return [_Side(found, _NEURONS, "")]
+    words = _ROWS if found.texts is None else _PROMPTS
+    beside = [] if groups is None else [_Side(groups, _NEURONS, "groups-")]
+    return [_Side(found, words, ""), *beside]
 
 
 def _source(name: str) -> str:
@@ -129,21 +213,36 @@ def _hash(source: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _data(found: Communities) -> dict[str, Any]:
-    """Give what the script of the page shows: what a file holds, and colours."""
+def _data(sides: Sequence[_Side]) -> dict[str, Any]:
+    """Give what the script of the page shows."""
+    data, *beside = map(_side_data, sides)
+    for groups in beside:
+        data["neuron_groups"] = groups
+        for one in groups["communities"]:
+            del one["members"]  # neurons are many, and rows tell
+    table = sides[0].found.cross_table
+    if table is not None:
+        data["drives"] = jsonable(table.pairs())
+    return data
+
+
+def _side_data(side: _Side) -> dict[str, Any]:
+    """Give what a file holds of one side, with its colours and words."""
     # JavaScript has no int64.
-    ids = [str(name) for name in found.ids.tolist()]
-    colors = jsonable(css_colors(found.labels))
-    return {**document_of(replace(found, ids=ids)), "colors": colors}
+    ids = [str(name) for name in side.found.ids.tolist()]
+    alone = replace(side.found, ids=ids, neuron_groups=None, cross_table=None)
+    colors = jsonable(css_colors(alone.labels))
+    return {**document_of(alone), "colors": colors, "words": side.words._asdict()}
 
 
-def _facts(found: Communities) -> list[str]:
+def _facts(side: _Side) -> list[str]:
     """Tell the facts of the line below the title."""
-    counts, texts = summarize(found.labels), found.texts is not None
+    found, words = side.found, side.words
+    counts = summarize(found.labels)
     scores = {name: found.summary.get(name) for name in ("modularity", "stability")}
     return [
-        _counted(counts.n_samples, *(("row", "rows"), ("prompt", "prompts"))[texts]),
-        _counted(counts.n_communities, "community", "communities"),
+        _counted(counts.n_samples, *words.row),
+        _counted(counts.n_communities, *words.cluster),
         f"{counts.n_noise / counts.n_samples:.1%} noise",
         *(
             f"{name} {score:.3f}"
@@ -157,21 +256,35 @@ def _counted(n: int, one: str, many: str) -> str:
     return f"{n:,} {one if n == 1 else many}"
 
 
-def _tables(found: Communities) -> list[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    """How the communities were made: captions and groups of rows, if there are any."""
-    parameters = {
-        name: value
-        for name, value in found.parameters.items()
-        # Steps are told by their own parameters.
-        if name.rpartition("__")[2] != "steps"
-        and not any(other.startswith(f"{name}__") for other in found.parameters)
-    }
+def _tables(
+    sides: Sequence[_Side],
+) -> list[tuple[str, list[tuple[str, dict[str, str]]]]]:
+    """How all was made: captions and groups of rows, if there are any."""
+    found = sides[0].found
     versions: dict[str, Any] = dict(found.versions)
     if found.fingerprint is not None:
         versions["fingerprint of the input"] = found.fingerprint
-    tables = {"Graph and fit": found.summary, "Parameters": parameters}
-    tables["Versions and input"] = versions
+    made = {"Graph and fit": found.summary, "Parameters": _parameters(found)}
+    tables = {**made, "Versions and input": versions}
+    for beside in sides[1:]:
+        other = beside.found
+        own = {"Graph and fit": other.summary, "Parameters": _parameters(other)}
+        tables |= {
+            f"{caption}: {beside.words.row[1]}": rows
+            for caption, rows in own.items()
+            if _groups(rows) != _groups(made[caption])  # else they are there already
+        }
     return [(caption, _groups(rows)) for caption, rows in tables.items() if rows]
+
+
+def _parameters(found: Communities) -> dict[str, Any]:
+    """Give parameters without steps, which are told by their own parameters."""
+    return {
+        name: value
+        for name, value in found.parameters.items()
+        if name.rpartition("__")[2] != "steps"
+        and not any(other.startswith(f"{name}__") for other in found.parameters)
+    }
 
 
 def _groups(rows: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:

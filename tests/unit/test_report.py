@@ -14,11 +14,12 @@ import pytest
 from skleiden.inspection import (
     Communities,
     CommunityMap,
+    CrossTable,
     Representative,
     Representatives,
     TopFeature,
 )
-from skleiden.io import save_communities
+from skleiden.io import load_communities, save_communities
 from skleiden.plotting import CommunityMapDisplay, CommunitySizesDisplay
 from skleiden.report import write_report
 
@@ -88,9 +89,93 @@ def make_found(**changes):
     return Communities(**(known | changes))
 
 
+GROUP_SIZES = {0: 120, 1: 30, 2: 6, 3: 4, -1: 3}
+GROUPS = np.repeat(list(GROUP_SIZES), list(GROUP_SIZES.values()))
+NEURONS = [f"layer_{i % 3}:{i // 3}" for i in range(GROUPS.size)]
+EFFECTS = np.array([[9, 0.1, 3, 2], [0.2, 4, 0.3, 0], [1, 1, 8.04, 1], [0, 0, 0, 0.5]])
+DRIVES = EFFECTS > 1.5
+
+
+def make_groups(**changes):
+    """Groups of neurons, as describe_communities makes them."""
+    rng = np.random.RandomState(2)
+    first = {label: np.flatnonzero(label == GROUPS) for label in range(4)}
+    known = {
+        "labels": GROUPS,
+        "ids": NEURONS,
+        "stability": [0.75, 0.5, 0.9, 0.25],
+        "top_features": {
+            label: [
+                TopFeature(
+                    *("neurons", row, 3.5 - i, 1.5, -0.1, 0.75, 0.25, i == 0),
+                    *(f"p{row:03d}", f"Question {row} of {label}"),
+                )
+                for i, row in enumerate((7, 20 + label))
+            ]
+            for label in range(4)
+        },
+        "representatives": {
+            label: Representatives([Representative(int(rows[1]), 2.5, 1.0)], [])
+            for label, rows in first.items()
+        },
+        "keywords": {0: ["whale", "ocean"], 1: ["prime"], 2: [], 3: ["ocean", "tide"]},
+        "layer_share": {f"layer_{i}": rng.dirichlet([1, 1, 1, 1]) for i in range(3)},
+        "map": CommunityMap(
+            np.arange(0, GROUPS.size, 2), rng.uniform(-1, 1, (len(GROUPS) // 2 + 1, 2))
+        ),
+        "summary": {"rows": "neurons", "n_silent": 3, "modularity": 0.4},
+        "parameters": {"leiden__resolution": 4.0},
+    }
+    return Communities(**(known | changes))
+
+
+def make_table():
+    return CrossTable(
+        means=EFFECTS / 2,
+        effects=EFFECTS,
+        chance=np.full((4, 4), 0.5),
+        drives=DRIVES,
+        group_sizes=np.bincount(GROUPS[GROUPS >= 0]),
+        community_sizes=np.bincount(LABELS[LABELS >= 0]),
+        layers=np.full((4, 3), 1 / 3),
+        layer_names=("layer_0", "layer_1", "layer_2"),
+    )
+
+
+def make_both(groups=None, **changes):
+    keywords = {0: ["river", "delta"], 1: ["chess"], 2: ["copper"], 3: []}
+    known = {
+        "keywords": keywords,
+        "neuron_groups": groups or make_groups(),
+        "cross_table": make_table(),
+    }
+    return make_found(**(known | changes))
+
+
 @pytest.fixture(scope="module")
 def found():
     return make_found()
+
+
+@pytest.fixture(scope="module")
+def both():
+    return make_both()
+
+
+@pytest.fixture(scope="module")
+def both_page(both, tmp_path_factory):
+    """The page of communities and of groups of neurons that drive them."""
+    path = tmp_path_factory.mktemp("both") / "report.html"
+    write_report(path, both)
+    return path
+
+
+@pytest.fixture(scope="module")
+def neuron_page(tmp_path_factory):
+    """The page of groups of neurons alone."""
+    path = tmp_path_factory.mktemp("neurons") / "report.html"
+    write_report(path, make_groups())
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +204,28 @@ def test_data_are_what_a_file_holds_and_colours(tmp_path, known):
     write_report(tmp_path / "report.html", found)
     save_communities(tmp_path / "found.json", found)
     data = data_in(tmp_path / "report.html")
-    del data["colors"]
+    del data["colors"], data["words"]
     document = json.loads((tmp_path / "found.json").read_text())
     assert data == document
     for one in data["communities"]:  # layers in their order
         assert list(one["layer_agreement"]) == LAYERS
     assert ("noise_texts" in data, "map" in data) == (not known, not known)
+
+
+def test_data_of_groups_are_what_a_file_holds_and_links(tmp_path, both, both_page):
+    save_communities(tmp_path / "found.json", both)
+    data = data_in(both_page)
+    document = json.loads((tmp_path / "found.json").read_text())
+    del document["cross_table"]
+    assert [*data["drives"][0].values()] == [0, 0, 9.0, 4.5]
+    pairs = {(one["group"], one["community"]) for one in data.pop("drives")}
+    assert pairs == set(zip(*np.nonzero(DRIVES), strict=True))
+    groups = data["neuron_groups"]
+    for one in document["neuron_groups"]["communities"]:
+        del one["members"]
+    assert set(groups.pop("colors")) == {"-1", "0", "1", "2", "3"}
+    del data["colors"], data["words"], groups["words"]
+    assert data == document
 
 
 def figure_colours(found):
@@ -324,8 +425,9 @@ def visit(browser):
     assert len(requests) == len(contexts)
 
 
-def order(tab):
-    return tab.locator("#list > li:visible").evaluate_all("all => all.map(li => li.id)")
+def order(tab, name="list"):
+    items = tab.locator(f"#{name} > li:visible")
+    return items.evaluate_all("all => all.map(li => li.id)")
 
 
 def is_open(tab, anchor):
@@ -380,7 +482,7 @@ def test_open_by_mouse(visit, page, found):
         "layer_3:7001\t2.5\t50%\t25%\t2.00 / 0.10",
         "layer_10:4\t3.5\t100%\t13%\t2.00 / 0.10",
     ]
-    agreement = panel.locator("table.agreement tr").all_inner_texts()
+    agreement = panel.locator("table.of-layers tr").all_inner_texts()
     assert agreement == [
         f"{name}\t{found.layer_agreement[name][1]:.2f}" for name in LAYERS
     ]
@@ -573,6 +675,270 @@ def test_colours_agree_and_differ(tmp_path, visit):
         assert len(set(colours)) == n
 
 
+def links_of(tab, place):
+    return tab.locator(f"{place} a:visible").evaluate_all(
+        "all => all.map(a => a.getAttribute('href'))"
+    )
+
+
+def test_groups_at_a_glance(visit, both_page):
+    tab = visit(both_page)
+    assert tab.locator("h2").all_inner_texts() == [
+        *("Overview", "Map", "Communities"),
+        *("Overview of groups", "Map of neurons", "Groups of neurons"),
+        "How they were made",
+    ]
+    assert "4 groups of 163 neurons" in tab.locator(".facts").inner_text()
+    assert order(tab, "groups-list") == ["g0", "g1", "g2", "g3", "g-noise"]
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    label = tab.locator("label[for=groups-query]").inner_text()
+    assert label == "Search neurons, keywords, prompts"
+    assert "Map of 82 neurons in 4 groups" in tab.locator(
+        "#groups-map canvas"
+    ).get_attribute("aria-label")
+    assert "In no group" in tab.locator("#g-noise h3").inner_text()
+    row = tab.locator("#g0 h3 button")
+    shares = make_groups().layer_share
+    named = sorted(shares, key=lambda name: -shares[name][0])
+    spoken = ", ".join(f"{name} {shares[name][0]:.0%}" for name in named)
+    bars = row.locator("svg")
+    assert bars.get_attribute("aria-label") == f"layers: {spoken}"
+    assert bars.locator("rect").count() == 3
+    for told in ("Question 7 of 0", "whale, ocean", "stability 0.75", "120"):
+        assert told in row.inner_text()
+    making = tab.locator("#making caption").all_inner_texts()
+    assert making[:3] == ["Graph and fit", "Parameters", "Versions and input"]
+    assert making[3:] == ["Graph and fit: neurons", "Parameters: neurons"]
+    tab.locator(".facts a").click()
+    top = tab.locator("#groups").evaluate("e => e.getBoundingClientRect().top")
+    assert 0 <= top < 100
+
+
+def test_parameters_are_told_once(visit, tmp_path):
+    path = tmp_path / "report.html"
+    both = make_both()
+    write_report(path, make_both(make_groups(parameters=both.parameters)))
+    captions = visit(path).locator("#making caption").all_inner_texts()
+    assert captions[3:] == ["Graph and fit: neurons"]
+
+
+def test_an_opened_group(visit, both_page):
+    tab = visit(both_page, "#g1")
+    assert is_open(tab, "g1")
+    panel = tab.locator("#g1 .panel")
+    headings = panel.locator("h4, caption").all_inner_texts()
+    assert headings == [
+        *("Strongest prompts", "Shares of layers", "Most central", "All 30 neurons")
+    ]
+    assert "Keywords prime" in panel.inner_text()
+    prompts = panel.locator("ul.rows").first.locator("li")
+    assert [text.split("\n") for text in prompts.all_inner_texts()] == [
+        [
+            "Question 7 of 1",
+            "p007",
+            "effect 3.5",
+            "75% of its neurons fire, 25% of others",
+        ],
+        [
+            "Question 21 of 1",
+            "p021",
+            "effect 2.5",
+            "75% of its neurons fire, 25% of others",
+            "less inhibited",
+        ],
+    ]
+    shares = make_groups().layer_share
+    assert panel.locator("table.of-layers tr").all_inner_texts() == [
+        f"{name}\t{round(100 * shares[name][1])}%" for name in shares
+    ]
+    members = panel.locator("ol.members > li").all_inner_texts()
+    assert members == [NEURONS[row] for row in np.flatnonzero(GROUPS == 1)]
+
+
+def opens(tab, anchor):
+    """Wait for what is seen to be opened, as an address is followed a little later."""
+    tab.locator(f"#{anchor} .panel").wait_for(state="visible")
+    assert is_open(tab, anchor)
+
+
+def test_links_lead_there_and_back(visit, both_page):
+    tab = visit(both_page)
+    assert links_of(tab, "#g0") == ["#c0", "#c2", "#c3"]  # strongest first
+    assert links_of(tab, "#list") == []  # before they are opened
+    told = "Drives communities 0 (effect 9.0), 2 (3.0), 3 (2.0)"
+    text = tab.locator("#g0 > .links").text_content()
+    assert text.replace("Community ", "") == told
+    assert tab.locator("#g3 > .links").inner_text().strip() == "Drives no community"
+    tab.locator("#g2 > .links a").click()
+    opens(tab, "c2")
+    assert tab.url.endswith("#c2")
+    assert tab.evaluate("document.activeElement.closest('li').id") == "c2"
+    driven = tab.locator("#c2 .panel .links")
+    assert links_of(tab, "#c2") == ["#g2", "#g0"]
+    told = "Driven by groups 2 (effect 8.0), 0 (3.0)"
+    assert driven.text_content().replace("Group ", "") == told
+    driven.locator("a").nth(1).press("Enter")
+    opens(tab, "g0")
+    assert links_of(tab, "#g0") == ["#c0", "#c2", "#c3"]  # once, in the panel
+    tab.locator("#c2 h3 button").click()
+    tab.locator("#c1 h3 button").click()
+    assert links_of(tab, "#c1") == ["#g1"]
+    tab.go_back()
+    opens(tab, "c2")
+    tab.locator("#query").fill("kind 3")  # which hides what the address names
+    tab.locator("#g2 > .links a").click()
+    opens(tab, "c2")
+    assert tab.locator("#query").input_value() == ""
+
+
+def test_many_links_are_shortened_in_the_list(visit, tmp_path):
+    path = tmp_path / "report.html"
+    n = 8
+    table = CrossTable(
+        means=np.ones((1, n)),
+        effects=np.arange(n, 0.0, -1)[None],
+        chance=np.zeros((1, n)),
+        drives=np.ones((1, n), dtype=bool),
+        group_sizes=np.array([2]),
+        community_sizes=np.ones(n, dtype=int),
+        layers=np.ones((1, 1)),
+        layer_names=("a",),
+    )
+    groups = Communities([0, 0])
+    found = Communities(np.arange(n), neuron_groups=groups, cross_table=table)
+    write_report(path, found)
+    tab = visit(path)
+    assert links_of(tab, "#g0") == [f"#c{label}" for label in range(5)]
+    assert tab.locator("#g0 > .links").inner_text().endswith(" and 3 more")
+    tab.locator("#g0 h3 button").click()
+    assert links_of(tab, "#g0") == [f"#c{label}" for label in range(n)]
+    assert "more" not in tab.locator("#g0 .links:visible").inner_text()
+
+
+def test_no_links_without_a_table(visit, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, make_both(cross_table=None))
+    tab = visit(path, "#c0")
+    tab.locator("#g0 h3 button").click()
+    assert links_of(tab, "main") == []
+    assert "rive" not in tab.locator("main").inner_text().replace("river", "")
+
+
+def test_search_of_keywords(visit, both_page):
+    tab = visit(both_page)
+    assert "river, delta · stability" in tab.locator("#c0 .line").inner_text()
+    tab.locator("#query").fill("CHESS")
+    assert order(tab) == ["c1"]
+    assert len(order(tab, "groups-list")) == 5  # each list has its own
+    told = "0 prompts and 1 keyword found"
+    assert tab.locator("#c1 .line").inner_text() == told
+    assert tab.locator("#status").inner_text() == f"{told} in 1 of 4 communities"
+    tab.locator("#c1 h3 button").click()
+    keywords = tab.locator("#c1 .panel > p").first
+    assert keywords.inner_text() == "Keywords chess"
+    assert keywords.locator("mark").inner_text() == "chess"
+
+
+def test_search_and_sort_of_groups(visit, both_page):
+    tab = visit(both_page)
+    query, status = tab.locator("#groups-query"), tab.locator("#groups-status")
+    query.fill("ocean")
+    assert order(tab, "groups-list") == ["g0", "g3"]
+    # The word is one, however many groups have it.
+    assert status.inner_text() == "0 neurons and 1 keyword found in 2 of 4 groups"
+    query.fill("layer_0:53")
+    assert order(tab, "groups-list") == ["g3"]
+    assert status.inner_text() == "1 neuron found in 1 of 4 groups"
+    query.fill("layer_2:53")
+    assert status.inner_text() == "1 neuron found in 0 of 4 groups and in none"
+    query.fill("question 2")
+    assert status.inner_text() == "0 neurons and 4 prompts found in 4 of 4 groups"
+    query.fill("p007")
+    assert status.inner_text() == "0 neurons and 1 prompt found in 4 of 4 groups"
+    tab.locator("#g2 h3 button").click()
+    assert tab.locator("#g2 li.found mark").all_inner_texts() == ["p007"]
+    query.fill("")
+    tab.locator("#groups-sort").select_option("stability")
+    assert order(tab, "groups-list") == ["g2", "g0", "g1", "g3", "g-noise"]
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    tab.locator("#groups-reverse").click()
+    assert order(tab, "groups-list") == ["g3", "g1", "g0", "g2", "g-noise"]
+
+
+def test_maps_show_what_is_open_on_their_side(visit, both_page):
+    tab = visit(both_page)
+    picture = "all => all.map(canvas => canvas.toDataURL())"
+    prompts, neurons = tab.locator("canvas").evaluate_all(picture)
+    tab.locator("#g1 h3 button").click()
+    prompts_after, neurons_after = tab.locator("canvas").evaluate_all(picture)
+    assert prompts_after == prompts
+    assert neurons_after != neurons
+
+
+def test_groups_alone(visit, neuron_page):
+    tab = visit(neuron_page, "#g2")
+    assert is_open(tab, "g2")
+    assert tab.title() == "Groups of neurons"
+    facts = tab.locator(".facts").inner_text()
+    for fact in ("163 neurons", "4 groups", "1.8% noise"):
+        assert fact in facts
+    assert tab.locator("h2").all_inner_texts() == [
+        *("Overview", "Map", "Groups of neurons", "How they were made")
+    ]
+    assert tab.locator("#status").inner_text() == "4 groups"
+    tab.evaluate("document.querySelectorAll('h3 button').forEach(b => b.click())")
+    tab.locator("#g2 h3 button").click()
+    tab.mouse.move(*pixel_of(tab, 0, make_groups()))
+    assert tab.locator(".tip").inner_text().split() == ["Group", "0", NEURONS[0]]
+    html = tab.locator("header, main").evaluate_all(
+        "all => all.map(e => e.outerHTML).join(' ')"
+    )
+    assert "communit" not in html.lower()
+    for said in ("Strongest prompts", "Search neurons, keywords, prompts"):
+        assert said in html
+        html = html.replace(said, "")
+    assert "prompt" not in html
+
+
+def test_neurons_without_what_might_be_known(visit, tmp_path):
+    path = tmp_path / "report.html"
+    feature = TopFeature("neurons", 12, 1.0, 1.0, 0.0, 1.0, 0.5)
+    found = Communities(
+        [0, 0, 1],
+        ids=["a:0", "a:1", "b:0"],
+        top_features={0: [feature, feature._replace(name="q7")]},
+        layer_share={"a": [np.nan, 0], "b": [np.nan, 1]},
+        summary={"rows": "neurons"},
+    )
+    write_report(path, found)
+    tab = visit(path, "#g0")
+    texts = tab.locator("#g0 ul.rows .text").all_inner_texts()
+    assert texts == ["prompt 12", "q7"]
+    assert tab.locator("#g0 .lead").inner_text() == "prompt 12"
+    assert tab.locator("#g1 .lead").inner_text() == "b:0"
+    assert tab.locator("#g0 .line svg").count() == 0
+    shares = tab.locator("#g0 table.of-layers tr").all_inner_texts()
+    assert shares == ["a\t\N{EN DASH}", "b\t\N{EN DASH}"]
+
+
+def test_files_of_before_give_the_page_of_before(visit, tmp_path):
+    found = make_found(parameters={"leiden__resolution": 2.5})
+    save_communities(tmp_path / "found.json", found)
+    document = json.loads((tmp_path / "found.json").read_text())
+    assert not {"neuron_groups", "cross_table"} & set(document)
+    for one in document["communities"]:
+        assert not {"keywords", "layer_share"} & set(one)
+        assert not {"name", "text"} & set(one["top_features"][0])
+    write_report(tmp_path / "now.html", found)
+    write_report(tmp_path / "report.html", load_communities(tmp_path / "found.json"))
+    now = (tmp_path / "now.html").read_bytes()
+    assert (tmp_path / "report.html").read_bytes() == now
+    tab = visit(tmp_path / "report.html", "#c0")
+    assert tab.locator("a, .links, .line svg").count() == 0
+    assert "Keywords" not in tab.locator("main").inner_text()
+    assert tab.locator("#c0 .line").inner_text().startswith("stability 0.70 · conf")
+
+
 def as_rgb(colour):
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
@@ -627,10 +993,13 @@ def test_colours_are_those_of_the_figures(tmp_path, visit, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast(visit, page, scheme):
+@pytest.mark.parametrize("name", ["page", "both_page"])
+def test_contrast(visit, name, scheme, request):
     """Text of at least 4.5 to 1, by the formula of the WCAG."""
-    tab = visit(page, "#c0", color_scheme=scheme)
+    tab = visit(request.getfixturevalue(name), "#c0", color_scheme=scheme)
     tab.locator("#query").fill("kind 0")
+    for button in tab.locator("#groups-list h3 button").all()[:2]:
+        button.click()
     assert tab.evaluate("getComputedStyle(document.body).colorScheme") == scheme
     ratios = tab.evaluate(
         """() => {
@@ -676,6 +1045,7 @@ def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
         texts=HOSTILE,
         top_features={0: [TopFeature(bad, 1, np.inf, 1.0, 0.0, 1.0, np.nan)]},
         layer_agreement={bad: np.array([np.nan])},
+        keywords={0: MENDED},
         map=CommunityMap(np.arange(n), np.zeros((n, 2))),
         parameters={bad: bad, f"{bad}__a": bad},
         versions={bad: bad},
@@ -696,6 +1066,64 @@ def test_hostile_texts_are_shown_and_not_run(tmp_path, visit):
         tab.locator("#query").fill(text)
         found = tab.locator("#c0 ol.members > .found .text mark")
         assert found.all_inner_texts() == [text]
+    assert tab.locator("img").count() == 0
+    assert tab.locator("script").count() == 2
+
+
+def test_hostile_texts_of_groups_are_shown_and_not_run(tmp_path, visit):
+    path = tmp_path / "report.html"
+    n, bad = len(HOSTILE), HOSTILE[1]
+    numbers = (np.inf, 1.0, 0.0, 1.0, np.nan, True)
+    groups = Communities(
+        [0, 0],
+        ids=[bad, HOSTILE[0]],
+        top_features={
+            0: [
+                TopFeature("neurons", i, *numbers, name=text, text=text)
+                for i, text in enumerate(MENDED)
+            ]
+        },
+        keywords={0: MENDED},
+        layer_share={bad: [1.0]},
+        map=CommunityMap(np.arange(2), np.zeros((2, 2))),
+        parameters={bad: bad},
+    )
+    table = CrossTable(
+        means=np.array([[np.inf]]),
+        effects=np.array([[np.inf]]),
+        chance=np.array([[np.nan]]),
+        drives=np.array([[True]]),
+        group_sizes=np.array([2]),
+        community_sizes=np.array([n]),
+        layers=np.array([[1.0]]),
+        layer_names=(bad,),
+    )
+    labels = np.zeros(n, dtype=int)
+    found = Communities(
+        labels,
+        texts=HOSTILE,
+        neuron_groups=groups,
+        cross_table=table,
+        keywords={0: [bad]},
+    )
+    write_report(path, found)
+    tab = visit(path, "#g0")
+    content = "all => all.map(e => e.textContent)"
+    texts = tab.locator("#g0 ul.rows .text").evaluate_all(content)
+    assert texts == MENDED
+    keywords = tab.locator("#g0 .panel > p bdi").evaluate_all(content)
+    assert keywords == MENDED
+    assert tab.locator("#g0 .line svg").get_attribute("aria-label") == (
+        f"layers: {bad} 100%"
+    )
+    assert "(effect inf)" in tab.locator("#g0 .panel .links").inner_text()
+    for text in HOSTILE[:5]:
+        tab.locator("#groups-query").fill(text)
+        marks = tab.locator("#g0 .panel > p mark").all_inner_texts()
+        assert marks == [text]
+        marks = tab.locator("#g0 ul.rows > .found .text mark").all_inner_texts()
+        assert marks == [text]
+    assert tab.title() == "Communities"
     assert tab.locator("img").count() == 0
     assert tab.locator("script").count() == 2
 
@@ -747,11 +1175,21 @@ def test_noise_alone(tmp_path, visit):
 def test_fits_every_screen(tmp_path, visit, width, height):
     path = tmp_path / "report.html"
     long = ["w" * 500, *make_found().texts[1:]]
-    write_report(path, make_found(texts=long, ids=long), title="t" * 300)
+    feature = TopFeature("neurons", 1, 2.5, 1.5, 0.1, 0.75, 0.25, text=long[0])
+    groups = make_groups(
+        ids=[long[0], *NEURONS[1:]],
+        top_features={0: [feature]},
+        keywords={0: long[:1]},
+        layer_share={long[0]: np.ones(4)},
+    )
+    found = make_both(groups, texts=long, ids=long, keywords={0: long[:1]})
+    write_report(path, found, title="t" * 300)
     tab = visit(path, viewport={"width": width, "height": height})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
     tab.evaluate("document.querySelectorAll('h3 button').forEach(b => b.click())")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert is_open(tab, "c3")
+    assert is_open(tab, "g3")
 
 
 def test_moves_only_if_wanted(visit, page):

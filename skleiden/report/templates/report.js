@@ -1,13 +1,14 @@
 "use strict";
 // Every text gets into the page as a text node, never as HTML.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 100; // members shown at a time
 const SNIPPET = 300; // characters of a prompt where one line is shown
 const NEAR = 14; // pixels around a point in which it is hit
 const MARGIN = 16; // pixels around the map
 const SOME = 50; // points by which the middle of a community is told
 const FEW = 8; // points that a number upon them would hide
+const SHOWN = 5; // links in a row of a list
+const LARGEST = 3; // layers that are named where others are
 
 // --- Small helpers -------------------------------------------------------------------
 
@@ -35,11 +36,19 @@ function setAll(element, attributes) {
 
 const grouped = new Intl.NumberFormat("en");
 const whole = (n) => grouped.format(n);
-const counted = (n, one, many = one + "s") => `${whole(n)} ${n === 1 ? one : many}`;
+const nameFor = (n, one, many) => (n === 1 ? one : many);
+const counted = (n, ...names) => `${whole(n)} ${nameFor(n, ...names)}`;
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const isNumber = (value) => typeof value === "number";
 const fixed = (value, digits = 2) =>
   isNumber(value) ? value.toFixed(digits).replace(/^-(?=[0.]+$)/, "") : (value ?? "–");
 const percent = (value) => (isNumber(value) ? `${Math.round(100 * value)}%` : "–");
+
+/** Items in a row, with "and" before the last. */
+const inWords = (items) => {
+  const last = items.at(-1);
+  return items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${last}` : last;
+};
 
 function mean(values) {
   const known = values.filter(isNumber);
@@ -50,91 +59,167 @@ function median(values) {
   return Float64Array.from(values).sort()[values.length >> 1];
 }
 
-// --- Communities ---------------------------------------------------------------------
+// --- Sides ---------------------------------------------------------------------------
 
-// The data are what skleiden.io.save_communities saves, with ids as text, and colours.
-const { ids, labels, confidence, attached } = data.rows;
-const texts = data.noise_texts ? new Array(labels.length) : null;
+// A side of the page shows prompts in communities, or neurons in groups: here, rows in
+// clusters, which features set apart. Its data are what skleiden.io.save_communities
+// saves, with ids as text, colours, and the words that are shown.
+const KINDS = {
+  prompts: {
+    told: ({ layer, neuron }) => [`${layer}:${neuron}`], // of a feature
+    lead: (one) => leadRow(one),
+    inLine: 3, // features
+    features: neuronTable,
+    rowsFirst: true, // in details: prompts speak for themselves
+    linksInList: false,
+  },
+  neurons: {
+    told: ({ neuron, text, name }) => {
+      const known = [text, name].filter((value) => typeof value === "string");
+      return known.length ? known : [`prompt ${neuron}`];
+    },
+    lead: (one) => one.features[0]?.told[0] ?? leadRow(one),
+    inLine: 0,
+    features: promptList,
+    rowsFirst: false,
+    linksInList: true,
+  },
+};
 
-const noun = texts ? "prompt" : "row";
-const textOf = (row) => (texts ?? ids)[row];
-
-const communities = new Map(data.communities.map((one) => [one.label, one]));
-if (data.noise.length) {
-  communities.set(-1, { label: -1, size: data.noise.length, texts: data.noise_texts });
+function makeSide(data, prefix) {
+  const side = {
+    ...data.rows, // ids, labels, confidence, attached
+    words: data.words,
+    kind: KINDS[data.words.kind],
+    colors: data.colors,
+    map: data.map,
+    texts: data.noise_texts ? new Array(data.rows.labels.length) : null,
+    part: (name) => byId(prefix + name),
+    pattern: null, // what is searched for
+    found: new Uint8Array(data.rows.labels.length), // rows that match it
+    other: null, // words of the side that is linked with this one
+    redraw: () => {},
+  };
+  const { words, labels, texts, confidence } = side;
+  side.clusters = new Map(data.communities.map((one) => [one.label, one]));
+  if (data.noise.length) {
+    const noise = { label: -1, size: data.noise.length, texts: data.noise_texts };
+    side.clusters.set(-1, noise);
+  }
+  side.listed = [...side.clusters.values()];
+  for (const one of side.listed) {
+    one.rows = [];
+  }
+  labels.forEach((label, row) => side.clusters.get(label).rows.push(row));
+  for (const one of side.listed) {
+    one.side = side;
+    one.noise = one.label < 0;
+    one.title = capital(words.cluster[0]);
+    one.name = one.noise ? `In no ${words.cluster[0]}` : `${one.title} ${one.label}`;
+    one.anchor = one.noise ? words.noise : words.letter + one.label;
+    one.features = (one.top_features ?? []).map((feature) => ({
+      ...feature,
+      told: side.kind.told(feature),
+    }));
+    one.keywords ??= [];
+    one.links = []; // to clusters of the other side
+    one.confidence =
+      one.noise || !confidence ? null : mean(one.rows.map((row) => confidence[row]));
+    one.agreement = Object.entries(one.layer_agreement ?? {});
+    one.shares = Object.entries(one.layer_share ?? {});
+    if (texts) {
+      one.rows.forEach((row, i) => (texts[row] = one.texts[i]));
+    }
+  }
+  side.proper = side.listed.filter((one) => !one.noise);
+  side.largest = Math.max(...side.listed.map((one) => one.size));
+  return side;
 }
-for (const one of communities.values()) {
-  one.rows = [];
-}
-labels.forEach((label, row) => communities.get(label).rows.push(row));
-for (const one of communities.values()) {
-  one.noise = one.label < 0;
-  one.name = one.noise ? "In no community" : `Community ${one.label}`;
-  one.anchor = one.noise ? "noise" : `c${one.label}`;
-  one.features = one.top_features ?? [];
-  one.neurons = one.features.map((feature) => `${feature.layer}:${feature.neuron}`);
-  one.confidence =
-    one.noise || !confidence ? null : mean(one.rows.map((row) => confidence[row]));
-  one.layers = Object.entries(one.layer_agreement ?? {});
-  if (texts) {
-    one.rows.forEach((row, i) => (texts[row] = one.texts[i]));
+
+/** What is shown of a row, and what else tells it. */
+const toldOf = ({ texts, ids }, row) => (texts ? [texts[row], ids[row]] : [ids[row]]);
+
+const leadRow = (one) =>
+  toldOf(one.side, one.representatives?.central[0]?.row ?? one.rows[0])[0];
+
+/** Let clusters of both sides know which drives which, strongest effects first. */
+function linkSides(communities, groups, pairs) {
+  [communities.other, groups.other] = [groups.words, communities.words];
+  for (const { group, community, effect } of pairs) {
+    const driving = groups.clusters.get(group);
+    const driven = communities.clusters.get(community);
+    if (driving && driven) {
+      driving.links.push({ to: driven, effect });
+      driven.links.push({ to: driving, effect });
+    }
   }
 }
 
-const listed = [...communities.values()];
-const proper = listed.filter((one) => !one.noise);
-const largest = Math.max(...listed.map((one) => one.size));
-
-/** Give an element the colours of a community, or of the noise. */
+/** Give an element the colours of a cluster, or of the noise. */
 function paint(element, one) {
-  const [light, dark] = data.colors[one.label];
+  const [light, dark] = one.side.colors[one.label];
   element.style.setProperty("--light", light);
   element.style.setProperty("--dark", dark);
   element.classList.add("painted");
   return element;
 }
 
+const swatchOf = (one) => paint(make("span", { class: "swatch" }), one);
+
 // --- Search --------------------------------------------------------------------------
 
-const search = { pattern: null, rows: null };
-
-function find(query) {
-  search.pattern = query
+function find(side, query) {
+  side.pattern = query
     ? new RegExp(query.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu")
     : null;
-  search.rows = new Uint8Array(labels.length);
-  for (const one of listed) {
-    one.found = 0;
-    one.neuronsFound = one.neurons.filter(matches).length;
+  const found = (told) => told.some((text) => matches(side, text));
+  for (const one of side.listed) {
+    one.featuresFound = one.features.filter(({ told }) => found(told));
+    one.keywordsFound = one.keywords.filter((word) => found([word]));
     for (const row of one.rows) {
-      if (matches(ids[row]) || (texts && matches(texts[row]))) {
-        search.rows[row] = 1;
-        one.found += 1;
-      }
+      side.found[row] = found(toldOf(side, row));
     }
+    one.found = one.rows.filter((row) => side.found[row]).length;
+    one.isTold = one.featuresFound.length + one.keywordsFound.length > 0;
   }
 }
 
 // `search` of a string starts at its beginning, whatever the pattern's last match.
-const matches = (text) => search.pattern !== null && text.search(search.pattern) >= 0;
+const matches = ({ pattern }, text) => pattern !== null && text.search(pattern) >= 0;
 
 /** The text, with what is searched for marked. */
-function marked(text) {
-  if (!matches(text)) {
+function marked(side, text) {
+  if (!matches(side, text)) {
     return [text];
   }
   const parts = [];
   let end = 0;
-  for (const match of text.matchAll(search.pattern)) {
+  for (const match of text.matchAll(side.pattern)) {
     parts.push(text.slice(end, match.index), make("mark", {}, match[0]));
     end = match.index + match[0].length;
   }
   return [...parts, text.slice(end)];
 }
 
+/** How much is found in some clusters, what several have counted once. */
+function foundIn({ words }, some) {
+  const features = some.flatMap((one) => one.featuresFound);
+  const keywords = some.flatMap((one) => one.keywordsFound);
+  const counts = [
+    [new Set(features.map(({ layer, neuron }) => `${layer}:${neuron}`)), words.feature],
+    [new Set(keywords), ["keyword", "keywords"]],
+  ].filter(([{ size }]) => size);
+  const rows = some.reduce((sum, one) => sum + one.found, 0);
+  return inWords([
+    counted(rows, ...words.row),
+    ...counts.map(([{ size }, names]) => counted(size, ...names)),
+  ]);
+}
+
 // --- The list ------------------------------------------------------------------------
 
-for (const one of listed) {
+function makeItem(one) {
+  const { side } = one;
   one.panel = make("div", {
     class: "panel",
     id: `${one.anchor}-panel`,
@@ -143,24 +228,19 @@ for (const one of listed) {
   });
   one.panel.hidden = true;
   one.line = make("span", { class: "line" });
-  one.swatch = paint(make("span", { class: "swatch" }), one);
+  one.swatch = swatchOf(one);
   one.button = make(
     "button",
     { type: "button", "aria-expanded": false, "aria-controls": one.panel.id },
     one.swatch,
-    make(
-      "span",
-      { class: "number" },
-      one.noise ? "–" : make("span", { class: "hidden" }, "Community "),
-      one.noise ? "" : String(one.label),
-    ),
+    make("span", { class: "number" }, ...(one.noise ? ["–"] : numberOf(one))),
     make("bdi", { class: "lead" }, one.noise ? one.name : leadOf(one)),
     one.line,
     make(
       "span",
       { class: "size" },
       whole(one.size),
-      make("span", { class: "hidden" }, ` ${one.size === 1 ? noun : noun + "s"}`),
+      make("span", { class: "hidden" }, ` ${nameFor(one.size, ...side.words.row)}`),
     ),
     sizeBar(one),
   );
@@ -168,37 +248,46 @@ for (const one of listed) {
     make("li", { id: one.anchor }, make("h3", {}, one.button), one.panel),
     one,
   );
+  if (side.kind.linksInList) {
+    one.panel.before(...linksOf(one, SHOWN));
+  }
   one.button.addEventListener("click", () => setOpen(one, one.panel.hidden));
 }
 
-function leadOf(one) {
-  const row = one.representatives?.central[0]?.row ?? one.rows[0];
-  return textOf(row).slice(0, SNIPPET);
-}
+/** The number of a cluster, with its name for those who do not see where it stands. */
+const numberOf = (one) => [
+  make("span", { class: "hidden" }, `${one.title} `),
+  String(one.label),
+];
+
+const leadOf = (one) => one.side.kind.lead(one).slice(0, SNIPPET);
 
 function sizeBar(one) {
   const bar = make("span", { class: "bar", "aria-hidden": true });
-  bar.style.setProperty("--share", one.size / largest);
+  bar.style.setProperty("--share", one.size / one.side.largest);
   return bar;
 }
 
-/** What is known of a community in one line; what matches, while there is a search. */
+/** What is known of a cluster in one line; what matches, while there is a search. */
 function describe(one) {
-  if (search.pattern) {
-    const counts = [counted(one.found, noun)];
-    if (one.neuronsFound) {
-      counts.push(counted(one.neuronsFound, "neuron"));
-    }
-    return `${counts.join(" and ")} found`;
+  if (one.side.pattern) {
+    return [`${foundIn(one.side, [one])} found`];
   }
   const known = [];
+  if (one.keywords.length) {
+    known.push(make("bdi", {}, one.keywords.join(", ")));
+  }
   if (isNumber(one.stability)) {
     known.push(`stability ${fixed(one.stability)}`);
   }
   if (isNumber(one.confidence)) {
     known.push(`confidence ${percent(one.confidence)}`);
   }
-  return [...known, ...one.neurons.slice(0, 3)].join(" · ");
+  known.push(...one.features.slice(0, one.side.kind.inLine).map(({ told }) => told[0]));
+  return [
+    ...smallBars(one.shares),
+    ...known.flatMap((told, i) => (i ? [" · ", told] : [told])),
+  ];
 }
 
 function setOpen(one, open) {
@@ -210,14 +299,14 @@ function setOpen(one, open) {
     const page = location.href.split("#")[0];
     history.replaceState(null, "", open ? `${page}#${one.anchor}` : page);
   }
-  redraw();
+  one.side.redraw();
 }
 
-/** Open a community and go there. */
+/** Open a cluster and go there. */
 function visit(one) {
   if (one.item.hidden) {
-    byId("query").value = "";
-    refresh();
+    one.side.part("query").value = "";
+    refresh(one.side);
   }
   setOpen(one, true);
   one.item.scrollIntoView({ block: "start" });
@@ -225,99 +314,173 @@ function visit(one) {
 }
 
 function visitAddress() {
-  const one = listed.find(({ anchor }) => location.hash === `#${anchor}`);
+  const every = sides.flatMap(({ listed }) => listed);
+  const one = every.find(({ anchor }) => location.hash === `#${anchor}`);
   if (one) {
     visit(one);
   }
 }
 
-function refresh() {
-  find(byId("query").value.trim());
-  for (const one of listed) {
-    one.item.hidden = search.pattern !== null && one.found + one.neuronsFound === 0;
-    one.line.textContent = describe(one);
+function refresh(side) {
+  find(side, side.part("query").value.trim());
+  for (const one of side.listed) {
+    one.item.hidden = side.pattern !== null && one.found === 0 && !one.isTold;
+    one.line.replaceChildren(...describe(one));
     if (!one.panel.hidden) {
       one.panel.replaceChildren(...contents(one));
     }
   }
-  byId("status").textContent = statusOf(listed.filter((one) => !one.item.hidden));
-  redraw();
+  side.part("status").textContent = statusOf(side);
+  side.redraw();
 }
 
-function statusOf(shown) {
-  const all = counted(proper.length, "community", "communities");
-  if (!search.pattern) {
+function statusOf(side) {
+  const shown = side.listed.filter((one) => !one.item.hidden);
+  const all = counted(side.proper.length, ...side.words.cluster);
+  if (!side.pattern) {
     return all;
-  }
-  const total = (name) => shown.reduce((sum, one) => sum + one[name], 0);
-  const found = [counted(total("found"), noun)];
-  if (total("neuronsFound")) {
-    found.push(counted(total("neuronsFound"), "neuron"));
   }
   const places = [`${whole(shown.filter((one) => !one.noise).length)} of ${all}`];
   if (shown.some((one) => one.noise)) {
     places.push("in none");
   }
-  return `${found.join(" and ")} found in ${places.join(" and ")}`;
+  return `${foundIn(side, shown)} found in ${inWords(places)}`;
 }
 
-function sort() {
-  const key = byId("sort").value;
-  const direction = byId("reverse").getAttribute("aria-pressed") === "true" ? -1 : 1;
+function sort(side) {
+  const key = side.part("sort").value;
+  const isReversed = side.part("reverse").getAttribute("aria-pressed") === "true";
+  const direction = isReversed ? -1 : 1;
   const upwards = key === "label" ? direction : -direction;
-  listed.sort(
+  side.listed.sort(
     (a, b) =>
       a.noise - b.noise ||
       isNumber(b[key]) - isNumber(a[key]) || // unknown ones last, either way
       upwards * (a[key] - b[key]) ||
       a.label - b.label,
   );
-  byId("list").append(...listed.map((one) => one.item));
+  side.part("list").append(...side.listed.map((one) => one.item));
 }
 
-// --- An opened community -------------------------------------------------------------
+// --- An opened cluster ---------------------------------------------------------------
 
 function contents(one) {
-  const pair = [];
-  if (one.representatives) {
-    const { central, borderline } = one.representatives;
-    pair.push(...excerpts("Most central", central));
-    pair.push(...excerpts("Most borderline", borderline));
-  }
+  const { side } = one;
+  const rows = [
+    ...excerpts(side, "Most central", one.representatives?.central ?? []),
+    ...excerpts(side, "Most borderline", one.representatives?.borderline ?? []),
+  ];
+  const others = [];
   if (one.features.length) {
-    pair.push(neuronTable(one));
+    others.push(side.kind.features(one));
   }
-  if (one.layers.length) {
-    pair.push(agreementTable("Agreement of layers", one.layers));
+  if (one.agreement.length) {
+    others.push(layerTable("Agreement of layers", one.agreement, fixed));
   }
-  const known = pair.length ? [make("div", { class: "pair" }, ...pair)] : [];
+  if (one.shares.length) {
+    others.push(layerTable("Shares of layers", one.shares, percent));
+  }
+  const pair = side.kind.rowsFirst ? [...rows, ...others] : [...others, ...rows];
+  const known = [...keywordsOf(one), ...linksOf(one)];
+  if (pair.length) {
+    known.push(make("div", { class: "pair" }, ...pair));
+  }
   const members = memberList(one);
   // What was searched for comes first.
-  return search.pattern && one.found ? [...members, ...known] : [...known, ...members];
+  return side.pattern && one.found ? [...members, ...known] : [...known, ...members];
 }
 
-function entry(row, ...notes) {
+function keywordsOf(one) {
+  const words = one.keywords.flatMap((word, i) => [
+    i ? ", " : "",
+    make("bdi", {}, ...marked(one.side, word)),
+  ]);
+  return words.length ? [make("p", {}, term("Keywords"), ...words)] : [];
+}
+
+const term = (text) => make("span", { class: "term" }, `${text} `);
+
+/** Links to the clusters of the other side that drive this one, or that it drives. */
+function linksOf(one, most = Infinity) {
+  const { words, other } = one.side;
+  if (one.noise || !other) {
+    return [];
+  }
+  const line = (...told) => [make("p", { class: "links" }, ...told)];
+  if (!one.links.length) {
+    return line(term(`${words.relates} no ${other.cluster[0]}`));
+  }
+  const links = one.links.slice(0, most).flatMap(({ to, effect }, i) => [
+    i ? ", " : "",
+    linkTo(to),
+    i ? ` (${fixed(effect, 1)})` : ` (effect ${fixed(effect, 1)})`,
+  ]);
+  const left = one.links.length - most;
+  return line(
+    term(`${words.relates} ${nameFor(one.links.length, ...other.cluster)}`),
+    ...links,
+    left > 0 ? ` and ${whole(left)} more` : "",
+  );
+}
+
+function linkTo(one) {
+  const link = make("a", { href: `#${one.anchor}` }, swatchOf(one), ...numberOf(one));
+  link.addEventListener("click", () => {
+    // Else the address changes, which opens it, and the way back is kept.
+    if (location.hash === `#${one.anchor}`) {
+      visit(one);
+    }
+  });
+  return link;
+}
+
+/** What is told of a row or a feature, by its text first if it has one. */
+function entry(side, [shown, ...names], notes, isFound) {
   const item = make(
     "li",
     { tabindex: -1 },
-    make("bdi", { class: "text" }, ...marked(textOf(row))),
+    make("bdi", { class: "text" }, ...marked(side, shown)),
   );
-  if (texts) {
-    notes.unshift(make("bdi", { class: "id" }, ...marked(ids[row])));
+  const all = [
+    ...names.map((name) => make("bdi", { class: "id" }, ...marked(side, name))),
+    ...notes.map((note) => make("span", {}, note)),
+  ];
+  if (all.length) {
+    item.append(make("span", { class: "notes" }, ...all));
   }
-  if (notes.length) {
-    item.append(make("span", { class: "notes" }, ...notes));
-  }
-  item.classList.toggle("found", search.rows[row] === 1);
+  item.classList.toggle("found", isFound);
   return item;
 }
 
-function excerpts(heading, rows) {
-  const items = rows.map(({ row, share }) =>
-    entry(row, make("span", {}, `${percent(share)} of links inside`)),
-  );
+const rowEntry = (side, row, notes) =>
+  entry(side, toldOf(side, row), notes, side.found[row] === 1);
+
+function entryList(heading, items) {
   const list = make("ul", { class: "rows" }, ...items);
-  return items.length ? [make("div", {}, make("h4", {}, heading), list)] : [];
+  return make("div", {}, make("h4", {}, heading), list);
+}
+
+function excerpts(side, heading, rows) {
+  const items = rows.map(({ row, share }) =>
+    rowEntry(side, row, [`${percent(share)} of links inside`]),
+  );
+  return items.length ? [entryList(heading, items)] : [];
+}
+
+function promptList(one) {
+  const { side } = one;
+  const items = one.features.map((feature) => {
+    const notes = [
+      `effect ${fixed(feature.effect_size, 1)}`,
+      `${percent(feature.share)} of its neurons fire, ` +
+        `${percent(feature.baseline_share)} of others`,
+    ];
+    if (feature.fires === false) {
+      notes.push("less inhibited");
+    }
+    return entry(side, feature.told, notes, one.featuresFound.includes(feature));
+  });
+  return entryList(side.words.features, items);
 }
 
 function cell(value, shown, tag = "td") {
@@ -330,14 +493,14 @@ function cell(value, shown, tag = "td") {
 function neuronTable(one) {
   const headings = ["Neuron", "Effect", "Fires inside", "Fires outside", "Mean in / out"];
   const layers = new Map(); // in the order of their strongest neuron
-  one.features.forEach((feature, i) => {
+  for (const feature of one.features) {
     const row = make(
       "tr",
       {},
       make(
         "th",
         { scope: "row" },
-        make("bdi", {}, ...marked(one.neurons[i])),
+        make("bdi", {}, ...marked(one.side, feature.told[0])),
         // Files of older versions do not tell.
         feature.fires === false ? " (less inhibited)" : "",
       ),
@@ -346,13 +509,13 @@ function neuronTable(one) {
       cell(feature.baseline_share, percent(feature.baseline_share)),
       make("td", {}, `${fixed(feature.mean, 2)} / ${fixed(feature.baseline_mean, 2)}`),
     );
-    row.classList.toggle("found", matches(one.neurons[i]));
+    row.classList.toggle("found", one.featuresFound.includes(feature));
     layers.set(feature.layer, [...(layers.get(feature.layer) ?? []), row]);
-  });
+  }
   return make(
     "table",
     { class: "figures neurons" },
-    make("caption", {}, "Top neurons"),
+    make("caption", {}, one.side.words.features),
     make(
       "thead",
       {},
@@ -362,18 +525,18 @@ function neuronTable(one) {
   );
 }
 
-function agreementTable(caption, values) {
+function layerTable(caption, values, shown) {
   const rows = values.map(([name, value]) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, make("bdi", {}, name)),
-      cell(value, fixed(value)),
+      cell(value, shown(value)),
     ),
   );
   return make(
     "table",
-    { class: "figures agreement" },
+    { class: "figures of-layers" },
     make("caption", {}, caption),
     make("tbody", {}, ...rows),
   );
@@ -381,15 +544,16 @@ function agreementTable(caption, values) {
 
 /** All members, those that match a search first, so many at a time. */
 function memberList(one) {
-  const rows = search.pattern
-    ? [...one.rows].sort((a, b) => search.rows[b] - search.rows[a] || a - b)
+  const { side } = one;
+  const rows = side.pattern
+    ? [...one.rows].sort((a, b) => side.found[b] - side.found[a] || a - b)
     : one.rows;
-  const list = make("ol", { class: "rows members" });
+  const list = make("ol", { class: `rows members${side.texts ? "" : " short"}` });
   const button = make("button", { type: "button", class: "more" });
   const show = () => {
     const start = list.childElementCount;
     const next = rows.slice(start, start + PAGE);
-    list.append(...next.map((row) => entry(row, ...notesOf(row))));
+    list.append(...next.map((row) => rowEntry(side, row, notesOf(side, row))));
     const left = rows.length - list.childElementCount;
     button.textContent = `Show ${whole(Math.min(PAGE, left))} more of ${whole(left)}`;
     button.hidden = left === 0;
@@ -402,17 +566,18 @@ function memberList(one) {
     }
   });
   show();
-  const heading = one.size === 1 ? `The ${noun}` : `All ${whole(one.size)} ${noun}s`;
+  const all = one.size === 1 ? "The" : `All ${whole(one.size)}`;
+  const heading = `${all} ${nameFor(one.size, ...side.words.row)}`;
   return [make("h4", {}, heading), list, button];
 }
 
-function notesOf(row) {
+function notesOf({ confidence, labels, attached, words }, row) {
   const notes = [];
   if (confidence && labels[row] >= 0) {
-    notes.push(make("span", {}, `confidence ${percent(confidence[row])}`));
+    notes.push(`confidence ${percent(confidence[row])}`);
   }
   if (attached?.[row]) {
-    notes.push(make("span", {}, "from a small community"));
+    notes.push(`from a small ${words.cluster[0]}`);
   }
   return notes;
 }
@@ -420,8 +585,8 @@ function notesOf(row) {
 // --- Overview ------------------------------------------------------------------------
 
 /** Bars in per cent of the drawing, which may then have any width. */
-function barChart(figure, title, range, bars, spoken = range) {
-  const chart = draw("svg", { role: "img", "aria-label": `${title}: ${spoken}` });
+function drawBars(bars, attributes) {
+  const chart = draw("svg", { role: "img", ...attributes });
   const step = 100 / bars.length;
   const filled = bars.length > 80 ? 1 : 0.8; // no gaps between bars of a few pixels
   bars.forEach(({ share, told }, i) => {
@@ -435,20 +600,40 @@ function barChart(figure, title, range, bars, spoken = range) {
       ),
     );
   });
+  return chart;
+}
+
+function barChart(figure, title, range, bars, spoken = range) {
+  const chart = drawBars(bars, { "aria-label": `${title}: ${spoken}` });
   const caption = [title, range].map((text) => make("span", {}, text));
   figure.append(make("figcaption", {}, ...caption), chart);
   return [...chart.children];
 }
 
-function showSizes() {
-  const ordered = [...proper].sort((a, b) => b.size - a.size || a.label - b.label);
+/** Shares of layers as bars that fit into a line, the largest at full height. */
+function smallBars(shares) {
+  const known = shares.filter(([, share]) => isNumber(share));
+  if (!known.length) {
+    return [];
+  }
+  const largest = [...known].sort(([, a], [, b]) => b - a);
+  const tell = ([name, share]) => `${name} ${percent(share)}`;
+  const bars = known.map((one) => ({ share: one[1] / largest[0][1], told: tell(one) }));
+  const spoken = `layers: ${largest.slice(0, LARGEST).map(tell).join(", ")}`;
+  return [drawBars(bars, { class: "layers", "aria-label": spoken })];
+}
+
+function showSizes(side) {
+  const { words } = side;
+  const ordered = [...side.proper].sort((a, b) => b.size - a.size || a.label - b.label);
+  const largest = counted(ordered[0].size, ...words.row);
   const rects = barChart(
-    byId("sizes"),
-    `Sizes of ${counted(ordered.length, "community", "communities")}`,
-    `largest ${counted(ordered[0].size, noun)}, smallest ${whole(ordered.at(-1).size)}`,
+    side.part("sizes"),
+    `Sizes of ${counted(ordered.length, ...words.cluster)}`,
+    `largest ${largest}, smallest ${whole(ordered.at(-1).size)}`,
     ordered.map((one) => ({
       share: one.size / ordered[0].size,
-      told: `${one.name}: ${counted(one.size, noun)}`,
+      told: `${one.name}: ${counted(one.size, ...words.row)}`,
     })),
   );
   ordered.forEach((one, i) => {
@@ -456,15 +641,17 @@ function showSizes() {
   });
 }
 
-function showLayers() {
-  const layers = proper[0].layers.map(([name], i) => {
-    const value = mean(proper.map((one) => one.layers[i][1]));
+function showLayers(side) {
+  const { proper } = side;
+  const layers = proper[0].agreement.map(([name], i) => {
+    const value = mean(proper.map((one) => one.agreement[i][1]));
     return { name, share: value, told: `${name}: ${fixed(value)}` };
   });
   const known = layers.filter(({ share }) => isNumber(share));
   known.sort((a, b) => b.share - a.share);
+  const figure = side.part("layers");
   const rects = barChart(
-    byId("layers"),
+    figure,
     "Mean agreement of layers, from 0 to 1",
     known.length ? `best ${known[0].told}` : "unknown",
     layers,
@@ -472,18 +659,18 @@ function showLayers() {
   );
   rects.forEach((rect) => rect.classList.add("grey"));
   const ends = layers.length > 1 ? [layers[0], layers.at(-1)] : layers;
-  byId("layers").append(
+  figure.append(
     make("div", { class: "ends" }, ...ends.map(({ name }) => make("bdi", {}, name))),
   );
 }
 
 // --- Map -----------------------------------------------------------------------------
 
-let redraw = () => {};
-
-function showMap() {
-  const { rows, positions } = data.map;
-  const plane = document.querySelector(".plane");
+function showMap(side) {
+  const { rows, positions } = side.map;
+  const { labels, clusters, proper, listed, words } = side;
+  const figure = side.part("map");
+  const plane = figure.querySelector(".plane");
   const canvas = plane.querySelector("canvas");
   const ring = plane.querySelector(".ring");
   const tip = plane.querySelector(".tip");
@@ -505,17 +692,17 @@ function showMap() {
   });
   const ordered = [...shown].sort(([a], [b]) => a - b); // the noise below the rest
 
-  const points = counted(rows.length, noun);
+  const points = counted(rows.length, ...words.row);
   canvas.setAttribute(
     "aria-label",
-    `Map of ${points} in ${counted(proper.length, "community", "communities")}. ` +
-      "The list of communities has all that is shown here.",
+    `Map of ${points} in ${counted(proper.length, ...words.cluster)}. ` +
+      `The list of ${words.cluster[1]} has all that is shown here.`,
   );
-  document.querySelector("#map figcaption").textContent =
+  figure.querySelector("figcaption").textContent =
     (rows.length < labels.length
       ? `${points} of ${whole(labels.length)}, drawn at random.`
-      : `Each point is a ${noun}.`) +
-    " What is close is linked; distances between groups mean little.";
+      : `Each point is a ${words.row[0]}.`) +
+    ` What is close is linked; distances between ${words.cluster[1]} mean little.`;
 
   let pixels = []; // where points are on the canvas
 
@@ -540,21 +727,21 @@ function showMap() {
   function outstanding() {
     const allClosed = listed.every(({ panel }) => panel.hidden);
     return rows.map((row) => {
-      const one = communities.get(labels[row]);
-      return search.pattern
-        ? search.rows[row] === 1 || one.neuronsFound > 0
+      const one = clusters.get(labels[row]);
+      return side.pattern
+        ? side.found[row] === 1 || one.isTold
         : allClosed || !one.panel.hidden;
     });
   }
 
-  redraw = () => {
+  side.redraw = () => {
     const usual = place();
     const stands = outstanding();
     for (const strong of [false, true]) {
       pen.globalAlpha = strong ? 1 : 0.15;
-      const radius = strong && search.pattern ? 1.5 * usual : usual;
+      const radius = strong && side.pattern ? 1.5 * usual : usual;
       for (const [label, its] of ordered) {
-        pen.fillStyle = getComputedStyle(communities.get(label).swatch).backgroundColor;
+        pen.fillStyle = getComputedStyle(clusters.get(label).swatch).backgroundColor;
         pen.beginPath();
         for (const point of its.filter((point) => stands[point] === strong)) {
           const [x, y] = pixels[point];
@@ -628,12 +815,12 @@ function showMap() {
       return;
     }
     const row = rows[nearest];
-    const one = communities.get(labels[row]);
+    const one = clusters.get(labels[row]);
     const [x, y] = pixels[nearest];
     ring.style.translate = `${x}px ${y}px`;
     tip.replaceChildren(
       make("p", { class: "of" }, one.swatch.cloneNode(), one.name),
-      make("p", {}, make("bdi", {}, textOf(row).slice(0, SNIPPET))),
+      make("p", {}, make("bdi", {}, toldOf(side, row)[0].slice(0, SNIPPET))),
     );
     const rightmost = canvas.clientWidth - tip.offsetWidth;
     const left = Math.min(Math.max(x - tip.offsetWidth / 2, 0), rightmost);
@@ -651,35 +838,44 @@ function showMap() {
     const nearest = hit(event);
     leave();
     if (nearest !== null) {
-      visit(communities.get(labels[rows[nearest]]));
+      visit(clusters.get(labels[rows[nearest]]));
     }
   });
-  new ResizeObserver(() => redraw()).observe(canvas);
+  new ResizeObserver(() => side.redraw()).observe(canvas);
   for (const query of ["(prefers-color-scheme: dark)", "print"]) {
-    matchMedia(query).addEventListener("change", () => redraw());
+    matchMedia(query).addEventListener("change", () => side.redraw());
   }
 }
 
 // --- Start ---------------------------------------------------------------------------
 
-byId("query").addEventListener("input", refresh);
-byId("sort").addEventListener("change", sort);
-byId("reverse").addEventListener("click", ({ currentTarget: button }) => {
-  button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
-  sort();
-});
+function start(side) {
+  side.listed.forEach(makeItem);
+  side.part("query").addEventListener("input", () => refresh(side));
+  side.part("sort").addEventListener("change", () => sort(side));
+  side.part("reverse").addEventListener("click", ({ currentTarget: button }) => {
+    button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true");
+    sort(side);
+  });
+  const parts = { sizes: showSizes, layers: showLayers, map: showMap };
+  for (const [name, show] of Object.entries(parts)) {
+    if (side.part(name)) {
+      show(side);
+    }
+  }
+  sort(side);
+  refresh(side);
+}
+
+const data = JSON.parse(byId("data").textContent);
+const sides = [makeSide(data, "")];
+if (data.neuron_groups) {
+  sides.push(makeSide(data.neuron_groups, "groups-"));
+}
+if (data.drives) {
+  linkSides(...sides, data.drives);
+}
+sides.forEach(start);
 // Not before "load": the browser takes the focus away when it looks for the anchor.
 addEventListener("load", visitAddress);
 addEventListener("hashchange", visitAddress);
-
-if (proper.length) {
-  showSizes();
-}
-if (byId("layers")) {
-  showLayers();
-}
-if (byId("map")) {
-  showMap();
-}
-sort();
-refresh();
