@@ -63,7 +63,8 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         their replicability, whether two halves of a layer's columns find the same
         communities, on 1,000 rows: layers are alike, with the weight 1, if they are
         less replicable than the best by up to half a nat, then weigh less by the factor
-        e for each quarter of a nat more, but at least 0.001. See
+        e for each quarter of a nat more, but at least 0.001. Warns if fewer than 17
+        of the rows drawn differ, though X has more. See
         :func:`~skleiden.model_selection.layer_profile`, which tells more of it. Costs
         four clusterings of 1,000 rows a layer. ``partial_fit`` decides by the rows of
         its first call.

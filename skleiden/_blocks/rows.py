@@ -26,6 +26,13 @@ def with_values(block: Any, values: np.ndarray) -> Any:
     return sp.csr_array((values, indices, indptr), shape=block.shape)
 
 
+def scale_rows(block: Any, factors: np.ndarray) -> Any:
+    """A block with each row times a number."""
+    if not sp.issparse(block):
+        return block * factors[:, None]
+    return with_values(block, block.data * np.repeat(factors, np.diff(block.indptr)))
+
+
 def densified(block: Any) -> np.ndarray:
     """A block of rows as an ndarray."""
     return block.toarray() if sp.issparse(block) else np.asarray(block)

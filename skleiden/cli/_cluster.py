@@ -28,6 +28,7 @@ from ._options import (
     a_path,
     add_estimators,
     add_jobs,
+    add_rows,
     add_seed,
     make_pipeline,
     number_of_runs,
@@ -79,12 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "Parquet or plain lines",
     )
     add_output(parser)
-    parser.add_argument(
-        "--rows",
-        choices=("prompts", "neurons", "both"),
-        default="prompts",
-        help="what is clustered (default: prompts)",
-    )
+    add_rows(parser, "both")
     parser.add_argument(
         "--n-runs",
         type=number_of_runs(1),

@@ -60,6 +60,16 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rows(parser: argparse.ArgumentParser, *more: str) -> None:
+    """Add what is clustered: prompts, neurons, or more."""
+    parser.add_argument(
+        "--rows",
+        choices=("prompts", "neurons", *more),
+        default="prompts",
+        help="what is clustered (default: prompts)",
+    )
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     """Add the seed."""
     parser.add_argument(

@@ -12,6 +12,7 @@ from ._options import (
     add_estimators,
     add_jobs,
     add_numbers_of_runs,
+    add_rows,
     add_seed,
     make_pipeline,
     number,
@@ -34,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_input(parser)
     add_output(parser)
+    add_rows(parser)
     parser.add_argument(
         "--resolutions",
         type=_resolutions,
@@ -48,9 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--vary",
-        choices=["all", "neurons"],
+        choices=["all", "neurons", "prompts"],
         default="all",
-        help="what differs between graphs: seeds, or the half of the neurons seen",
+        help="what differs between graphs: seeds, or the half of the neurons seen, or, "
+        "with --rows neurons, of the prompts",
     )
     add_estimators(parser, leave_out=["resolution"])
     add_seed(parser)
@@ -63,7 +66,7 @@ def main(options: argparse.Namespace) -> int:
     def sweep(stack: LayerStack, verbose: int) -> model_selection.ResolutionProfile:
         return model_selection.resolution_profile(
             make_pipeline(options, n_jobs=None, verbose=verbose),
-            stack,
+            stack.neurons() if options.rows == "neurons" else stack,
             resolutions=options.resolutions,
             n_runs=options.n_runs,
             n_sketches=options.n_sketches,

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.rows import column_squares, with_values
+from skleiden._blocks.rows import column_squares, scale_rows
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
 from skleiden._kernels import countsketch
@@ -410,11 +410,7 @@ def _standardised(block: Any) -> tuple[Any, np.ndarray]:
     deviation = deviation[:, 0]
     scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     offset = means[:, 0] * scale
-    if not sp.issparse(centred):
-        return centred * scale[:, None], offset
-    return with_values(
-        centred, centred.data * np.repeat(scale, np.diff(centred.indptr))
-    ), offset
+    return scale_rows(centred, scale), offset
 
 
 def layers_and_labels(

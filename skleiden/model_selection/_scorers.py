@@ -211,10 +211,10 @@ def make_stability_scorer(
     the accidents of the neurons at hand.
 
     To choose weighting, power, layers' weights, neighbours and resolution together,
-    the highest "shared_information" with ``vary=["all", "neurons"]`` came nearest to
-    the labels of the data in benchmarks/README.md. Choices by seeds alone, or by
-    "net_information" or "stability", lost more on average. A search takes the highest
-    by itself, without a function for ``refit=``.
+    take the highest "shared_information" with ``vary=["all", "neurons"]``, which a
+    search does by itself, without a function for ``refit=``. On the data in
+    benchmarks/README.md its choices were nearer to the labels than the defaults are;
+    "net_information" came as near.
 
     References
     ----------

@@ -115,9 +115,8 @@ def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
     share less half their variation of information [1]_, both adjusted for chance [2]_.
     Buhmann [3]_ chooses among clusterings by the information that survives in a second
     sample on similar grounds. How both rules compare on labelled data is measured in
-    benchmarks/README.md. Between candidates that differ in more than the resolution,
-    the highest "shared_information" over halves of the neurons came nearer to the
-    labels, see `make_stability_scorer`.
+    benchmarks/README.md. For candidates that differ in more than the resolution, see
+    "shared_information" in `make_stability_scorer`.
 
     References
     ----------
