@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.rows import column_squares, scale_rows
+from skleiden._blocks.rows import column_squares, densified, scale_rows
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
 from skleiden._kernels import countsketch
@@ -380,7 +380,7 @@ def _layer_sums(
         )
         stored = source.read(rows)
         if by_rows:
-            digest.update(np.ascontiguousarray(stored).data)
+            digest.update(np.ascontiguousarray(densified(stored)).data)
         block = stored.astype(np.float64)
         fires = block != 0
         if firing is not None:

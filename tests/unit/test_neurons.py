@@ -347,6 +347,16 @@ class TestGroups:
                     assert a[:2] == b[:2]
                     assert a[2:7] == pytest.approx(b[2:7], abs=1e-6)
 
+    def test_fingerprints_are_of_what_is_read(self, planted, tmp_path):
+        dense = [layer.toarray() for layer in planted[0].layers]
+        found = []
+        for kind in ("arrays", "one CSR", "Zarr"):
+            neurons = stored(dense, kind, tmp_path).neurons()
+            fitted = pipeline().fit(neurons)
+            about = describe_communities(fitted, neurons, max_map_rows=0)
+            found.append(about.fingerprint)
+        assert found[0] == found[1] == found[2]
+
     def test_texts_are_those_of_prompts(self, planted):
         stack, _ = planted
         ids = np.random.RandomState(0).permutation(1000)
