@@ -71,6 +71,29 @@ def shared_information(a: np.ndarray, b: np.ndarray) -> float:
     return float(mutual - expected_mutual_information(in_a, in_b, n))
 
 
+def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """Mutual information adjusted for chance, by the mean of both entropies.
+
+    Vinh, Epps and Bailey (2010); 1 for equal partitions.
+    """
+    one, other = map(_alone, (a, b))
+    information = shared_information(one, other)
+    in_one, in_other = sizes(one), sizes(other)
+    said = (_entropy(in_one, a.size) + _entropy(in_other, a.size)) / 2
+    most = said - expected_mutual_information(in_one, in_other, a.size)
+    if most <= np.finfo(np.float64).eps * max(said, 1):  # all in one, or each alone
+        return float(adjusted_rand(a, b) == 1)
+    return float(information / most)
+
+
+def _alone(labels: np.ndarray) -> np.ndarray:
+    """Labels with a community of its own for each row of noise."""
+    noise = labels < 0
+    found = labels.copy()
+    found[noise] = labels.max(initial=-1) + 1 + np.arange(np.count_nonzero(noise))
+    return found
+
+
 def net_information(a: np.ndarray, b: np.ndarray) -> float:
     """What one partition says and the other confirms, less what it does not, in nats.
 
@@ -159,19 +182,27 @@ def kept_together(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
     is kept where it is noise again.
     """
     kept = (labels < 0) & (other < 0)
+    placed = (labels >= 0) & (other >= 0)
+    kept[placed] = match(labels, other)[labels[placed]] == other[placed]
+    return kept
+
+
+def match(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Match communities one to one, such that the most rows are in a matched pair.
+
+    Gives the partner of each community, -1 where it has none.
+    """
     table = contingency(labels, other)
-    n = table.shape[0]
+    n, n_others = table.shape
     if table.nnz == 0:
-        return kept
+        return np.full(n, -1)
     # A full matching is asked for: a partner of its own, worth less than any row even
     # taken together, lets every community stay unmatched.
     alone = sp.eye_array(n, format="csr") / (2 * n + 2)
     _, partner = min_weight_full_bipartite_matching(
         sp.csr_array(sp.hstack([table.astype(np.float64), alone])), maximize=True
     )
-    placed = (labels >= 0) & (other >= 0)
-    kept[placed] = partner[labels[placed]] == other[placed]
-    return kept
+    return np.where(partner < n_others, partner, -1)
 
 
 def local_maxima(values: np.ndarray, prominence: float) -> np.ndarray:

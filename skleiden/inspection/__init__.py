@@ -1,6 +1,7 @@
 """From labels to meaning: who is in a community, and which neurons make it."""
 
 from ._communities import Communities, describe_communities
+from ._compare import Comparison, compare
 from ._cross_table import CrossTable, DrivingPair, cross_table
 from ._explain import Contribution, Explanation, explain
 from ._features import TopFeature, prototypes, top_features
@@ -19,6 +20,7 @@ from ._members import members, summarize
 __all__ = [
     "Communities",
     "CommunityMap",
+    "Comparison",
     "Contribution",
     "CrossTable",
     "DrivingPair",
@@ -27,6 +29,7 @@ __all__ = [
     "Representatives",
     "TopFeature",
     "community_map",
+    "compare",
     "cross_table",
     "describe_communities",
     "explain",
