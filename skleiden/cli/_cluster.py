@@ -40,6 +40,7 @@ from ._output import (
     TITLE,
     add_output,
     add_title,
+    as_text,
     run_of,
     try_figure,
 )
@@ -205,6 +206,7 @@ def _tell(
             result |= {"neuron_groups": groups.summary, "drives": table.pairs()}
         print(json.dumps(jsonable(result)))
         return
+    print(as_text(found))
     print(_in_short(found))
     if groups is not None and table is not None:
         print(_in_short(groups))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-import textwrap
 from pathlib import Path
 
-import numpy as np
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from skleiden import datasets, inspection, io, report
-from skleiden.inspection import Communities, members
+from skleiden.inspection import Communities
 from skleiden.io._files import as_given, check_place, writing
 
 from ._options import a_path, add_estimators, add_seed, make_pipeline
-from ._output import content_of
+from ._output import as_text, content_of
 from ._progress import Stages
 from ._signals import SIGNALS
 
@@ -71,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
         found = inspection.describe_communities(pipeline, data.data, texts=data.prompts)
     with stage("Save"):
         missing = _save(found, options.output, page)
-    print(_table(found))
+    print(as_text(found))
     print(
         f"{labels.size} prompts, {found.summary['n_communities']} communities, "
         f"{found.summary['n_noise']} prompts in none; modularity "
@@ -116,24 +113,3 @@ def _save(found: Communities, path: Path, page: Path) -> str | None:
 def _is_page(path: Path) -> bool:
     """Whether a name is that of the page, in file systems that know no case."""
     return path.suffix.casefold() == ".html"
-
-
-def _table(found: Communities) -> str:
-    """Each community's size, three strongest neurons and three prompts."""
-    width = max(60, min(shutil.get_terminal_size().columns, 100))
-    indent = " " * 18
-    texts = found.texts or [str(i) for i in found.ids]
-    lines = [
-        f"{'community':>9}  {'size':>5}  strongest neurons (layer:neuron), prompts"
-    ]
-    for label, rows in members(found.labels, min_size=1).items():
-        strongest = found.top_features[label][:3]
-        names = [f"{neuron.layer}:{neuron.neuron}" for neuron in strongest]
-        lines.append("-" * width)
-        lines.append(f"{label:>9}  {rows.size:>5}  {', '.join(names)}")
-        # Spread over the community, because neighbouring rows may be of one kind.
-        for row in rows[np.linspace(0, rows.size - 1, min(3, rows.size)).astype(int)]:
-            text = textwrap.shorten(texts[row], width - len(indent), placeholder=" ...")
-            lines.append(indent + text)
-    lines.append("-" * width)
-    return "\n".join(lines)

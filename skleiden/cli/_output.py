@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from skleiden._text import encodable
+from skleiden.inspection import Communities, members
 from skleiden.plotting import png
 
 from ._input import input_paths
@@ -72,3 +77,50 @@ def content_of(save: Callable[[Any], None]) -> bytes:
     file = io.BytesIO()
     save(file)
     return file.getvalue()
+
+
+# Communities of a printed table, at most; neurons and prompts of each.
+_MOST_LISTED, _N_SHOWN = 40, 3
+
+
+def as_text(found: Communities) -> str:
+    """Each community's size, keywords, strongest neurons and some prompts, as text."""
+    width = max(60, min(shutil.get_terminal_size().columns, 100))
+    is_neurons = bool(found.layer_share)
+    lines = ["    group   size  keywords, strongest prompts"]
+    if not is_neurons:
+        lines = [
+            "community   size  keywords, strongest neurons (layer:neuron), prompts"
+        ]
+    listed = members(found.labels, min_size=1)
+    for label, rows in list(listed.items())[:_MOST_LISTED]:
+        told = [", ".join(found.keywords.get(label, []))]
+        told += _strongest(found, label) if is_neurons else _some(found, label, rows)
+        first, *others = [text for text in told if text] or [""]
+        lines.append("-" * width)
+        lines.append(_line(f"{label:>9}  {rows.size:>5}  ", width, first))
+        lines += [_line(" " * 18, width, text) for text in others]
+    lines.append("-" * width)
+    if len(listed) > _MOST_LISTED:
+        lines.append(f"and {len(listed) - _MOST_LISTED} more")
+    return "\n".join(lines)
+
+
+def _line(start: str, width: int, text: str) -> str:
+    return start + textwrap.shorten(text, width - len(start), placeholder=" ...")
+
+
+def _strongest(found: Communities, label: int) -> list[str]:
+    """Some prompts that a group of neurons fires on."""
+    features = found.top_features.get(label, [])[:_N_SHOWN]
+    return [str(of.text or of.name or of.neuron) for of in features]
+
+
+def _some(found: Communities, label: int, rows: np.ndarray) -> list[str]:
+    """Some neurons of a community of prompts, and some prompts."""
+    features = found.top_features.get(label, [])[:_N_SHOWN]
+    neurons = ", ".join(f"{neuron.layer}:{neuron.neuron}" for neuron in features)
+    # Spread over it, because neighbouring rows may be of one kind.
+    some = np.linspace(0, rows.size - 1, min(_N_SHOWN, rows.size)).astype(int)
+    texts = found.texts or [str(i) for i in found.ids]
+    return [neurons, *(texts[row] for row in rows[some])]
