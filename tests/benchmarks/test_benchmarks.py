@@ -405,3 +405,25 @@ def test_similarities_of_inactive_layers(benchmark_scripts, activations, tmp_pat
     pair = one, all_layers
     assert_allclose(found["common"][pair], found["embedding"][pair] * 2**0.5, rtol=1e-5)
     assert script.partition(found["common"], 1.0, 0).labels_.shape == labels.shape
+
+
+def test_groups_of_neurons_are_judged_by_other_prompts(benchmark_scripts):
+    bench_neurons = benchmark_scripts("bench_neurons")
+    stack, labels, groups, _ = make_layered_activations(
+        1000,
+        n_layers=2,
+        n_neurons=150,
+        n_communities=6,
+        n_neuron_groups=5,
+        return_neuron_groups=True,
+        signal=0.8,
+        random_state=0,
+    )
+    n, none, ami, null, layer, *driven = bench_neurons.measure(stack, labels, 0, 1.0)
+    assert n >= 5
+    assert 0 <= none < 0.1
+    assert ami > 0.4 > 0.05 > abs(null)
+    assert abs(layer) < 0.1
+    assert driven[0] == 6
+    assert driven[1] > driven[3]
+    assert bench_neurons.n_driven(labels, groups, stack) == [6, 6]
