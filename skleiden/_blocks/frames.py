@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,27 @@ def frame_of(table: Mapping[str, np.ndarray]) -> Any:
             "same as arrays."
         ) from error
     return pd.DataFrame(table)
+
+
+# Rows of a table that a notebook shows.
+_MOST_ROWS = 30
+
+
+def as_html(table: Mapping[str, np.ndarray]) -> str:
+    """Give a table as HTML, with its first rows; what it holds is never run."""
+    columns = [[_cell(value) for value in of[:_MOST_ROWS]] for of in table.values()]
+    head = "".join(f"<th>{escape(name)}</th>" for name in table)
+    rows = [
+        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        for row in zip(*columns, strict=True)
+    ]
+    more = len(next(iter(table.values()), ())) - len(rows)
+    left_out = f"<p>and {more} more</p>" if more > 0 else ""
+    body = "".join(rows)
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{left_out}"
+    )
+
+
+def _cell(value: Any) -> str:
+    return escape(f"{value:.3g}" if isinstance(value, float) else str(value))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skleiden._blocks.frames import as_html, frame_of
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._ids import as_id_array
 from skleiden._input import as_layer_stack
@@ -30,10 +32,15 @@ from ._graph import (
 )
 from ._keywords import keywords, keywords_of
 from ._layers import fitted_embedding, layer_agreement
-from ._members import check_labels, check_positive_integer, summarize
+from ._members import check_labels, check_positive_integer, members, summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Strongest prompts of a group of neurons whose words are read, and words that are kept.
 _N_READ, _N_KEYWORDS = 20, 5
+# Features of a community that its row of a table names.
+_N_NAMED = 3
 
 # Packages whose versions labels may depend on.
 _PACKAGES = (
@@ -195,6 +202,62 @@ class Communities:
                     f"got shape {np.shape(values)}."
                 )
 
+    @property
+    def table(self) -> dict[str, np.ndarray]:
+        """What is known of each community, as columns, largest community first.
+
+        "community", "size" and "share" of all rows, and, where known, "stability",
+        "keywords" (joined), "strongest" (neurons as "layer:number", or prompts, where
+        rows are neurons) and "central" (text or id of the most central row).
+        """
+        listed = members(self.labels, min_size=1)
+        numbers = np.array([*listed], dtype=np.int64)
+        sizes = np.array([rows.size for rows in listed.values()], dtype=np.int64)
+        columns = {
+            "community": numbers,
+            "size": sizes,
+            "share": sizes / self.labels.size,
+        }
+        if self.stability is not None:
+            columns["stability"] = self.stability[numbers]
+        named = self.ids.tolist() if self.texts is None else self.texts
+        words: list[tuple[str, Mapping[int, Any], Callable[[Any], str]]] = [
+            ("keywords", self.keywords, ", ".join),
+            ("strongest", self.top_features, _strongest),
+            ("central", self.representatives, lambda of: str(named[of.central[0].row])),
+        ]
+        for name, known, of in words:
+            if known:
+                told = [of(known[c]) if known.get(c) else "" for c in listed]
+                columns[name] = np.array(told, dtype=object)
+        return columns
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `table` as a pandas DataFrame, one row for each community.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> from skleiden.inspection import Communities
+        >>> print(Communities([0, 0, 1, -1]).to_frame().to_string(index=False))
+         community  size  share
+                 0     2   0.50
+                 1     1   0.25
+        """
+        return frame_of(self.table)
+
+    def _repr_html_(self) -> str:
+        """Give the largest communities as a table, for notebooks."""
+        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
+
     def _check_cross_table(self, n_clusters: int) -> None:
         """Refuse a table that is not of these communities and groups."""
         table, groups = self.cross_table, self.neuron_groups
@@ -221,6 +284,14 @@ class Communities:
             f"communities, {counts.n_noise} in none; known: "
             f"{', '.join(known) or 'labels alone'}>"
         )
+
+
+def _strongest(features: Sequence[TopFeature]) -> str:
+    """Name the strongest features of a community."""
+    return ", ".join(
+        feature.text or f"{feature.layer}:{feature.neuron}"
+        for feature in features[:_N_NAMED]
+    )
 
 
 def describe_communities(

@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from tqdm import tqdm
 
-from skleiden._blocks.frames import frame_of
+from skleiden._blocks.frames import as_html, frame_of
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step
 from skleiden._kernels import partitions
@@ -301,6 +301,10 @@ class LayerProfile:
             If pandas is not installed.
         """
         return frame_of(self.table)
+
+    def _repr_html_(self) -> str:
+        """Give `table`, for notebooks."""
+        return as_html(self.table)
 
     def __repr__(self) -> str:
         n_above = int(self.table["above_null"].sum())

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
-from skleiden._blocks.frames import frame_of
+from skleiden._blocks.frames import as_html, frame_of
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step, processes
 from skleiden._input import with_rows
@@ -450,6 +450,10 @@ class ResolutionProfile:
             If pandas is not installed.
         """
         return frame_of(self.table)
+
+    def _repr_html_(self) -> str:
+        """Give `table`, for notebooks."""
+        return as_html(self.table)
 
     def __repr__(self) -> str:
         resolutions = self.table["resolution"]

@@ -791,3 +791,30 @@ def test_ids_that_parquet_cannot_hold(tmp_path, ids, kinds):
 def test_ids_that_are_not_a_list(ids, found):
     with pytest.raises(ValueError, match=rf"ids must be one-dimensional.* got {found}"):
         Communities([0, 0, -1], ids)
+
+
+def test_table_of_communities(found):
+    table = found.table
+    sizes = np.bincount(found.labels)
+    assert_array_equal(table["size"], np.sort(sizes)[::-1])
+    assert_array_equal(table["size"], sizes[table["community"]])
+    assert table["share"].sum() == pytest.approx((found.labels >= 0).mean())
+    assert_array_equal(table["stability"], found.stability[table["community"]])
+    first = table["community"][0]
+    feature = found.top_features[first][0]
+    assert table["strongest"][0].startswith(f"{feature.layer}:{feature.neuron}, ")
+    row = found.representatives[first].central[0].row
+    assert table["central"][0] == found.texts[row]
+    pandas = pytest.importorskip("pandas")
+    pandas.testing.assert_frame_equal(found.to_frame(), pandas.DataFrame(table))
+
+
+def test_notebooks_show_a_table_and_run_nothing():
+    hostile = "<script>alert(1)</script>"
+    keywords = {c: [hostile] for c in range(40)}
+    shown = Communities(np.repeat(range(40), 2), keywords=keywords)._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+    assert shown.count("<tr>") == 31
+    assert shown.endswith("<p>and 10 more</p>")
+    assert "<td>" not in Communities([-1, -1])._repr_html_()
