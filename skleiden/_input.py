@@ -27,14 +27,14 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     `stated` is the layout of a single matrix, `validate` is as for `open_matrix`.
     """
     X = with_rows(X)
-    of_neurons = 0
+    of_neurons, prompts = 0, None
     if isinstance(X, LayerStack):
         check_shape(X.shape, type(X).__name__)
         validate(_with_columns(X), skip_check_array=True)
         names, widths = X.names, X.widths
         sources = [source_of(matrix) for matrix in X.layers]
         if X.row_layers is not None:
-            of_neurons = np.unique(X.row_layers).size
+            of_neurons, prompts = np.unique(X.row_layers).size, X.prompts
         for matrix in (m for source in sources for m in source.underlying()):
             check_size(matrix, "X")
     else:
@@ -48,7 +48,7 @@ def open_layers(X: Any, stated: Stated, validate: Callable[..., Any]) -> Layers:
     if len(sources) < len(spans):
         # What costs a copy to cut, or another reading, is read whole.
         spans = [range(len(widths))]
-    return Layers(Layout(names, widths, tuple(spans)), sources, of_neurons)
+    return Layers(Layout(names, widths, tuple(spans)), sources, of_neurons, prompts)
 
 
 def as_layer_stack(X: Any, layers: Stated = None) -> LayerStack:

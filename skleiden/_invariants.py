@@ -103,6 +103,7 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
             ("scale_", "zscore" in weighting),
             ("mean_", centred),
             ("layer_replicability_", "layer_replicability_" in fitted),
+            ("_prompts", "_prompts" in fitted),
         )
         if is_there
     }
@@ -158,6 +159,9 @@ def _check_sketcher(name: str, sketcher: Any, fitted: set[str]) -> bool:
         _between(f"{name}.layer_replicability_", found, -2 * most - 1, most)
         _same(f"{name}.layer_weights_", weights, weights_of(found))
 
+    if "_prompts" in own:
+        is_text = type(sketcher._prompts) is str
+        _require(is_text, f"{name}._prompts", "be a string", repr(sketcher._prompts))
     _check_weighting(name, sketcher, settings.weighting, n_layers)
     components = _integers(f"{name}.n_components_", sketcher.n_components_, 1)
     _require(

@@ -280,8 +280,9 @@ class LayerStack:
         -------
         stack : LayerStack
             One layer, "neurons", of shape (sum of the widths, n_samples). The rows' ids
-            are ``layer:number``, and `row_layers` names the layer of each; `prompts`
-            are the ids of this stack, and the names of the columns if they are strings.
+            are ``layer:number``, `row_layers` names the layer of each, and `prompts`
+            are the ids of this stack. A sketcher that was fitted on such a stack
+            refuses one of other prompts, or of the same in another order.
 
         Raises
         ------
@@ -317,12 +318,11 @@ class LayerStack:
             for name, width in zip(self.names, self.widths, strict=True)
             for number in range(width)
         ]
-        named = self.ids is not None and self.ids.dtype.kind == "U"
         return self._from_valid(
             [transposed(self.layers)],
             ("neurons",),
             np.array(ids, dtype=str),
-            (self.ids.astype(object) if named else None,),  # type: ignore[union-attr]
+            (None,),
             np.repeat(np.array(self.names, dtype=str), self.widths),
             np.arange(len(self)) if self.ids is None else self.ids,
         )

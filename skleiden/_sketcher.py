@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -284,6 +285,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     _settings: sketch.Settings
     _statistics: countsketch.ColumnStatistics
+    _prompts: str
     n_zero_rows_: int
 
     _parameter_constraints: dict[str, Any] = {
@@ -644,7 +646,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
         layers = open_layers(stack, None, check_only)
-        self._check_layout(layers.layout)
+        self._check_layout(layers)
         return sketch.weighted_layers(layers, self._sketch())
 
     def _settle(self, first: bool) -> None:
@@ -680,18 +682,31 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         if reset:
             layers.layout.check(self.layers)
             self._set_layers(layers.layout, max(layers.of_neurons, 1))
+            self.__dict__.pop("_prompts", None)
+            if (prompts := _digest(layers.prompts)) is not None:
+                self._prompts = prompts
         else:
-            self._check_layout(layers.layout)
+            self._check_layout(layers)
         return layers
 
-    def _check_layout(self, layout: Layout) -> None:
-        """Refuse other layers than those of the fit."""
-        names, widths = layout.names, layout.widths
+    def _check_layout(self, layers: Layers) -> None:
+        """Refuse other layers than those of the fit, or neurons of other prompts."""
+        names, widths = layers.layout.names, layers.layout.widths
         if (names, widths) != (self.layer_names_, self.layer_widths_):
             raise ValueError(
                 "X must have the layers that the sketcher was fitted with, in their "
                 f"order; got {dict(zip(names, widths, strict=True))}, fitted with "
                 f"{self._by_layer(self.layer_widths_)}."
+            )
+        if layers.prompts is None:
+            return
+        known, given = getattr(self, "_prompts", None), _digest(layers.prompts)
+        if None not in (known, given) and known != given:
+            raise ValueError(
+                "The prompts, which are columns where rows are neurons, must be those "
+                "of the fit, in their order; got others, such as "
+                f"{layers.prompts[:3].tolist()}. Select them by "
+                "stack[rows].neurons()."
             )
 
     def _set_layers(self, layout: Layout, share: int) -> None:
@@ -757,6 +772,16 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         dtype = as_float_dtype(self.dtype)
         tags.transformer_tags.preserves_dtype = [] if dtype is None else [dtype.name]
         return tags
+
+
+def _digest(prompts: np.ndarray | None) -> str | None:
+    """Hash the ids of prompts in their order; None if they have none but numbers."""
+    if prompts is None:
+        return None
+    listed = prompts.tolist()
+    if listed == [*range(len(listed))]:
+        return None
+    return hashlib.blake2b(repr(listed).encode(), digest_size=16).hexdigest()
 
 
 def _is_auto(layer_weights: Any) -> bool:

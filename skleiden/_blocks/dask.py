@@ -24,7 +24,7 @@ from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
 from tqdm import tqdm
 
-from .rows import side_by_side
+from .rows import side_by_side, sparse_dtype
 from .sparse import check_sparse
 from .stored import ZarrPlace, place_of_zarr
 
@@ -346,7 +346,7 @@ def transposed(layers: Sequence[Any]) -> Any:
         )
     # Of sparse arrays Dask cannot join chunks: one block of rows is one layer.
     runner = OnWorkers()
-    dtype = np.result_type(*(layer.dtype for layer in layers))
+    dtype = sparse_dtype(np.result_type(*(layer.dtype for layer in layers)))
     blocks = list(row_blocks(layers))
     calls = [
         runner.call(_turned, chunks, dtype)
@@ -363,8 +363,9 @@ def transposed(layers: Sequence[Any]) -> Any:
 
 def _turned(chunks: list[Any], dtype: np.dtype) -> Any:
     block = side_by_side(chunks)
-    check_sparse(block, "X")
-    return sp.csr_array(block.T).astype(dtype, copy=False)
+    if sp.issparse(block):
+        check_sparse(block, "X")
+    return sp.csr_array(block.T.astype(dtype, copy=False))
 
 
 def _of_columns(

@@ -79,12 +79,13 @@ class Layers(NamedTuple):
     """Layered input that was checked, to be read block by block.
 
     `of_neurons` is not 0 where its rows are neurons, and its columns prompts: it is the
-    number of layers that the neurons are of.
+    number of layers that the neurons are of, and `prompts` are the columns' ids.
     """
 
     layout: Layout
     sources: list[Source]
     of_neurons: int = 0
+    prompts: np.ndarray | None = None
 
     @property
     def n_samples(self) -> int:

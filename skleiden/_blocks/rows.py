@@ -14,6 +14,12 @@ def stored_values(block: Any) -> np.ndarray:
     return block.data if sp.issparse(block) else block
 
 
+def sparse_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype, or one that holds its numbers, that SciPy's sparse arrays can have."""
+    native = dtype.newbyteorder("=")
+    return np.dtype(np.float32) if native == np.float16 else native
+
+
 def with_values(block: Any, values: np.ndarray) -> Any:
     """A block of rows with other numbers in place of those it stores, without zeros."""
     if not sp.issparse(block):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from .rows import densified, one_below_other
+from .rows import densified, one_below_other, sparse_dtype
 from .sources import (
     Source,
     SparseSource,
@@ -51,7 +51,7 @@ def _turned(matrices: Sequence[sp.csr_array]) -> sp.csr_array:
     width, shape = matrices[0].shape[0], sum(matrix.shape[1] for matrix in matrices)
     wide = max(n_stored, width) > np.iinfo(np.int32).max
     index = np.int64 if wide else np.int32
-    dtype = np.result_type(*(matrix.dtype for matrix in matrices))
+    dtype = sparse_dtype(np.result_type(*(matrix.dtype for matrix in matrices)))
     data, indices = np.empty(n_stored, dtype), np.empty(n_stored, index)
     indptr = np.zeros(shape + 1, index)
     row = at = 0
@@ -102,6 +102,9 @@ class Columns(Source):
     def whole(self) -> Any:
         return self.read(slice(0, self.shape[0]))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.whole(), dtype=dtype)
+
     def packed(self) -> Any:
         return _Packed(Columns, [self.inner.packed()])
 
@@ -117,7 +120,10 @@ class Joined(Source):
         self.matrix, self.sources = self, [source_of(source) for source in sources]
         self.starts = np.cumsum([0, *(source.shape[0] for source in self.sources)])
         self.shape = int(self.starts[-1]), self.sources[0].shape[1]
+        self.is_sparse = any(isinstance(s, SparseSource) for s in self.sources)
         self.dtype = np.result_type(*(source.dtype for source in self.sources))
+        if self.is_sparse:
+            self.dtype = sparse_dtype(self.dtype)
         self.at_once = min(source.at_once for source in self.sources)
         self.chunk_rows = min(s.chunk_rows or s.shape[0] for s in self.sources)
 
@@ -155,6 +161,9 @@ class Joined(Source):
     def whole(self) -> Any:
         return self.read(slice(0, self.shape[0]))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(densified(self.whole()), dtype=dtype)
+
     def packed(self) -> Any:
         return _Packed(_join, [source.packed() for source in self.sources])
 
@@ -162,11 +171,10 @@ class Joined(Source):
         """Give pieces as one block, of the same storage whichever they are."""
         if not pieces:
             return np.empty((0, self.shape[1]), self.dtype)
-        if any(isinstance(source, SparseSource) for source in self.sources):
+        pieces = [piece.astype(self.dtype, copy=False) for piece in pieces]
+        if self.is_sparse:
             pieces = [sp.csr_array(piece) for piece in pieces]
-        return one_below_other(
-            [piece.astype(self.dtype, copy=False) for piece in pieces]
-        )
+        return one_below_other(pieces)
 
 
 def _join(*matrices: Any) -> Joined:

@@ -144,8 +144,8 @@ def centre_rows(
 ) -> Centred:
     """Subtract the mean of each row in each layer, in float64.
 
-    Rows are divided by their largest absolute value before, so that no square
-    overflows or vanishes.
+    Rows are divided by their largest absolute value in each layer before, so that no
+    square overflows or vanishes.
 
     Parameters
     ----------
@@ -169,12 +169,9 @@ def centre_rows(
     if sp.issparse(block):
         row_of = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
         of_layer = layer_of.take(block.indices)
-        largest = np.zeros(block.shape[0])
-        filled = np.flatnonzero(np.diff(block.indptr))
-        if filled.size:
-            starts = block.indptr[filled]
-            largest[filled] = np.maximum.reduceat(np.abs(block.data), starts)
-        values = block.data / largest[row_of]
+        largest = np.zeros((block.shape[0], n_layers))
+        np.maximum.at(largest, (row_of, of_layer), np.abs(block.data))
+        values = block.data / largest[row_of, of_layer]
 
         def stored(values: np.ndarray) -> np.ndarray:
             parts = values, block.indices, block.indptr
@@ -189,8 +186,12 @@ def centre_rows(
         )
         left = means
     else:
-        largest = np.abs(block).max(axis=1, initial=0).astype(np.float64)
-        centred = block / np.where(largest > 0, largest, 1)[:, None]
+        largest = np.ones((block.shape[0], n_layers))
+        for layer in range(n_layers):
+            own = np.abs(block[:, layer_of == layer])
+            largest[:, layer] = own.max(axis=1, initial=0)
+        largest[largest == 0] = 1
+        centred = block / largest.take(layer_of, axis=1)
         means = added(centred) / n_counted
         centred -= means.take(layer_of, axis=1)
         centred *= ones

@@ -65,7 +65,8 @@ class Halving(NamedTuple):
 class LayerSample(NamedTuple):
     """Some rows of one layer, in this process, and what the sketch weighs them by.
 
-    `start` is the number of its first column in X, from which its seeds are drawn.
+    `start` is the number of its first column in X, from which its seeds are drawn, and
+    `of_neurons` as of `Layers`.
     """
 
     name: str
@@ -74,6 +75,7 @@ class LayerSample(NamedTuple):
     activity: Activity
     weights: np.ndarray
     centres: np.ndarray
+    of_neurons: int = 0
 
 
 class Halves(NamedTuple):
@@ -139,6 +141,7 @@ def sampled_layers(
             ),
             weights[columns],
             centres[columns],
+            layers.of_neurons,
         )
 
 
@@ -219,9 +222,12 @@ def _communities(vectors: np.ndarray, halving: Halving) -> list[np.ndarray]:
 
 
 def permuted(layer: LayerSample, seed: int) -> LayerSample:
-    """Permute each column of a layer by itself, whatever it is stored as."""
+    """Permute each neuron of a layer by itself, whatever it is stored as."""
     rows = sp.csr_array(source_of(layer.matrix).whole())
-    return layer._replace(matrix=shuffle.shuffle_columns(layer.start, rows, seed))
+    if not layer.of_neurons:
+        return layer._replace(matrix=shuffle.shuffle_columns(layer.start, rows, seed))
+    turned = shuffle.shuffle_columns(0, sp.csr_array(rows.T), seed)
+    return layer._replace(matrix=sp.csr_array(turned.T))
 
 
 def _take(layers: Layers, rows: np.ndarray, runner: Runner) -> Iterator[Any]:

@@ -241,12 +241,14 @@ def largest_value(layers: Layers, column: int, runner: Runner) -> float:
 def weighted_layers(layers: Layers, sketch: Sketch) -> list[WeightedLayer]:
     """Give the layers as the sketch weighs them."""
     layout, activity = layers.layout, sketch.activity
-    read = _read_centred if activity.correlated else _read
+    read = partial(_read, layout, activity)
+    if activity.correlated:
+        read = partial(_read_centred, layout, sketch)
     return [
         WeightedLayer(
             layout.names[layer],
             part.source,
-            partial(read, layout, activity, part),
+            partial(read, part),
             sketch.weights[part.columns],
             sketch.centres[part.columns],
             sketch.shares[layer],
@@ -299,14 +301,14 @@ def _read(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:
 
 
 def _read_centred(
-    layout: Layout, activity: Activity, part: Part, rows: slice
+    layout: Layout, sketch: Sketch, part: Part, rows: slice
 ) -> np.ndarray:
     """Rows of a part, which is one layer, less their means."""
-    block = _read(layout, activity, part, rows)
-    every = np.ones(block.shape[1], dtype=bool)
-    centred = _centred(layout, part, block, every)
+    block = _read(layout, sketch.activity, part, rows)
+    counted = sketch.weights[part.columns] > 0
+    centred = _centred(layout, part, block, counted)
     varies = centred.deviation > 0
-    return (densified(centred.block) - centred.means) * varies
+    return (densified(centred.block) - centred.means * counted) * varies
 
 
 def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) -> Any:

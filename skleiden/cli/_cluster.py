@@ -105,6 +105,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     stage = Stages(quiet=options.quiet, bars=True)
+    _check_rows(options)
     names = (LABELS, NEURONS, COMMUNITIES, REPORT, *FIGURES)
     with workers_end_with_us(), run_of(options, *names) as run:
         with stage("Load", LESS_TO_LOAD):
@@ -132,6 +133,23 @@ def main(options: argparse.Namespace) -> int:
             missing = [*_try_report(run, found), *_try_figures(run, found, sums)]
     _tell(options, found, stage, run, missing)
     return 0
+
+
+def _check_rows(options: argparse.Namespace) -> None:
+    """Refuse, before the work, what is said of layers where neurons are rows."""
+    sketcher = make_pipeline(options, n_jobs=None, verbose=0)[0]
+    of_layers = {
+        "--n-components": np.ndim(sketcher.n_components) > 0,
+        "--layer-weights": not isinstance(sketcher.layer_weights, str | None),
+        "--center": sketcher.center,
+    }
+    given = [name for name, is_given in of_layers.items() if is_given]
+    if given and options.rows != "prompts":
+        raise ValueError(
+            f"{given[0]} is said of the layers of prompts, and --rows {options.rows} "
+            "clusters neurons, which are one layer. Leave it out, or cluster prompts "
+            "and neurons by a command each."
+        )
 
 
 def _cluster(
@@ -212,7 +230,8 @@ def _tell(
         print(_in_short(groups))
         lines = table.describe()
         more = len(lines) - _MOST_LINES
-        print(*lines[:_MOST_LINES], *([f"and {more} more"] * (more > 0)), sep="\n")
+        for line in [*lines[:_MOST_LINES], *([f"and {more} more"] * (more > 0))]:
+            print(line)
     print(stage.summary())
     for line in missing:
         print(line)

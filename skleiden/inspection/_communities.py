@@ -418,7 +418,7 @@ def describe(
         embedding, components = fitted_embedding(estimator, stack)
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
     digest = hashlib.blake2b(digest_size=16)
-    firing = firing_in(stack) if sketcher is None else firing_of(sketcher)
+    firing = firing_in(stack) if sketcher is None else firing_of(sketcher, stack)
     sums = community_sums(stack, labels, firing, digest)
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())

@@ -217,7 +217,8 @@ class CrossTable:
         """Name the layers of a group, or those that hold most of it."""
         shares = self.layers[group]
         order = np.argsort(-shares, kind="stable")
-        n_named = int(np.searchsorted(np.cumsum(shares[order]), _MOSTLY) + 1)
+        enough = np.cumsum(shares[order]) >= _MOSTLY - _ROUNDING
+        n_named = int(enough.argmax()) + 1
         named = np.sort(order[:n_named])
         words = _layers_named(named.tolist(), self.layer_names)
         return words if shares[named].sum() > 1 - _ROUNDING else f"mostly {words}"
@@ -315,9 +316,9 @@ def cross_table(
         If X is not layers in this process, such as Dask arrays.
 
     ValueError
-        If labels are not one-dimensional integers of at least -1, one for each row of X
-        or for each neuron; if X holds NaN, infinity or values that overflow, or a
-        parameter is out of range.
+        If the rows of X are neurons; if labels are not one-dimensional integers of at
+        least -1, one for each row of X or for each neuron; if X holds NaN, infinity or
+        values that overflow, or a parameter is out of range.
 
     See Also
     --------
@@ -361,6 +362,11 @@ def cross_table(
     'group 0 (210 neurons, layers layer_1 to layer_3) drives communities 9, 3, 5 and 2'
     """
     stack = as_layer_stack(X, layers)
+    if stack.row_layers is not None:
+        raise ValueError(
+            "cross_table takes the layers, whose rows are prompts; got a stack whose "
+            "rows are neurons. Give the stack of which neurons() was called."
+        )
     n, n_neurons = len(stack), sum(stack.widths)
     prompts = _checked(prompt_labels, "prompt_labels", n, "row of X")
     neurons = _checked(

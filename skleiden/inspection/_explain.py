@@ -9,6 +9,7 @@ import numpy as np
 from skleiden._blocks.rows import densified
 from skleiden._blocks.sources import row_batches
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
+from skleiden._input import as_layer_stack
 from skleiden._stages.sketch import WeightedLayer
 
 from ._firing import firing_of
@@ -134,7 +135,9 @@ def explain(
             "explain takes a fitted pipeline with a MultiLayerTfidfSketcher, whose "
             f"weights it needs; got {type(estimator).__name__} without one."
         )
+    widths = sketcher.layer_widths_
     layers = sketcher._weighted_layers(X)
+    fire = firing_of(sketcher, as_layer_stack(X, sketcher._by_layer(widths)))
     n = layers[0].source.shape[0]
     if n != labels.size:
         raise ValueError(
@@ -165,7 +168,7 @@ def explain(
     similarity = np.zeros(2)
     found: list[Contribution] = []
     this = slice(place, place + 1)
-    for layer, scale, firing in zip(layers, scales, firing_of(sketcher), strict=True):
+    for layer, scale, firing in zip(layers, scales, fire, strict=True):
         means = _scaled_sums(layer, groups * scale)
         (own,) = densified(layer.read(this))
         value = densified(layer.source.read(this))

@@ -43,8 +43,11 @@ class Firing(NamedTuple):
         return dense > (dense.mean(axis=1) + dense.std(axis=1))[:, None]
 
 
-def firing_of(sketcher: Any) -> list[Firing]:
-    """Give when neurons fire in each layer of a fitted sketcher."""
+def firing_of(sketcher: Any, stack: LayerStack) -> list[Firing]:
+    """Give when neurons fire in each layer of what a sketcher was fitted on."""
+    if sketcher._activity().correlated or stack.row_layers is not None:
+        # What rows are compared by does not say which are the neurons.
+        return firing_in(stack)
     mean, scale = (getattr(sketcher, name, None) for name in ("mean_", "scale_"))
     return _firing(sketcher._activity(), sketcher.layer_widths_, mean, scale)
 
@@ -57,7 +60,9 @@ def firing_in(stack: LayerStack) -> list[Firing]:
     settings = Settings("auto", True, 1.0, False, 0.0, np.dtype(np.float32))
     layers = open_layers(stack, None, check_only)
     activity, counts = learn(layers, settings, None, Reading(None, None), Local())
-    scale = countsketch.standard_deviation(counts.columns)
+    scale = None
+    if not activity.correlated:
+        scale = countsketch.standard_deviation(counts.columns)
     return _firing(activity, stack.widths, counts.columns.mean, scale)
 
 

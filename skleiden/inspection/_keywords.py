@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from unicodedata import category, normalize
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
+from skleiden._text import as_text
+
 from ._members import check_labels, check_positive_integer, members
 
-# Scripts that are written without spaces are taken by pairs of letters.
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"
-_WORDS = re.compile(rf"[{_UNSPACED}]+|[^\W\d_{_UNSPACED}][\w'\u2019-]*\w", re.UNICODE)
+# Scripts that are written without spaces are taken by pairs of letters. Words are of at
+# most so many letters.
+_LONGEST = 50
+_UNSPACED = "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\u0e00-\u0e7f"
+
+
+@lru_cache(maxsize=1)
+def _words() -> re.Pattern[str]:
+    """Words, in which marks that combine with letters are letters, too."""
+    every = map(chr, range(0x300, 0x10000))
+    marks = "".join(one for one in every if category(one)[0] == "M")
+    letter = rf"[^\W\d_{_UNSPACED}]"
+    return re.compile(rf"[{_UNSPACED}]+|{letter}(?:[\w'\u2019{marks}-]*[\w{marks}])")
+
 
 # A word says something of a group if so many of its texts have it, or this share.
 _FEWEST_TEXTS, _LEAST_SHARE = 2, 0.05
@@ -55,6 +70,9 @@ def keywords(
 
     Raises
     ------
+    TypeError
+        If `texts` is a single string.
+
     ValueError
         If labels are not one-dimensional integers of at least -1, or as many as texts.
 
@@ -71,6 +89,12 @@ def keywords(
     {0: ['bread'], 1: ['train']}
     """
     check_positive_integer(n_keywords, "n_keywords")
+    if isinstance(texts, str):
+        raise TypeError(
+            f"texts must be a sequence of strings, one for each label; got {texts!r}. "
+            "Give a list of them."
+        )
+    texts = [as_text(text) for text in texts]  # by their places, not by an index
     labels = check_labels(labels, len(texts))
     return keywords_of(texts, members(labels, min_size=1), n_keywords)
 
@@ -114,10 +138,10 @@ def keywords_of(
 def _terms(text: str) -> list[str]:
     """Words of a text, and pairs of them, in lower case."""
     words: list[str] = []
-    for word in _WORDS.findall(text.lower()):
+    for word in _words().findall(normalize("NFC", text).lower()):
         if re.match(f"[{_UNSPACED}]", word):
             words += map("".join, pairwise(word))
-        else:
+        elif len(word) <= _LONGEST:
             words.append(word)
     spaced = [word for word in words if not re.match(f"[{_UNSPACED}]", word)]
     return words + list(map(" ".join, pairwise(spaced)))

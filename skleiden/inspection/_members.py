@@ -118,6 +118,10 @@ def members(
 
 def check_labels(labels: Any, n_rows: int | None = None) -> np.ndarray:
     """Labels as an int64 array, refused if they are not one integer for each row."""
+    if np.ma.is_masked(labels):
+        raise ValueError(
+            "labels must not be masked; got a masked array. Fill them with -1, noise."
+        )
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
         raise ValueError(
@@ -128,6 +132,8 @@ def check_labels(labels: Any, n_rows: int | None = None) -> np.ndarray:
         raise ValueError(
             f"labels must be at least 0, or -1 for noise; got {labels.min()}."
         )
+    if labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"labels must be below 2**63; got {labels.max()}.")
     if n_rows is not None and labels.size != n_rows:
         raise ValueError(
             f"labels must give one label per row; got {labels.size} labels for "

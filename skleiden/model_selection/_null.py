@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from skleiden._blocks.sources import check_only, open_matrix, source_of
+from skleiden._blocks.transposed import transposed
 from skleiden._input import with_rows
 from skleiden._kernels import shuffle
 from skleiden._layers import LayerStack
@@ -21,7 +22,8 @@ def permute_columns(
 
     Every neuron keeps its values and its number of active rows; what neurons do
     together, and with it every community, is lost. What a method finds here, it finds
-    by chance.
+    by chance. Of a `LayerStack.neurons`, whose rows are the neurons, each row is
+    shuffled over the columns.
 
     Parameters
     ----------
@@ -51,6 +53,9 @@ def permute_columns(
     """
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     X = with_rows(X)
+    if isinstance(X, LayerStack) and X.row_layers is not None:
+        turned = _shuffled(transposed(X.layers), seed, 0)
+        return X._with_layers([transposed([turned])])
     if isinstance(X, LayerStack):
         starts = np.cumsum([0, *X.widths]).tolist()
         layers = [_shuffled(X.layers[i], seed, starts[i]) for i in range(len(X.layers))]

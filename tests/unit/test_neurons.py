@@ -21,11 +21,18 @@ from skleiden.inspection import (
     explain,
     top_features,
 )
-from skleiden.io import load_communities, save_communities
+from skleiden.io import (
+    load_communities,
+    load_estimator,
+    save_communities,
+    save_estimator,
+)
 from skleiden.model_selection import (
     community_stability,
+    layer_profile,
     make_stability_scorer,
     permute_columns,
+    resolution_profile,
 )
 
 
@@ -114,7 +121,7 @@ def test_each_row_is_named_by_its_layer_and_number(layers):
     neurons = stack.neurons()
     assert neurons.ids[[0, 6, 7]].tolist() == ["a:0", "a:6", "b:c:0"]
     assert neurons.row_layers[[0, 6, 7]].tolist() == ["a", "a", "b:c"]
-    assert neurons.columns[0].tolist() == stack.ids.tolist()
+    assert neurons.prompts.tolist() == stack.ids.tolist()
     with pytest.raises(ValueError, match=r"are neurons already; call neurons\(\) of"):
         neurons.neurons()
     for ids in (None, range(100, 150)):
@@ -198,6 +205,16 @@ class TestCorrelation:
         roots = np.sqrt(np.hstack(layers))
         np.testing.assert_allclose(found @ found.T, np.corrcoef(roots.T), atol=1e-5)
 
+    def test_scales_of_layers_far_apart(self):
+        X = np.random.RandomState(0).standard_normal((30, 12)) + 3
+        X[:, 7:] *= 1e-270
+        parameters = {"weighting": "correlation", "layer_weights": None}
+        _, dense = embedded(X, layers=[7, 5], **parameters)
+        _, sparse = embedded(sp.csr_array(X), layers=[7, 5], **parameters)
+        expected = (np.corrcoef(X[:, :7]) + np.corrcoef(1e270 * X[:, 7:])) / 2
+        np.testing.assert_allclose(dense @ dense.T, expected, atol=1e-5)
+        np.testing.assert_allclose(sparse @ sparse.T, expected, atol=1e-5)
+
     def test_centring_twice_is_refused(self, layers):
         sketcher = MultiLayerTfidfSketcher(center=True)
         with pytest.raises(ValueError, match="center=True is not for weighting='corr"):
@@ -257,6 +274,28 @@ class TestGroups:
         there = on_workers(dense, sparse, (300, 70))
         found = pipeline().fit_predict(there.neurons())
         np.testing.assert_array_equal(found, expected)
+
+    def test_rows_are_permuted_where_they_are_neurons(self, planted):
+        stack, _ = planted
+        dense = LayerStack([layer.toarray() for layer in stack.layers])
+        for made in (stack, dense):
+            neurons = permute_columns(made.neurons(), random_state=3)
+            np.testing.assert_array_equal(
+                whole(neurons), whole(permute_columns(made, random_state=3).neurons())
+            )
+            assert neurons.row_layers is not None
+
+    def test_rare_neurons_are_no_groups(self):
+        # 60% of 400 independent neurons fire in one to three of 600 prompts.
+        rng = np.random.RandomState(0)
+        rates = np.where(rng.rand(400) < 0.6, rng.randint(1, 4, 400) / 600, 0.2)
+        noise = LayerStack([rng.rand(600, 400) * (rng.rand(600, 400) < rates)])
+        neurons = noise.neurons()
+        profile = resolution_profile(pipeline(), neurons, resolutions=6, n_runs=3)
+        with pytest.raises(ValueError, match="None of 6 resolutions is more stable"):
+            profile.best()
+        found = layer_profile(None, neurons, random_state=0)
+        assert not found.table["above_null"].any()
 
     def test_prompts_permuted_within_neurons_say_nothing(self, planted):
         stack, _ = planted
@@ -346,6 +385,61 @@ class TestGroups:
                 for a, b in zip(features, other[group], strict=True):
                     assert a[:2] == b[:2]
                     assert a[2:7] == pytest.approx(b[2:7], abs=1e-6)
+
+    def test_figures_do_not_depend_on_what_rows_are_compared_by(self, planted):
+        stack, _ = planted
+        for X, weighting in ((stack, "correlation"), (stack.neurons(), "zscore")):
+            fitted = make_pipeline(
+                MultiLayerTfidfSketcher(weighting=weighting, random_state=0),
+                MutualKNNLeiden(random_state=0),
+            ).fit(X)
+            found = describe_communities(fitted, X, max_map_rows=0)
+            assert found.top_features == top_features(X, fitted[-1].labels_)
+
+    def test_silent_prompts_explain_nothing(self, layers):
+        silent = [np.vstack([layer, np.zeros_like(layer)]) for layer in layers]
+        stack = LayerStack([layer[:30] for layer in layers]).neurons()
+        neurons = LayerStack([layer[20:80] for layer in silent]).neurons()
+        for X in (stack, neurons):
+            fitted = make_pipeline(
+                MultiLayerTfidfSketcher(2**15, power=1.0, random_state=0),
+                MutualKNNLeiden(3, min_cluster_size=2, random_state=0),
+            ).fit(X)
+            embedding, labels = fitted[0].transform(X), fitted[-1].labels_
+            told = explain(fitted, X, 0)
+            others = (labels == labels[0]) & (np.arange(labels.size) > 0)
+            expected = (embedding[others] @ embedding[0]).mean()
+            assert told.similarity == pytest.approx(expected, abs=1e-4)
+
+    def test_other_prompts_are_refused(self, layers, tmp_path):
+        names = [f"p{i}" for i in range(50)]
+        fitted = MultiLayerTfidfSketcher(random_state=0)
+        fitted.fit(LayerStack(layers, ids=names).neurons())
+        path = tmp_path / "sketcher.skl"
+        save_estimator(path, fitted)
+        for sketcher in (fitted, load_estimator(path)):
+            sketcher.transform(LayerStack(layers, ids=names).neurons()[:3])
+            sketcher.transform(LayerStack(layers).neurons())  # without names
+            other = LayerStack(layers, ids=names[::-1]).neurons()
+            with pytest.raises(ValueError, match=r"must be those of the fit.*'p49'"):
+                sketcher.transform(other)
+        again = LayerStack(layers, ids=names)[[0, 0, *range(48)]].neurons()
+        assert MultiLayerTfidfSketcher().fit(again).n_features_in_ == 50
+
+    def test_mixtures_of_numbers(self, layers):
+        half = layers[0].astype(np.float16)
+        for kinds in ((half, sp.csr_array(layers[1])), (layers[0].astype(">f4"), 0)):
+            stack = LayerStack([kinds[0], sp.csr_array(layers[1])])
+            neurons = stack.neurons()
+            expected = np.hstack([kinds[0], layers[1]]).T
+            np.testing.assert_array_equal(whole(neurons), expected)
+            np.testing.assert_array_equal(np.asarray(neurons["neurons"]), expected)
+        da = pytest.importorskip("dask.array")
+        one = da.from_array(layers[0], chunks=(20, 7))
+        other = da.from_array(layers[1], chunks=(20, 5)).map_blocks(sp.csr_array)
+        _, found = embedded(LayerStack([one, other]).neurons())
+        _, expected = embedded(LayerStack(layers).neurons())
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
     def test_fingerprints_are_of_what_is_read(self, planted, tmp_path):
         dense = [layer.toarray() for layer in planted[0].layers]

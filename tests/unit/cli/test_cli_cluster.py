@@ -118,6 +118,17 @@ def test_cluster_neurons(files, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    "option", ["--n-components=16,32,16", "--layer-weights=1,2,3", "--center"]
+)
+def test_what_is_said_of_layers_is_refused_for_neurons(files, tmp_path, capsys, option):
+    out, rows = tmp_path / "out", ["--rows", "both", option, "-q"]
+    assert run("cluster", files / "layer_*.npz", "--out", out, *rows) != 0
+    error = capsys.readouterr().err
+    assert f"{option.split('=')[0]} is said of the layers of prompts" in error
+    assert not out.exists()
+
+
 def test_cluster_both(files, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--rows", "both", "--texts", files / "texts.csv", "-q"]

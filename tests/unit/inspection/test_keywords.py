@@ -17,6 +17,21 @@ TOPICS = {
         ["火车很快", "坐火车去北京", "火车站在哪里"],
         ["面包", "火车"],
     ),
+    "Hindi": (
+        ["रोटी गरम है", "हम रोटी बनाते हैं"],
+        ["रेलगाड़ी तेज है", "रेलगाड़ी दिल्ली जाती"],
+        ["रोटी", "रेलगाड़ी"],
+    ),
+    "Arabic with vowels": (
+        ["خُبْزٌ سَاخِن", "نَأكُلُ خُبْزٌ"],
+        ["قِطَارٌ سَرِيع", "قِطَارٌ طَوِيل"],
+        ["خُبْزٌ", "قِطَارٌ"],
+    ),
+    "French, letters and marks apart": (
+        ["un e\u0301te\u0301 chaud", "cet \u00e9t\u00e9"],
+        ["le train", "un train"],
+        ["\u00e9t\u00e9", "train"],
+    ),
     "Russian": (
         ["Хлеб в печи", "Мы печём хлеб"],
         ["Поезд идёт быстро", "Поезд в Москву"],
@@ -73,7 +88,17 @@ def test_do_not_depend_on_the_order_of_texts():
     assert again == keywords(data.prompts, data.target)
 
 
+def test_texts_go_by_their_places():
+    pandas = pytest.importorskip("pandas")
+    texts = ["bread here", "a train", "bread now", "the train"]
+    series = pandas.Series(texts, index=[3, 0, 1, 9])
+    assert keywords(series, [0, 1, 0, 1]) == {0: ["bread"], 1: ["train"]}
+    assert keywords([*texts, None], [0, 1, 0, 1, -1])[0] == ["bread"]
+
+
 def test_bad_input():
+    with pytest.raises(TypeError, match=r"sequence of strings.*got 'a text'"):
+        keywords("a text", [0] * 6)
     with pytest.raises(ValueError, match="labels must"):
         keywords(["one", "two"], [0])
     with pytest.raises(ValueError, match="n_keywords must be an integer of at least 1"):
