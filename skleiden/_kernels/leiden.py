@@ -1,4 +1,4 @@
-"""Leiden, and a layout, of a CSR graph: here alone igraph and leidenalg come in."""
+"""Leiden of a CSR graph: here alone igraph and leidenalg come in."""
 
 from __future__ import annotations
 
@@ -31,10 +31,6 @@ WITHOUT_WEIGHTS = frozenset({"significance"})
 # quality, at most this often. (igraph's own loop can run on at gains of rounding size.)
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
-
-# Of the layout: communities fill areas, and more epochs hardly move them.
-_LEAST_DISTANCE = 0.5
-_EPOCHS = 200
 
 _EDGES_AT_ONCE = 2**17
 _ROWS_AT_ONCE = 2**14
@@ -171,23 +167,6 @@ def leiden(
     elif objective == "cpm":
         quality = constant_potts(network, membership, resolution)
     return membership, quality
-
-
-def layout(network: Network, *, seed: int) -> np.ndarray:
-    """Coordinates of the vertices in the plane, float64 of shape (n, 2), as in UMAP."""
-    n = network.graph.shape[0]
-    start = np.random.RandomState(seed).uniform(-10, 10, size=(n, 2))
-    if network.vertices is None:
-        return start
-    weights = np.asarray(network.weights)
-    with _seeded_generator(seed), _signals_put_off():
-        found = network.vertices.layout_umap(
-            dist=(weights.max() / weights).tolist(),
-            seed=start.tolist(),
-            min_dist=_LEAST_DISTANCE,
-            epochs=_EPOCHS,
-        )
-    return np.asarray(found.coords, dtype=np.float64)
 
 
 def modularity(

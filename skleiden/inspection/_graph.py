@@ -11,7 +11,8 @@ from sklearn.utils import Bunch, check_random_state
 
 from skleiden._blocks.graphs import open_affinity, without_diagonal
 from skleiden._fitting import fitted_clusterer
-from skleiden._kernels import leiden
+from skleiden._kernels.graph_layout import layout
+from skleiden._kernels.knn import _rank_vertices
 
 from ._members import check_labels, check_positive_integer, members
 
@@ -227,12 +228,19 @@ def community_map(
     Raises
     ------
     ValueError
-        If the graph is not sparse, square and symmetric, or `max_rows` below 1.
+        If the graph is not sparse, square and symmetric, or has negative weights; if
+        `max_rows` is below 1.
 
     Notes
     -----
-    The layout is that of UMAP [1]_, as in igraph, of the strongest ties of each row. It
-    takes a few seconds for 3,000 rows.
+    The layout is like that of UMAP [1]_, of the 10 strongest ties of each row: they
+    pull, all rows push each other away, and the start is made by diffusion, as in
+    spectral embedding. Weights are divided by the roots of both ends' sums. It takes
+    some tenths of a second for 3,000 rows, and one to two seconds for 20,000.
+
+    With an int as `random_state`, the map is the same for any number of threads and any
+    order of the rows; only rows that nothing in the graph tells apart, such as several
+    without an edge, may change places.
 
     References
     ----------
@@ -254,20 +262,30 @@ def community_map(
     check_positive_integer(max_rows, "max_rows")
     graph = open_affinity(affinity)
     rng = check_random_state(random_state)
-    n = graph.shape[0]
-    rows = np.arange(n)
-    if n > max_rows:
-        rows = np.sort(rng.choice(n, max_rows, replace=False))
-        chosen = graph[rows]
-        graph = without_diagonal(chosen[:, rows] + chosen @ chosen.T)
-    positions = leiden.layout(
-        leiden.network(_strongest(graph, _TIES)), seed=int(rng.randint(2**31 - 1))
-    )
+    if (graph.data < 0).any():
+        raise ValueError(
+            "affinity must have no negative weights, which cannot be laid out; got one "
+            f"of {graph.data.min():.3g}. Leave such edges out."
+        )
+    graph.data /= graph.data.max(initial=0) or 1
+    # Rows go by their ranks from here on, so that nothing depends on where they stand.
+    order = np.argsort(_rank_vertices(graph))
+    sampled = order.size > max_rows
+    ranks = np.arange(order.size)
+    if sampled:
+        ranks = np.sort(rng.choice(ranks, max_rows, replace=False))
+    rows = order[ranks]
+    ties = graph[rows][:, order]
+    ties.sort_indices()
+    if sampled:
+        ties = without_diagonal(ties[:, ranks] + ties @ ties.T)
+    positions = layout(_strongest(ties, _TIES), seed=int(rng.randint(2**31 - 1)))
     positions -= (positions.min(axis=0) + positions.max(axis=0)) / 2
     reach = np.abs(positions).max(initial=0)
     if reach > 0:
         positions /= reach
-    return CommunityMap(rows, positions.astype(np.float32))
+    ascending = np.argsort(rows)
+    return CommunityMap(rows[ascending], positions[ascending])
 
 
 def _strongest(graph: sp.csr_array, n_ties: int) -> sp.csr_array:

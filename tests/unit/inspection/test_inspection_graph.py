@@ -8,7 +8,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.pipeline import make_pipeline
 
 from skleiden import MutualKNNLeiden
-from skleiden._kernels.leiden import layout, network
+from skleiden._kernels.graph_layout import layout
 from skleiden.inspection import (
     community_map,
     graph_summary,
@@ -179,16 +179,91 @@ def test_map_leaves_the_graph_and_the_generators_alone(clusterer):
     assert_array_equal(affinity.indices, before.indices)
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_map_of_a_graph_without_edges(n):
-    found = community_map(sp.csr_array((n, n)))
-    assert found.positions.shape == (n, 2)
+@pytest.mark.parametrize("max_rows", [5000, 150])
+def test_map_does_not_depend_on_the_order_of_the_rows(clusterer, max_rows):
+    affinity = clusterer.affinity_matrix_
+    order = np.random.default_rng(0).permutation(affinity.shape[0])
+    before = community_map(affinity, max_rows=max_rows)
+    after = community_map(affinity[order][:, order], max_rows=max_rows)
+    rows = order[after.rows]
+    assert_array_equal(np.sort(rows), before.rows)
+    assert_array_equal(after.positions[np.argsort(rows)], before.positions)
+
+
+def test_rows_that_are_the_same_to_the_graph_only_change_places():
+    groups = joined(*[(i, j) for i in range(20) for j in range(i)], n=30)
+    order = np.random.default_rng(0).permutation(30)
+    before, after = community_map(groups), community_map(groups[order][:, order])
+    assert_array_equal(
+        np.unique(before.positions, axis=0), np.unique(after.positions, axis=0)
+    )
+
+
+@pytest.mark.parametrize("max_rows", [5000, 150])
+@pytest.mark.parametrize("unit", [2.0**-90, 2.0**90])
+def test_map_depends_on_ratios_of_weights(clusterer, max_rows, unit):
+    affinity = clusterer.affinity_matrix_
+    expected = community_map(affinity, max_rows=max_rows)
+    found = community_map(affinity * unit, max_rows=max_rows)
+    assert_array_equal(found.positions, expected.positions)
+
+
+def joined(*edges, n):
+    """Graph of n vertices with these edges, of weight 1."""
+    one, other = np.reshape(edges, (-1, 2)).astype(int).T
+    upper = sp.coo_array((np.ones(one.size), (one, other)), shape=(n, n))
+    return sp.csr_array(upper + upper.T)
+
+
+GRAPHS = {
+    "one": joined(n=1),
+    "two apart": joined(n=2),
+    "two": joined((0, 1), n=2),
+    "three apart": joined(n=3),
+    "two and one": joined((0, 1), n=3),
+    "path of three": joined((0, 1), (1, 2), n=3),
+    "triangle": joined((0, 1), (0, 2), (1, 2), n=3),
+    "star": joined(*[(0, i) for i in range(1, 100)], n=100),
+    "clique": joined(*[(i, j) for i in range(40) for j in range(i)], n=40),
+    "path": joined(*[(i, i + 1) for i in range(99)], n=100),
+    "alone": joined(n=50),
+    "clique, and some alone": joined(
+        *[(i, j) for i in range(30) for j in range(i)], n=50
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.parametrize("max_rows", [1, 2, 3000])
+def test_map_of_special_graphs(kind, max_rows):
+    """All rows have places of their own, none of which is far from all others."""
+    graph = GRAPHS[kind]
+    found = community_map(graph, max_rows=max_rows)
+    n = min(graph.shape[0], max_rows)
+    assert found.rows.shape == (n,)
+    assert found.positions.dtype == np.float32
     assert np.isfinite(found.positions).all()
+    assert len(np.unique(found.positions, axis=0)) == n
+    if n > 1:
+        assert_allclose(np.abs(found.positions).max(), 1, atol=1e-6)
+        apart = np.linalg.norm(found.positions[:, None] - found.positions, axis=2)
+        np.fill_diagonal(apart, np.inf)
+        assert n < 4 or apart.min(axis=1).max() < 0.7
+
+
+def test_components_lie_apart():
+    cliques = [
+        (20 * k + i, 20 * k + j) for k in range(6) for i in range(20) for j in range(i)
+    ]
+    found = community_map(joined(*cliques, n=120))
+    assert silhouette_score(found.positions, np.arange(120) // 20) > 0.8
 
 
 def test_map_errors(graph):
     with pytest.raises(ValueError, match="max_rows must be an integer of at least 1"):
         community_map(graph, max_rows=0)
+    with pytest.raises(ValueError, match=r"no negative weights, .* got one of -2"):
+        community_map(graph * -1)
 
 
 # --- layer_agreement ------------------------------------------------------------------
@@ -266,6 +341,6 @@ def test_strong_ties_are_drawn_short():
     group = np.arange(60) % 3
     same = group[:, None] == group
     ties = np.where(same, 1.0, 0.2) - np.eye(60)
-    places = layout(network(sp.csr_array(ties)), seed=0)
+    places = layout(sp.csr_array(ties), seed=0)
     apart = np.linalg.norm(places[:, None] - places, axis=2)
     assert 2 * apart[same].mean() < apart[~same].mean()
