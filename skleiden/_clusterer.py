@@ -90,10 +90,13 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         Iterations of Leiden, each starting from the last one's result; -1 iterates
         until nothing is gained.
 
-    backend : {"auto", "igraph", "leidenalg"}, default="auto"
+    backend : {"auto", "igraph", "leidenalg", "libreville"}, default="auto"
         The implementation of Leiden. "auto" takes igraph for "modularity" and "cpm",
         where it optimises the same objective several times faster, and leidenalg for
-        the rest.
+        the rest. "libreville" is a Leiden in Rust [8]_ that runs on several threads,
+        with one result for any number of them; it has "modularity" alone, finds other
+        communities than igraph, of the same quality, and needs
+        ``pip install "skleiden[libreville]"``.
 
     min_cluster_size : int, default=5
         Communities of fewer rows are small.
@@ -109,9 +112,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         same labels every time.
 
     n_jobs : int or None, default=None
-        Threads of the search: None leaves OpenMP's setting alone, -1 is all
-        processors. Labels do not depend on it. A process forked after FAISS was loaded
-        has one thread, because OpenMP's threads do not survive a fork.
+        Threads of the search, and of "libreville": None leaves OpenMP's setting alone,
+        -1 is all processors. Labels do not depend on it. A process forked after FAISS
+        was loaded has one thread, because OpenMP's threads do not survive a fork.
 
     verbose : int, default=0
         Show progress on standard error if positive.
@@ -147,7 +150,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     algorithm_ : {"exact", "hnsw", "ivf", "precomputed"}
         The search used.
 
-    backend_ : {"igraph", "leidenalg"}
+    backend_ : {"igraph", "leidenalg", "libreville"}
         The implementation used.
 
     attached_ : ndarray of shape (n_samples,), dtype bool
@@ -192,10 +195,15 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         If X is a `LayerStack` or a list of matrices: embed it first.
 
     MemoryError
-        If a worker of a cluster has too little memory, or dies again and again.
+        If a worker of a cluster has too little memory, or dies again and again; if
+        "libreville" might not have enough.
+
+    ImportError
+        If the backend is not installed.
 
     RuntimeError
-        If ``predict`` needs vectors of a cluster, and has a copy without them.
+        If ``predict`` needs vectors of a cluster, and has a copy without them; if
+        "libreville" fails.
 
     See Also
     --------
@@ -262,6 +270,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
        2010.
     .. [7] A. Conneau, G. Lample, M. Ranzato, L. Denoyer, H. Jegou, "Word translation
        without parallel data", ICLR 2018.
+    .. [8] sc-cluster-libreville, https://github.com/btraven00/clust-libreville-rs,
+       after S. Sahu, K. Kothapalli, D. S. Banerjee, "Fast Leiden algorithm for
+       community detection in shared memory setting", ICPP 2024.
 
     Examples
     --------
@@ -289,7 +300,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             Interval(Integral, 1, 2**31 - 1, closed="both"),
             Options(Integral, {-1}),
         ],
-        "backend": [StrOptions({"auto", "igraph", "leidenalg"})],
+        "backend": [StrOptions({"auto", *leiden.OBJECTIVES})],
         "min_cluster_size": [Interval(Integral, 1, None, closed="left")],
         "small_clusters": [StrOptions({"attach", "noise", "keep"})],
     }

@@ -327,9 +327,9 @@ def _check_clusterer(name: str, clusterer: Any, fitted: set[str]) -> bool:
         },
     )
     _require(
-        clusterer.backend_ in ("igraph", "leidenalg"),
+        clusterer.backend_ in ("igraph", "leidenalg", "libreville"),
         f"{name}.backend_",
-        "be 'igraph' or 'leidenalg'",
+        "be 'igraph', 'leidenalg' or 'libreville'",
         repr(clusterer.backend_),
     )
     precomputed = clusterer.metric == "precomputed"

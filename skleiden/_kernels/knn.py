@@ -619,7 +619,7 @@ def neighbors_from_distances(
         # A distance of 0 counts, too.
         edges = (steps + 1) / STEPS, (listing, listed)
         graph = sp.csr_array(edges, shape=(m, m))
-        ranks = _rank_vertices(sp.csr_array(graph + graph.T))
+        ranks = rank_vertices(sp.csr_array(graph + graph.T))
     else:
         ranks = _places(np.argsort(row_ranks[first], kind="stable"))
     table = _tabulate(listing, listed, steps, m, k, Ranks(ranks, ranks))
@@ -634,7 +634,7 @@ def longest_list(distances: Any) -> int:
     return int(np.bincount(rows[rows != ids]).max(initial=0))
 
 
-def _rank_vertices(graph: sp.csr_array) -> np.ndarray:
+def rank_vertices(graph: sp.csr_array) -> np.ndarray:
     """Places of a graph's vertices in an order that depends on the graph.
 
     They are sorted by the sum of their weights, then by that of their neighbours', and

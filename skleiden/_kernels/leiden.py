@@ -1,15 +1,18 @@
-"""Leiden of a CSR graph: here alone igraph and leidenalg come in."""
+"""Leiden of a CSR graph: its backends are imported here alone."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +26,13 @@ LEIDENALG_PARTITIONS = {
     "surprise": "SurpriseVertexPartition",
     "significance": "SignificanceVertexPartition",
 }
+# The objectives of each backend, and the backends that run on several threads.
+OBJECTIVES = {
+    "igraph": tuple(IGRAPH_OBJECTIVES),
+    "leidenalg": tuple(LEIDENALG_PARTITIONS),
+    "libreville": ("modularity",),
+}
+THREADED = frozenset({"libreville"})
 # What takes no resolution, and what takes no weights.
 WITHOUT_RESOLUTION = frozenset({"surprise", "significance"})
 WITHOUT_WEIGHTS = frozenset({"significance"})
@@ -32,11 +42,20 @@ WITHOUT_WEIGHTS = frozenset({"significance"})
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
 
-_EDGES_AT_ONCE = 2**17
+# Few enough for Python to take the memory of their numbers from the last ones'.
+_EDGES_AT_ONCE = 2**12
 _ROWS_AT_ONCE = 2**14
 
 # How often a handler is put back that others interrupt.
 _TRIES = 100
+
+# The most that libreville takes, in bytes: for each entry of the matrix, each vertex,
+# each vertex in each thread, and each thread (its stack, and the addresses that Linux's
+# malloc reserves for it).
+_BYTES_OF_ENTRY = 64
+_BYTES_OF_VERTEX = 256
+_BYTES_OF_VERTEX_IN_THREAD = 17
+_BYTES_OF_THREAD = (72 if sys.platform == "linux" else 8) * 2**20
 
 _GENERATOR_LOCK = threading.RLock()
 
@@ -51,18 +70,73 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Network(NamedTuple):
-    """A graph as igraph has it, made once for any number of runs.
+class Network:
+    """A graph as Leiden gets it, made once for any number of runs.
 
-    `graph` is a CSR array of it, without the edges of vertices to themselves, whose
-    weights are `loops`; `vertices` igraph's object, None for a graph without
-    edges; `weights` those of its edges.
+    Attributes
+    ----------
+    graph : CSR array
+        Without the edges of vertices to themselves.
+
+    loops : ndarray of float64
+        The weights of those; 0 for a vertex without one.
+
+    vertices : igraph.Graph or None
+        The same for igraph, loops last, made when it is first asked for; None for a
+        graph without edges.
+
+    weights : memoryview
+        Weights of the edges of `vertices`.
     """
 
-    graph: sp.csr_array
-    loops: np.ndarray
-    vertices: Any
-    weights: memoryview
+    def __init__(self, graph: sp.csr_array, loops: np.ndarray) -> None:
+        self.graph, self.loops = graph, loops
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether there is any edge, loops included."""
+        return self.graph.nnz > 0 or bool(self.loops.any())
+
+    @property
+    def vertices(self) -> Any:
+        """The graph as igraph has it."""
+        return self._of_igraph[0]
+
+    @property
+    def weights(self) -> memoryview:
+        """Weights of igraph's edges."""
+        return self._of_igraph[1]
+
+    @cached_property
+    def _of_igraph(self) -> tuple[Any, memoryview]:
+        upper = sp.triu(self.graph, k=1, format="coo")
+        looped = np.flatnonzero(self.loops)
+        values: Any = np.append(upper.data.astype(np.float64), self.loops[looped])
+        # A memory view hands out one float at a time, where a list would hold them all.
+        weights = memoryview(values)
+        if values.size == 0:
+            return None, weights
+        import igraph  # noqa: TID251
+
+        # Pairs of Python's integers are what igraph reads fastest (of an array it makes
+        # a list of lists first); made in blocks, they never exist all at once.
+        ends = ((upper.row, upper.col), (looped, looped))
+        edges = chain.from_iterable(
+            zip(
+                a[i : i + _EDGES_AT_ONCE].tolist(),
+                b[i : i + _EDGES_AT_ONCE].tolist(),
+                strict=True,
+            )
+            for a, b in ends
+            for i in range(0, a.size, _EDGES_AT_ONCE)
+        )
+        # Vertices are counted beforehand: isolated ones must not vanish.
+        try:
+            return igraph.Graph(n=self.loops.size, edges=edges), weights
+        except SystemError as error:
+            # igraph's way to hand on what is raised where edges come from: too little
+            # memory, or an interruption.
+            raise (error.__cause__ or error) from None
 
 
 def network(
@@ -70,49 +144,29 @@ def network(
     ranks: np.ndarray | None = None,
     loops: np.ndarray | None = None,
 ) -> Network:
-    """Hand a symmetric graph, positive weights, zero diagonal, over to igraph.
+    """Number the vertices of a symmetric graph, positive weights, zero diagonal.
 
     `ranks` are the numbers that its rows get as vertices, their own if None: results of
     Leiden depend on them. `loops` are the weights of each row's edge to itself, 0 for
     none; None if no row has one.
     """
-    n = graph.shape[0]
-    loops = np.zeros(n) if loops is None else loops.astype(np.float64)
+    loops = np.zeros(graph.shape[0]) if loops is None else loops.astype(np.float64)
     if ranks is not None:
         order = np.argsort(ranks)
         graph, loops = graph[order], loops[order]
-        graph.indices = ranks[graph.indices].astype(graph.indices.dtype)
+        graph.indices = ranks.take(graph.indices).astype(graph.indices.dtype)
         graph.has_sorted_indices = False
         graph.sort_indices()
-    upper = sp.triu(graph, k=1, format="coo")
-    looped = np.flatnonzero(loops)
-    values: Any = np.append(upper.data.astype(np.float64), loops[looped])
-    # A memory view hands out one float at a time, where a list would hold them all.
-    weights = memoryview(values)
-    if values.size == 0:
-        return Network(graph, loops, None, weights)
-    import igraph  # noqa: TID251
+    return Network(graph, loops)
 
-    # Pairs of Python's integers are what igraph reads fastest (an array takes three
-    # times as long); made in blocks, they never exist all at once.
-    ends = ((upper.row, upper.col), (looped, looped))
-    edges = chain.from_iterable(
-        zip(
-            a[i : i + _EDGES_AT_ONCE].tolist(),
-            b[i : i + _EDGES_AT_ONCE].tolist(),
-            strict=True,
+
+def require(backend: str) -> None:
+    """Refuse a backend that is not installed."""
+    if backend == "libreville" and find_spec("cluster_libreville") is None:
+        raise ImportError(
+            "backend='libreville' needs sc-cluster-libreville: pip install "
+            "\"skleiden[libreville]\". Or use backend='igraph'."
         )
-        for a, b in ends
-        for i in range(0, a.size, _EDGES_AT_ONCE)
-    )
-    # Vertices are counted beforehand: isolated ones must not vanish.
-    try:
-        vertices = igraph.Graph(n=n, edges=edges)
-    except SystemError as error:
-        # igraph's way to hand on what is raised where edges come from: too little
-        # memory, or an interruption.
-        raise (error.__cause__ or error) from None
-    return Network(graph, loops, vertices, weights)
 
 
 def leiden(
@@ -123,6 +177,7 @@ def leiden(
     n_iterations: int,
     backend: str,
     seed: int,
+    n_threads: int = 1,
 ) -> tuple[np.ndarray, float]:
     """Partition a graph by the Leiden algorithm (Traag, Waltman, van Eck, 2019).
 
@@ -131,7 +186,7 @@ def leiden(
     network : Network
 
     objective : str
-        A key of `LEIDENALG_PARTITIONS`.
+        One of those that `OBJECTIVES` has for the backend.
 
     resolution : float
 
@@ -139,10 +194,13 @@ def leiden(
         Iterations, each of which starts from the last one's partition; -1 iterates
         until nothing is gained.
 
-    backend : {"igraph", "leidenalg"}
+    backend : {"igraph", "leidenalg", "libreville"}
 
     seed : int
         In [0, 2**31).
+
+    n_threads : int
+        Threads of libreville, on which its result does not depend. The others have one.
 
     Returns
     -------
@@ -152,12 +210,14 @@ def leiden(
         Value of the objective: for "modularity" and "cpm" divided by twice the total
         weight, for the rest as leidenalg states it.
     """
-    if network.vertices is None:
-        # No edge: every vertex is its own community (and some qualities are 0 / 0).
+    if not network.has_edges:
+        # Every vertex is its own community (and some qualities are 0 / 0).
         return np.arange(network.loops.size), 0.0
+    quality = 0.0
     if backend == "igraph":
         membership = _run_igraph(network, objective, resolution, n_iterations, seed)
-        quality = 0.0
+    elif backend == "libreville":
+        membership = _run_libreville(network, resolution, n_iterations, seed, n_threads)
     else:
         membership, quality = _run_leidenalg(
             network, objective, resolution, n_iterations, seed
@@ -209,7 +269,7 @@ def _strength_and_inner(
         part = graph[rows]
         strength[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
         ends = np.repeat(membership[rows], np.diff(part.indptr))
-        inside = ends == membership[part.indices]
+        inside = ends == membership.take(part.indices)
         inner += part.data[inside].sum(dtype=np.float64)
     return strength + 2 * network.loops, inner
 
@@ -336,3 +396,65 @@ def _run_leidenalg(
             if gain <= _TOLERANCE * abs(partition.quality()):
                 break
     return np.asarray(partition.membership, dtype=np.int64), float(partition.quality())
+
+
+def _run_libreville(
+    network: Network, resolution: float, n_iterations: int, seed: int, n_threads: int
+) -> np.ndarray:
+    import cluster_libreville  # noqa: TID251
+
+    _make_room(network, n_threads)
+    try:
+        labels = cluster_libreville.leiden(
+            _with_loops(network),
+            resolution=resolution,
+            seed=seed,
+            n_iterations=n_iterations,
+            min_gain=_TOLERANCE,
+            threads=n_threads,
+        )
+    except BaseException as error:
+        # A panic of Rust's comes as a BaseException, which no caller catches.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(
+            f"sc-cluster-libreville failed on {n_threads} threads: {error}. Lower "
+            "n_jobs, or use backend='igraph'."
+        ) from error
+    return labels.astype(np.int64)
+
+
+def _with_loops(network: Network) -> sp.csr_array:
+    """Give the matrix of weights whose rows sum to degrees, float64.
+
+    An edge of a vertex to itself has both its ends there: it counts twice.
+    """
+    graph = network.graph
+    weights = graph.data.astype(np.float64)
+    matrix = sp.csr_array((weights, graph.indices, graph.indptr), shape=graph.shape)
+    looped = np.flatnonzero(network.loops)
+    if looped.size == 0:
+        return matrix
+    twice = 2 * network.loops[looped], (looped, looped)
+    return matrix + sp.csr_array(twice, shape=graph.shape)
+
+
+def _make_room(network: Network, n_threads: int) -> None:
+    """Ask for as much memory as libreville may need, and give it back.
+
+    Rust ends the process where it gets none; here it is an error.
+    """
+    n = network.loops.size
+    needed = (
+        _BYTES_OF_ENTRY * (network.graph.nnz + n)
+        + (_BYTES_OF_VERTEX + _BYTES_OF_VERTEX_IN_THREAD * n_threads) * n
+        + _BYTES_OF_THREAD * n_threads
+    )
+    try:
+        np.empty(needed, dtype=np.uint8)
+    except MemoryError as error:
+        raise MemoryError(
+            f"backend='libreville' may need {needed / 1e6:.0f} MB for "
+            f"{network.graph.nnz // 2} edges on {n_threads} threads, which are not "
+            "there. Free memory, or lower n_jobs."
+        ) from error

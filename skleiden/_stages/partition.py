@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from sklearn.utils import check_random_state
 
 from skleiden._blocks.runner import Runner
 from skleiden._kernels import graph, knn, labels, leiden
+
+from .search import NeighborSearch
 
 
 class KNNGraph:
@@ -53,9 +56,9 @@ class KNNGraph:
         self._network: leiden.Network | None = None
 
     def run(self, function: Callable[[leiden.Network], Any]) -> Any:
-        """Give what a function makes of the graph as igraph has it.
+        """Give what a function makes of the graph as Leiden gets it.
 
-        In this process it is handed over once, however many partitions are asked for.
+        In this process that is made once, however many partitions are asked for.
         """
         if self.there is not None:
             runner, affinity = self.there
@@ -107,7 +110,10 @@ class Partition(NamedTuple):
 
 
 class Partitioning(NamedTuple):
-    """How communities are found; see the parameters of `MutualKNNLeiden`."""
+    """How communities are found; see the parameters of `MutualKNNLeiden`.
+
+    `n_threads` are those of a backend that takes several; None for OpenMP's setting.
+    """
 
     objective: str
     resolution: float
@@ -115,12 +121,16 @@ class Partitioning(NamedTuple):
     backend: str
     min_cluster_size: int
     small_clusters: str
+    n_threads: int | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> Partitioning:
         """Take the parameters of an estimator; refuses those that make no sense."""
-        given = cls(*(getattr(estimator, name) for name in cls._fields))
-        return given._replace(backend=given._choose_backend())
+        given = cls(*(getattr(estimator, name) for name in cls._fields[:-1]))
+        return given._replace(
+            backend=given._choose_backend(),
+            n_threads=NeighborSearch.of(estimator).threads(),
+        )
 
     def _choose_backend(self) -> str:
         if self.objective in leiden.WITHOUT_RESOLUTION and self.resolution != 1.0:
@@ -131,11 +141,13 @@ class Partitioning(NamedTuple):
         if self.backend == "auto":
             known = self.objective in leiden.IGRAPH_OBJECTIVES
             return "igraph" if known else "leidenalg"
-        if self.backend == "igraph" and self.objective not in leiden.IGRAPH_OBJECTIVES:
+        has = leiden.OBJECTIVES[self.backend]
+        if self.objective not in has:
             raise ValueError(
-                f"backend='igraph' does not have objective={self.objective!r}; use "
-                f"backend='leidenalg', or one of {sorted(leiden.IGRAPH_OBJECTIVES)}."
+                f"backend={self.backend!r} does not have objective={self.objective!r}; "
+                f"use backend='leidenalg', or one of {sorted(has)}."
             )
+        leiden.require(self.backend)
         return self.backend
 
     def run(self, graph: KNNGraph, random_states: Iterable[Any]) -> Iterator[Partition]:
@@ -148,6 +160,7 @@ class Partitioning(NamedTuple):
                 n_iterations=self.n_iterations,
                 backend=self.backend,
                 seed=check_random_state(state).randint(2**31 - 1),
+                n_threads=self.n_threads,
             )
             membership, quality, modularity = graph.run(find)
             counts = np.empty(membership.size, dtype=np.int64)
@@ -178,7 +191,12 @@ class Partitioning(NamedTuple):
         return spread(found[ranks], -1), spread(attached[ranks], False)
 
 
-def _found(network: leiden.Network, **how: Any) -> tuple[np.ndarray, float, float]:
+def _found(
+    network: leiden.Network, *, backend: str, n_threads: int | None, **how: Any
+) -> tuple[np.ndarray, float, float]:
     """A partition of the vertices, its quality, and its modularity."""
-    membership, quality = leiden.leiden(network, **how)
+    if backend in leiden.THREADED:
+        with knn.limit_threads(n_threads):
+            how["n_threads"] = min(knn.n_threads(), os.cpu_count() or 1)
+    membership, quality = leiden.leiden(network, backend=backend, **how)
     return membership, quality, leiden.modularity(network, membership)

@@ -12,7 +12,7 @@ from sklearn.utils import Bunch, check_random_state
 from skleiden._blocks.graphs import open_affinity, without_diagonal
 from skleiden._fitting import fitted_clusterer
 from skleiden._kernels.graph_layout import layout
-from skleiden._kernels.knn import _rank_vertices
+from skleiden._kernels.knn import rank_vertices
 
 from ._members import check_labels, check_positive_integer, members
 
@@ -269,7 +269,7 @@ def community_map(
         )
     graph.data /= graph.data.max(initial=0) or 1
     # Rows go by their ranks from here on, so that nothing depends on where they stand.
-    order = np.argsort(_rank_vertices(graph))
+    order = np.argsort(rank_vertices(graph))
     sampled = order.size > max_rows
     ranks = np.arange(order.size)
     if sampled:

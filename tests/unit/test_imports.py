@@ -13,6 +13,7 @@ LAZY = [
     "faiss",
     "igraph",
     "leidenalg",
+    "cluster_libreville",
     "matplotlib",
     "torch",
     "transformers",

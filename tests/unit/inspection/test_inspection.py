@@ -461,6 +461,7 @@ LITTLE = {
 
 
 @pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
+@pytest.mark.filterwarnings("ignore:Layers are judged by 9 different rows")
 @pytest.mark.parametrize("small_clusters", ["attach", "noise", "keep"])
 @pytest.mark.parametrize("name", LITTLE)
 def test_all_is_told_of_which_there_is_little(tmp_path, name, small_clusters):
@@ -621,7 +622,7 @@ def test_a_sketcher_tells_what_fires(signed, power):
     X, _ = signed
     made = MultiLayerTfidfSketcher(8, power=power, random_state=0).fit(X)
     assert made.weighting_ == ("zscore",)
-    (firing,) = firing_of(made)
+    (firing,) = firing_of(made, LayerStack([X]))
     powered = np.sign(X) * np.abs(X) ** power
     expected = powered > powered.mean(axis=0) + powered.std(axis=0)
     assert_array_equal(firing.thresholds < X, expected)

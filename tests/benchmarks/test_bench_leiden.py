@@ -1,0 +1,27 @@
+"""The benchmark of Leiden's backends."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cluster_libreville")
+pytestmark = pytest.mark.slow
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_backends_are_compared_on_one_graph(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    bench = importlib.import_module("bench_leiden")
+    output = tmp_path / "leiden.json"
+    bench.main(["--quick", "--threads", "1", "3", "--output", str(output)])
+    data = json.loads(output.read_text())["data"]["prompts"]
+    assert data["same_labels"]
+    assert set(data["seconds_of_threads"]) == {"1", "3"}
+    for row in data["compared"]:
+        best = [max(one["quality"] for one in row[name]) for name in bench.BACKENDS]
+        assert best[1] == pytest.approx(best[0], rel=0.01)
+    assert set(data["bytes_of_an_edge"]) == set(bench.BACKENDS)
+    assert "| prompts |" in capsys.readouterr().out

@@ -1,0 +1,294 @@
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_array_equal
+from scipy.sparse.csgraph import connected_components
+
+from skleiden._kernels import leiden
+
+LIBREVILLE = pytest.param(
+    "libreville",
+    marks=pytest.mark.skipif(
+        leiden.find_spec("cluster_libreville") is None,
+        reason="needs sc-cluster-libreville",
+    ),
+)
+BACKENDS = ["igraph", "leidenalg", LIBREVILLE]
+
+
+def run(network, backend, **options):
+    defaults = {
+        "objective": "modularity",
+        "resolution": 1.0,
+        "n_iterations": 2,
+        "seed": 0,
+    }
+    return leiden.leiden(network, backend=backend, **defaults | options)
+
+
+def draw(n, seed=0, density=0.1):
+    """A symmetric matrix of weights without a diagonal, and loops of some vertices."""
+    rng = np.random.default_rng(seed)
+    upper = np.triu(rng.random((n, n)) < density, 1) * rng.uniform(0.2, 1, (n, n))
+    matrix = (upper + upper.T).astype(np.float32)
+    return matrix, (rng.random(n) < 0.2).astype(np.float64)
+
+
+def blocks(sizes, inside, between, seed=0):
+    """A planted partition, and its graph."""
+    rng = np.random.default_rng(seed)
+    planted = np.repeat(np.arange(len(sizes)), sizes)
+    same = planted[:, None] == planted
+    upper = np.triu(rng.random(same.shape) < np.where(same, inside, between), 1)
+    return planted, sp.csr_array((upper + upper.T).astype(np.float32))
+
+
+def plain_modularity(matrix, loops, membership, resolution):
+    """Of NumPy alone, an edge of a vertex to itself having both its ends there."""
+    A = matrix.astype(np.float64) + np.diag(2 * loops)
+    degrees = A.sum(axis=1)
+    null = np.outer(degrees, degrees) / degrees.sum()
+    same = membership[:, None] == membership
+    return ((A - resolution * null) * same).sum() / degrees.sum()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10**6])
+def test_igraph_gets_every_edge_and_loop_once(monkeypatch, at_once):
+    monkeypatch.setattr(leiden, "_EDGES_AT_ONCE", at_once)
+    matrix, loops = draw(40)
+    ranks = np.random.default_rng(1).permutation(40)
+    network = leiden.network(sp.csr_array(matrix), ranks, loops > 0)
+    assert network.vertices.vcount() == 40
+    found = np.zeros((40, 40))
+    for (i, j), weight in zip(
+        network.vertices.get_edgelist(), network.weights, strict=True
+    ):
+        assert found[i, j] == 0
+        found[i, j] = weight
+    expected = np.zeros((40, 40))
+    expected[np.ix_(ranks, ranks)] = matrix + np.diag(loops)
+    assert_array_equal(found, np.triu(expected))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_without_edges_each_vertex_is_a_community(backend, n):
+    network = leiden.network(sp.csr_array((n, n), dtype=np.float32))
+    membership, quality = run(network, backend)
+    assert_array_equal(membership, np.arange(n))
+    assert quality == 0
+    assert network.vertices is None
+    alone = leiden.network(sp.csr_array((5, 5), dtype=np.float32), None, np.ones(5))
+    assert_array_equal(run(alone, backend)[0], np.arange(5))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("resolution", [0.5, 1.0, 3.0])
+def test_partitions_are_connected_and_of_the_quality_told(backend, resolution):
+    for seed in range(20):
+        matrix, loops = draw(60, seed, density=0.08)
+        network = leiden.network(sp.csr_array(matrix), None, loops)
+        membership, quality = run(network, backend, resolution=resolution, seed=seed)
+        assert membership.dtype == np.int64
+        expected = plain_modularity(matrix, loops, membership, resolution)
+        assert quality == pytest.approx(expected, abs=1e-7)
+        inside = matrix * (membership[:, None] == membership)
+        parts, _ = connected_components(sp.csr_array(inside), directed=False)
+        assert parts == membership.max() + 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_planted_partitions_are_found(backend):
+    planted, graph = blocks([30, 40, 50], 0.4, 0.02)
+    membership, _ = run(leiden.network(graph), backend)
+    assert np.unique(membership).size == 3
+    assert np.unique([membership, planted], axis=1).shape[1] == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_and_loops_decide(backend):
+    """A path of four vertices falls in two where its edges are weak."""
+
+    def of(weights, loops=None):
+        graph = sp.diags_array(weights, offsets=1).tocsr().astype(np.float32)
+        return run(leiden.network(sp.csr_array(graph + graph.T), None, loops), backend)
+
+    middle, _ = of([0.1, 1.0, 0.1], np.array([1.0, 0, 0, 1]))
+    assert middle[1] == middle[2]
+    assert len({middle[0], middle[1], middle[3]}) == 3
+    ends, _ = of([1.0, 0.1, 1.0])
+    assert ends[0] == ends[1] != ends[2] == ends[3]
+
+
+def test_libreville_is_as_good_as_igraph():
+    pytest.importorskip("cluster_libreville")
+    _, graph = blocks([40] * 10, 0.25, 0.02)
+    network = leiden.network(graph)
+    found = {
+        backend: [run(network, backend, seed=seed)[1] for seed in range(11)]
+        for backend in ("igraph", "libreville")
+    }
+    medians = {backend: np.median(quality) for backend, quality in found.items()}
+    assert medians["libreville"] >= 0.999 * medians["igraph"]
+
+
+def test_libreville_needs_no_igraph():
+    pytest.importorskip("cluster_libreville")
+    program = """
+import sys
+import numpy as np, scipy.sparse as sp
+from skleiden._kernels import leiden
+network = leiden.network(sp.csr_array(1 - np.eye(4, dtype="f4")))
+leiden.leiden(
+    network, objective="modularity", resolution=1, n_iterations=2,
+    backend="libreville", seed=0,
+)
+print("igraph" in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("n_iterations", [1, 2, -1])
+def test_libreville_is_the_same_on_any_threads(n_iterations):
+    pytest.importorskip("cluster_libreville")
+    _, graph = blocks([300] * 8, 0.03, 0.012)
+    network = leiden.network(graph)
+
+    def labels(n_threads, seed=3):
+        return run(
+            network, "libreville",
+            n_iterations=n_iterations, seed=seed, n_threads=n_threads,
+        )[0]  # fmt: skip
+
+    expected = labels(1)
+    for n_threads in (2, 3, 8, 16, 2):
+        assert_array_equal(labels(n_threads), expected)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(labels, [1, 2, 3, 4]):
+            assert_array_equal(found, expected)
+    assert any((labels(2, seed) != expected).any() for seed in range(3))
+
+
+def test_libreville_does_not_change_what_it_gets():
+    pytest.importorskip("cluster_libreville")
+    matrix, loops = draw(50)
+    network = leiden.network(sp.csr_array(matrix), None, loops)
+    run(network, "libreville")
+    assert_array_equal(network.graph.toarray(), matrix)
+    assert_array_equal(network.loops, loops)
+    assert network.graph.dtype == np.float32
+
+
+def test_a_missing_libreville_is_told(monkeypatch):
+    monkeypatch.setattr(leiden, "find_spec", lambda _: None)
+    leiden.require("igraph")
+    with pytest.raises(ImportError, match=r'pip install "skleiden\[libreville\]"'):
+        leiden.require("libreville")
+
+
+def test_too_little_memory_is_an_error_before_libreville_starts(monkeypatch):
+    cluster_libreville = pytest.importorskip("cluster_libreville")
+    monkeypatch.setattr(leiden, "_BYTES_OF_ENTRY", 2**50)
+    monkeypatch.setattr(cluster_libreville, "leiden", None)
+    matrix, _ = draw(20)
+    edges = np.count_nonzero(matrix) // 2
+    with pytest.raises(
+        MemoryError,
+        match=rf"may need \d+ MB for {edges} edges on 2 threads.*lower n_jobs",
+    ):
+        run(leiden.network(sp.csr_array(matrix)), "libreville", n_threads=2)
+
+
+def test_panics_are_errors_and_interruptions_pass(monkeypatch):
+    cluster_libreville = pytest.importorskip("cluster_libreville")
+    panic = type("PanicException", (BaseException,), {})
+    network = leiden.network(sp.csr_array(draw(20)[0]))
+
+    def fail(error):
+        def function(*_, **__):
+            raise error
+
+        monkeypatch.setattr(cluster_libreville, "leiden", function)
+
+    fail(panic("thread pool"))
+    with pytest.raises(RuntimeError, match=r"on 5 threads: thread pool\. Lower n_jobs"):
+        run(network, "libreville", n_threads=5)
+    fail(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(network, "libreville")
+
+
+LIMITED = """
+import resource, sys
+import numpy as np, scipy.sparse as sp
+from skleiden._kernels import leiden
+
+ends = np.random.default_rng(0).integers(20_000, size=(2, 400_000))
+upper = sp.triu(sp.coo_array((np.ones(400_000, dtype="f4"), ends)).tocsr(), 1)
+network = leiden.network(sp.csr_array(upper + upper.T))
+small = leiden.network(sp.csr_array(1 - np.eye(4, dtype="f4")))
+how = dict(
+    objective="modularity", resolution=1, n_iterations=1, backend="libreville", seed=0
+)
+leiden.leiden(small, **how)
+with open("/proc/self/status") as lines:
+    held = next(int(line.split()[1]) for line in lines if line.startswith("VmSize"))
+limit = 1024 * held + int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    leiden.leiden(network, n_threads=2, **how)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs limits of memory")
+def test_a_real_limit_of_memory_does_not_end_the_process():
+    pytest.importorskip("cluster_libreville")
+    told = []
+    for room in (10, 170, 178, 190, 500):
+        finished = subprocess.run(
+            [sys.executable, "-c", LIMITED, str(room)], capture_output=True, text=True
+        )
+        assert finished.returncode == 0, (room, finished.stderr)
+        told.append(finished.stdout.strip())
+    assert "may need" in told[0]
+    assert told[-1] == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_libreville_runs_in_a_child_forked_while_it_is_at_work():
+    pytest.importorskip("cluster_libreville")
+    import multiprocessing
+
+    _, graph = blocks([100] * 5, 0.1, 0.02)
+    network = leiden.network(graph)
+    expected = run(network, "libreville", n_threads=2)[0]
+    ended = threading.Event()
+
+    def be_at_work():
+        while not ended.is_set():
+            run(network, "libreville", n_threads=2)
+
+    thread = threading.Thread(target=be_at_work)
+    thread.start()
+    try:
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            found = pool.apply_async(
+                run, (network, "libreville"), {"n_threads": 2}
+            ).get(60)
+    finally:
+        ended.set()
+        thread.join()
+    assert_array_equal(found[0], expected)
