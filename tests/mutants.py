@@ -26,7 +26,7 @@ TESTS = {
     "knn.py": ("ties", "clusterer", "neighbors", "determinism"),
     "labels.py": ("clusterer", "properties", "determinism"),
     "graph_layout.py": ("inspection_graph",),
-    "leiden.py": ("kernels/test_leiden", "clusterer", "determinism"),
+    "leiden.py": ("leiden", "clusterer", "determinism"),
     "partitions.py": ("partitions", "model_selection"),
     "sample.py": ("sample", "layer_weights"),
     "shuffle.py": ("partitions", "model_selection"),
