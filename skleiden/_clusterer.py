@@ -119,6 +119,11 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     verbose : int, default=0
         Show progress on standard error if positive.
 
+    device : {"cpu", "cuda"} or str, default="cpu"
+        Where ``fit`` compares all pairs: "cuda" or, of several GPUs, "cuda:1", by
+        torch. Labels do not depend on it: they are those of ``algorithm="exact"``,
+        which "auto" then is for any number of rows. See `FaissKNeighborsTransformer`.
+
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,), dtype int64
@@ -189,17 +194,21 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     ValueError
         If X is not finite or has fewer than two rows; if a precomputed graph is not
         one of cosine distances, or has fewer neighbours than asked for; if objective,
-        resolution and backend do not go together.
+        resolution and backend do not go together; if there is no such device.
 
     TypeError
         If X is a `LayerStack` or a list of matrices: embed it first.
 
+    ImportError
+        If a device other than the CPU is asked for and torch is not installed.
+
     MemoryError
         If a worker of a cluster has too little memory, or dies again and again; if
-        "libreville" might not have enough.
+        "libreville" might not have enough, or a GPU has no room for the smallest
+        blocks.
 
     ImportError
-        If the backend is not installed.
+        If the backend, or the torch that `device` needs, is not installed.
 
     RuntimeError
         If ``predict`` needs vectors of a cluster, and has a copy without them; if
@@ -327,6 +336,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
+        device: str = "cpu",
     ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
@@ -347,6 +357,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:

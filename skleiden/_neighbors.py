@@ -86,6 +86,12 @@ class FaissKNeighborsTransformer(
     verbose : int, default=0
         Show a progress bar on standard error if positive.
 
+    device : {"cpu", "cuda"} or str, default="cpu"
+        Where ``fit`` compares all pairs: "cuda" on a GPU, "cuda:1" on the second of
+        several, by torch, which must be installed, built for CUDA. The graph is the
+        CPU's, bit for bit (see Notes). Not for "ivf" and "hnsw", and "auto" then is
+        "exact" for any number of rows.
+
     Attributes
     ----------
     n_neighbors_ : int
@@ -124,7 +130,16 @@ class FaissKNeighborsTransformer(
     together, nor on the order of the rows. Distances of rows that are not equal are at
     least 6e-8.
 
-    ``transform`` of new rows always searches exactly.
+    ``transform`` of new rows always searches exactly, on the CPU.
+
+    With ``device="cuda"`` a GPU makes a shortlist for each row, of 32 rows more than
+    are asked for, by products in half precision. The CPU compares those on the list as
+    in any search. Where a bound of the errors of half precision does not prove that no
+    other row can be among the nearest, the row is compared with all on the CPU: hardly
+    any of real embeddings, but most of data that are near copies of one another. Of the
+    GPU's memory this takes 2 bytes for each number of X and up to 2.5 GB, or what is
+    free in smaller blocks, at least some 30 MB (with 256 columns). A tensor on a GPU is
+    brought to the CPU's memory first, where rows are checked, scaled and hashed.
 
     A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
     of unit length, or some are zero or equal to others, those searched are written to
@@ -178,6 +193,7 @@ class FaissKNeighborsTransformer(
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
+        device: str = "cpu",
     ) -> None:
         self.n_neighbors = n_neighbors
         self.mode = mode
@@ -190,6 +206,7 @@ class FaissKNeighborsTransformer(
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Search the neighbours of the rows of X among themselves.

@@ -52,12 +52,13 @@ def search_rows(estimator: Any, X: Any, n_neighbors: int) -> SearchedRows:
         return _read_distances(estimator, X, search)
     source = _open_vectors(estimator, X, reset=True)
     runner, n_columns = source.runner(estimator.verbose), source.shape[1]
+    device = search.find_device(runner)  # before anything is read in vain
     blocks = source.row_blocks(rows_of_blocks(*source.shape))
     del X, source
     distinct = find_distinct(runner, blocks, n_columns)
     del blocks
     n = distinct.inverse.size
-    found = search.run(distinct.vectors, n)
+    found = search.run(distinct.vectors, n, device)
     return SearchedRows(
         runner, distinct, found.tables, search.width(n), found.algorithm, found.recall
     )

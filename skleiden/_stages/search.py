@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skleiden._blocks.mapped import check_size
 from skleiden._blocks.runner import Runner
 from skleiden._fitting import at_most_useful
-from skleiden._kernels import ivf, knn
+from skleiden._kernels import cuda, ivf, knn
 
 from .distinct import Shards
 from .plan import RowsOfShards
@@ -31,6 +32,17 @@ _EXACT_SHARE = 0.6
 
 # FAISS takes C's integers.
 _CANDIDATES = Interval(Integral, 1, 2**31 - 1, closed="both")
+
+
+class _Device(StrOptions):
+    """The name of a device, of which GPUs may have a number."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        numbered = isinstance(val, str) and re.fullmatch(r"cuda:(0|[1-9]\d*)", val)
+        return bool(numbered) or super().is_satisfied_by(val)
+
+    def __str__(self) -> str:
+        return "'cpu', 'cuda' or the name of one of several GPUs, such as 'cuda:1'"
 
 
 class Found(NamedTuple):
@@ -57,6 +69,7 @@ class NeighborSearch(NamedTuple):
     random_state: Any
     n_jobs: int | None
     verbose: int
+    device: str = "cpu"
 
     @classmethod
     def of(cls, estimator: Any) -> NeighborSearch:
@@ -72,8 +85,29 @@ class NeighborSearch(NamedTuple):
         """Neighbours of each of so many rows."""
         return min(int(self.n_neighbors), n_samples - 1)
 
-    def run(self, shards: Shards, n_samples: int) -> Found:
-        """Search the neighbours of distinct vectors, of so many rows, among them."""
+    def find_device(self, runner: Runner) -> Any:
+        """Give the device of torch on which pairs are compared; None for the CPU."""
+        if self.device == "cpu":
+            return None
+        if self.algorithm in ("hnsw", "ivf"):
+            raise ValueError(
+                f"algorithm={self.algorithm!r} is not available on device="
+                f"{self.device!r}, which compares all pairs. Use algorithm='exact' or "
+                "'auto', or device='cpu'."
+            )
+        if not runner.at_hand([None]):
+            raise ValueError(
+                f"device={self.device!r} is not available for a Dask array, whose "
+                "blocks are compared on the workers. Use device='cpu', or an array in "
+                "this process."
+            )
+        return cuda.find_device(self.device)
+
+    def run(self, shards: Shards, n_samples: int, device: Any = None) -> Found:
+        """Search the neighbours of distinct vectors, of so many rows, among them.
+
+        Pairs are compared on `device`, one of torch, if it is given.
+        """
         m = shards.shape[0]
         k, n_jobs = min(self.width(n_samples), m - 1), self.threads()
         rng = check_random_state(self.random_state)
@@ -83,12 +117,15 @@ class NeighborSearch(NamedTuple):
             for block in here:
                 check_size(block, "X")
                 stack.enter_context(knn.read_at_random(block))
-            algorithm, plan, why = self._choose(shards, k, n_jobs, rng)
+            if device is not None:
+                algorithm, plan, why = "exact", None, f" on {device}"
+            else:
+                algorithm, plan, why = self._choose(shards, k, n_jobs, rng)
             description = f"Neighbors ({algorithm}, {m} rows{why})"
             progress = stack.enter_context(shards.runner.progress(description, m))
             if algorithm == "hnsw" and k >= 1:
                 return self._by_hnsw(shards, k, rng, progress)
-            tables = search(shards, k, plan, n_jobs, progress)
+            tables = search(shards, k, plan, n_jobs, progress, device)
         recall = 1.0
         if plan is not None:
             recall, _ = measured(shards, tables, plan)
@@ -162,6 +199,7 @@ SEARCH_CONSTRAINTS: dict[str, Any] = {
     "random_state": ["random_state"],
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
+    "device": [_Device({"cpu", "cuda"})],
 }
 
 
@@ -171,11 +209,12 @@ def search(
     plan: ivf.Plan | None,
     n_jobs: int | None,
     progress: Callable[[int], object] | None = None,
+    device: Any = None,
 ) -> list[Any]:
     """Find the neighbours of each block's vectors among all.
 
-    They are compared by a plan, or else all pairs. A row's lists, of its own block and
-    of each other one, are merged.
+    They are compared by a plan, or else all pairs, if a device is given on it. A row's
+    lists, of its own block and of each other one, are merged.
     """
     runner, starts = shards.runner, shards.starts.tolist()
     ranks = shards.everywhere
@@ -189,7 +228,7 @@ def search(
     if whole:
         (block,) = shards.blocks
         there = runner.put(plan)
-        tables = [runner.call(_whole, block, k, ranks, there, n_jobs, progress)]
+        tables = [runner.call(_whole, block, k, ranks, there, n_jobs, progress, device)]
         return runner.keep(tables, f"Neighbors ({way})")
     lists = None
     if plan is None:
@@ -228,6 +267,7 @@ def _whole(
     plan: ivf.Plan | None,
     n_jobs: int | None,
     progress: Callable[[int], object] | None,
+    device: Any,
 ) -> knn.Neighbors:
     with knn.limit_threads(n_jobs):
         if plan is not None:
@@ -236,6 +276,10 @@ def _whole(
                 vectors, k, plan, ranks, n_threads=n_threads, progress=progress
             )
         both, own = knn.Ranks(ranks, ranks), np.arange(len(vectors))
+        if device is not None:
+            return cuda.exact_neighbors(
+                vectors, vectors, k, both, device=device, own=own, progress=progress
+            )
         return knn.exact_neighbors(
             vectors, vectors, k, both, own=own, progress=progress
         )

@@ -365,7 +365,8 @@ def _renewed_clusterer(state: dict[str, Any]) -> dict[str, Any]:
     if "kth_similarity_" not in state or any(name in state for name in new):
         return state
     local = np.zeros_like(state["kth_similarity_"])
-    return state | dict(zip(new, (None, None, float("nan"), local), strict=True))
+    uncorrected = dict(zip(new, (None, None, float("nan"), local), strict=True))
+    return {"device": "cpu", **state, **uncorrected}
 
 
 def _renewed_rows(fields: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def test_storage_and_place_are_asked_for_in_one_room():
     `capture` asks torch for activations and writes them to Zarr.
 
     Kernels tell the two forms of numbers apart that blocks of rows have, ndarray and
-    CSR; `knn` writes vectors that are mapped to a map again.
+    CSR; `knn` writes vectors that are mapped to a map again, and `cuda` computes with
+    torch on numbers that it is given as arrays.
     """
     asking = {
         path.relative_to(PACKAGE).as_posix(): found
@@ -114,6 +115,7 @@ def test_storage_and_place_are_asked_for_in_one_room():
     }
     assert elsewhere == {
         "_kernels/countsketch.py": {"issparse"},
+        "_kernels/cuda.py": {"torch"},
         "_kernels/knn.py": {"issparse", "mmap"},
         "_kernels/sample.py": {"issparse"},
         "_kernels/shuffle.py": {"issparse"},
