@@ -106,6 +106,7 @@ LAYERS = st.integers(1, 3).flatmap(
 
 
 @pytest.mark.filterwarnings("ignore:weighting='idf' weights nothing:UserWarning")
+@pytest.mark.filterwarnings("ignore:Layers are judged by:UserWarning")
 @SLOW
 @given(
     layers=LAYERS,

@@ -14,6 +14,7 @@ from skleiden._palette import DARK, LIGHT, colors_of, css_colors
 from skleiden.inspection import (
     CommunityMap,
     community_map,
+    cross_table,
     layer_agreement,
     prototypes,
     top_features,
@@ -105,8 +106,8 @@ DISPLAYS = {
         [[1.0, -1.0]], [0], [("mlp", 0), ("mlp", 1)]
     ).plot(ax),
     "layers": lambda ax: LayerAgreementDisplay({"mlp": [0.5, 0.7]}).plot(ax),
-    "drives": lambda ax: CrossTableDisplay.from_predictions(
-        [0, 0, 1], [0, 1], np.eye(3, 2), n_permutations=0
+    "drives": lambda ax: CrossTableDisplay(
+        cross_table([0, 0, 1], [0, 1], np.eye(3, 2), n_permutations=0)
     ).plot(ax),
 }
 

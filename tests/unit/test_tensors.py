@@ -201,6 +201,8 @@ def as_layers(given):
     return LayerStack({"a": given[:, :10], "b": given[:, 10:]})
 
 
+# Few rows of small integers differ.
+@pytest.mark.filterwarnings("ignore:Layers are judged by:UserWarning")
 @pytest.mark.parametrize("dtype", [*SHARED, *CONVERTED])
 @pytest.mark.parametrize("form", [as_one, as_layers])
 def test_pipeline(form, dtype):
