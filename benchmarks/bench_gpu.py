@@ -87,7 +87,9 @@ class Clock:
         return mock.patch.object(owner, name, call)
 
 
-def run(X: Any, way: str, *, on_cpu: bool) -> dict[str, Any]:
+def run(
+    X: Any, way: str, *, on_cpu: bool = False, n_jobs: int = -1, backend: str = "igraph"
+) -> dict[str, Any]:
     """Cluster X, layers or vectors, in one of the ways; times, labels, memory."""
     from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden, _vectors
     from skleiden._kernels import cuda, knn
@@ -109,7 +111,9 @@ def run(X: Any, way: str, *, on_cpu: bool) -> dict[str, Any]:
 
     if isinstance(X, LayerStack):
         with clock.stage("sketch"):
-            X = MultiLayerTfidfSketcher(random_state=RANDOM_STATE).fit_transform(X)
+            X = MultiLayerTfidfSketcher(
+                random_state=RANDOM_STATE, n_jobs=n_jobs
+            ).fit_transform(X)
     with ExitStack() as stack:
         enter = stack.enter_context
         enter(mock.patch.object(Partitioning, "run", timed_partition))
@@ -127,7 +131,11 @@ def run(X: Any, way: str, *, on_cpu: bool) -> dict[str, Any]:
                 torch.cuda.reset_peak_memory_stats()
         with clock.stage("whole"):
             leiden = MutualKNNLeiden(
-                N_NEIGHBORS, **WAYS[way], random_state=RANDOM_STATE, n_jobs=-1
+                N_NEIGHBORS,
+                **WAYS[way],
+                backend=backend,
+                random_state=RANDOM_STATE,
+                n_jobs=n_jobs,
             ).fit(X)
     seconds = clock.seconds
     others = seconds["rows"] + seconds["search"] + seconds["leiden"]
