@@ -240,6 +240,7 @@ signal.signal(signal.SIGALRM, interrupt)
 upper = sp.triu(sp.random(2000, 2000, density=0.005, random_state=0), 1)
 graph = sp.csr_array(upper + upper.T, dtype="f4")
 network = leiden.network(graph)
+network.vertices  # igraph is imported, and has the graph
 options = dict(objective="modularity", resolution=1, n_iterations=2, backend="igraph")
 random.seed(0)
 interrupted = 0

@@ -107,7 +107,7 @@ def test_cluster_neurons(files, tmp_path, capsys):
     rows = table(out / "labels.csv")
     assert [row["id"] for row in rows] == neurons.ids.tolist()
     assert [int(row["community"]) for row in rows] == expected.tolist()
-    assert re.search(r"^900 neurons, \d+ groups, \d+ neurons in none; mod", printed)
+    assert re.search(r"\n900 neurons, \d+ groups, \d+ neurons in none; mod", printed)
     found = load_communities(out / "communities.json")
     assert found.summary["rows"] == "neurons"
     assert found.stability.shape == (expected.max() + 1,)

@@ -550,7 +550,7 @@ SKETCHER, LEIDEN = r"MultiLayerTfidfSketcher\.", r"MutualKNNLeiden\."
             lambda _: "precomputed",
             LEIDEN + "algorithm_ must be one o",
         ),
-        ("rows", "backend_", lambda _: "os", LEIDEN + "backend_ must be 'igraph' or"),
+        ("rows", "backend_", lambda _: "os", LEIDEN + "backend_ must be 'igraph'"),
         ("rows", "modularity_", lambda _: 2, LEIDEN + "modularity_ must be a number b"),
         ("rows", "quality_", lambda _: {"float": "nan"}, LEIDEN + "quality_ must be"),
         ("rows", "knn_recall_", lambda _: 0, LEIDEN + "knn_recall_ must be 1.0, as"),
