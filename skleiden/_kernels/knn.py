@@ -34,9 +34,6 @@ _EQUAL_STEPS = 10**5
 # How far a row's squared length may be from 1. Rows of up to 4,000 columns that were
 # scaled in single precision are off by less than half as much.
 _UNIT_TOLERANCE = 2e-6
-# What it leaves uncertain in the product of a pair of rows, as measured on near copies
-# of 16 to 4,096 columns: this, and so much times the root of their number.
-_PAIR_ERROR, _PAIR_ERROR_GROWTH = 1.2e-7, 4e-9
 # Candidates asked for beyond k, so that rounding and ties reorder no list's end.
 _SPARE = 8
 # Distances that double precision cannot tell from 0.

@@ -41,6 +41,7 @@ from ._output import (
     add_output,
     add_title,
     as_text,
+    in_short,
     run_of,
     try_figure,
 )
@@ -225,9 +226,9 @@ def _tell(
         print(json.dumps(jsonable(result)))
         return
     print(as_text(found))
-    print(_in_short(found))
+    print(in_short(found))
     if groups is not None and table is not None:
-        print(_in_short(groups))
+        print(in_short(groups))
         lines = table.describe()
         more = len(lines) - _MOST_LINES
         for line in [*lines[:_MOST_LINES], *([f"and {more} more"] * (more > 0))]:
@@ -236,17 +237,6 @@ def _tell(
     for line in missing:
         print(line)
     print(f"Saved: {', '.join(run.saved)}")
-
-
-def _in_short(found: Communities) -> str:
-    facts = found.summary
-    rows = facts.get("rows", "prompts")
-    groups = "communities" if rows == "prompts" else "groups"
-    return (
-        f"{facts['n_samples']} {rows}, {facts['n_communities']} {groups}, "
-        f"{facts['n_noise']} {rows} in none; modularity {facts['modularity']:.3f}"
-        f"{'' if facts['n_edges'] else '; the graph has no edges'}"
-    )
 
 
 def _try_saving(

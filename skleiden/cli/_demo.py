@@ -12,7 +12,7 @@ from skleiden.inspection import Communities
 from skleiden.io._files import as_given, check_place, writing
 
 from ._options import a_path, add_estimators, add_seed, make_pipeline
-from ._output import as_text, content_of
+from ._output import as_text, content_of, in_short
 from ._progress import Stages
 from ._signals import SIGNALS
 
@@ -69,11 +69,7 @@ def main(options: argparse.Namespace) -> int:
     with stage("Save"):
         missing = _save(found, options.output, page)
     print(as_text(found))
-    print(
-        f"{labels.size} prompts, {found.summary['n_communities']} communities, "
-        f"{found.summary['n_noise']} prompts in none; modularity "
-        f"{found.summary['modularity']:.3f}"
-    )
+    print(in_short(found))
     print(
         f"Agreement with the {len(data.target_names)} themes, which were not used: "
         f"AMI {adjusted_mutual_info_score(data.target, labels):.3f}, "

@@ -124,3 +124,15 @@ def _some(found: Communities, label: int, rows: np.ndarray) -> list[str]:
     some = np.linspace(0, rows.size - 1, min(_N_SHOWN, rows.size)).astype(int)
     texts = found.texts or [str(i) for i in found.ids]
     return [neurons, *(texts[row] for row in rows[some])]
+
+
+def in_short(found: Communities) -> str:
+    """How many rows, communities and rows in none there are, on a line."""
+    facts = found.summary
+    rows = facts.get("rows", "prompts")
+    groups = "communities" if rows == "prompts" else "groups"
+    return (
+        f"{facts['n_samples']} {rows}, {facts['n_communities']} {groups}, "
+        f"{facts['n_noise']} {rows} in none; modularity {facts['modularity']:.3f}"
+        f"{'' if facts['n_edges'] else '; the graph has no edges'}"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 
 from ._communities import Communities
+from ._cross_table import listed
 from ._members import check_labels
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ class Comparison:
             if n_only:
                 lines.append(f"{n_only} rows are in the {which} alone")
         lines += [
-            f"community {a} split into {_named(parts)}"
+            f"community {a} split into {listed(parts)}"
             for a, parts in self.splits.items()
         ]
         lines += [
-            f"communities {_named(parts)} merged into {b}"
+            f"communities {listed(parts)} merged into {b}"
             for b, parts in self.merges.items()
         ]
         return lines
@@ -285,8 +285,3 @@ def _parts(
     for row in rows.tolist():
         found.setdefault(int(pairs[whole][row]), []).append(int(pairs[part][row]))
     return {of: parts for of, parts in sorted(found.items()) if len(parts) > 1}
-
-
-def _named(labels: Sequence[int]) -> str:
-    *first, last = map(str, labels)
-    return f"{', '.join(first)} and {last}"

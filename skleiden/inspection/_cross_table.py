@@ -593,14 +593,14 @@ def _counted(number: int, word: str) -> str:
 
 def _named(word: str, numbers: Sequence[int]) -> str:
     """Name things by their numbers: "group 3", "groups 3, 4 and 7"."""
-    return f"{word if len(numbers) == 1 else _plural(word)} {_listed(numbers)}"
+    return f"{word if len(numbers) == 1 else _plural(word)} {listed(numbers)}"
 
 
 def _plural(word: str) -> str:
     return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
 
 
-def _listed(items: Sequence[Any]) -> str:
+def listed(items: Sequence[Any]) -> str:
     """Join with commas, and "and" before the last."""
     *first, last = map(str, items)
     return f"{', '.join(first)} and {last}" if first else last
@@ -623,4 +623,4 @@ def _layers_named(numbers: Sequence[int], names: Sequence[str]) -> str:
             else [f"{names[run[0]]} to {names[run[-1]]}"]
         )
     ]
-    return f"layer{'s' * (len(numbers) > 1)} {_listed(words)}"
+    return f"layer{'s' * (len(numbers) > 1)} {listed(words)}"
