@@ -53,7 +53,7 @@ def words(texts: Sequence[str], **_: Any) -> dict[str, list[list[int]]]:
 
 
 def load(folder: Path | None) -> tuple[Any, Any]:
-    """A BERT-like model and its tokenizer, of a folder or with random weights."""
+    """Give a BERT-like model and its tokenizer, of a folder or with random weights."""
     import torch
     from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 

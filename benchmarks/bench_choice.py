@@ -134,7 +134,7 @@ def measure(X: Any, labels: np.ndarray, quick: bool) -> list[dict[str, Any]]:
 
 
 def choices(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What each score chooses, and its rank correlation with the AMI."""
+    """Tell what each score chooses, and its rank correlation with the AMI."""
     ami = np.array([entry["ami"] for entry in found])
     chosen: dict[str, dict[str, Any]] = {}
     for name in (key for key in found[0] if ": " in key):

@@ -43,7 +43,7 @@ SIGNAL = 0.6
 
 
 def planted(settings: dict[str, Any], block: int) -> np.ndarray:
-    """The communities of the rows of a block."""
+    """Give the communities of the rows of a block."""
     rng = np.random.default_rng([RANDOM_STATE, block])
     rows = min(
         settings["block_rows"], settings["rows"] - block * settings["block_rows"]
@@ -117,7 +117,7 @@ def estimators(settings: dict[str, Any]) -> tuple[Any, Any]:
 def result(
     settings: dict[str, Any], clusterer: Any, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """What is reported of a fitted clusterer."""
+    """Tell what is reported of a fitted clusterer."""
     from sklearn.metrics import adjusted_rand_score
 
     truth = np.concatenate([planted(settings, i) for i in range(n_blocks(settings))])
@@ -162,7 +162,7 @@ def run_here(settings: dict[str, Any], target: Path) -> None:
 
 @contextmanager
 def cluster_client(settings: dict[str, Any]) -> Iterator[Any]:
-    """A client of the cluster that is there, or of one on this machine."""
+    """Give a client of the cluster that is there, or of one on this machine."""
     from distributed import Client, LocalCluster
 
     if settings["scheduler"]:
@@ -182,7 +182,7 @@ def cluster_client(settings: dict[str, Any]) -> Iterator[Any]:
 
 
 def resident_mb(field: str) -> float:
-    """A field of Linux's account of a process; on a worker, where this is shipped."""
+    """Read a field of Linux's account of a process, where this is shipped: a worker."""
     for line in open("/proc/self/status"):  # noqa: SIM115, PTH123
         if line.startswith(field):
             return int(line.split()[1]) / 1024

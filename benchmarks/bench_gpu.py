@@ -47,7 +47,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def mixture(rows: int, columns: int) -> np.ndarray:
-    """Unit vectors around some directions, made in blocks."""
+    """Give unit vectors around some directions, made in blocks."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((COMMUNITIES, columns), dtype=np.float32)
     X = np.empty((rows, columns), dtype=np.float32)

@@ -16,7 +16,10 @@ from pathlib import Path
 from statistics import median
 
 SCIKIT_LEARN = "import sklearn.cluster, sklearn.neighbors, sklearn.pipeline"
-ESTIMATORS = f"{SCIKIT_LEARN}; from skleiden import *"
+ESTIMATORS = (
+    f"{SCIKIT_LEARN}; from skleiden import FaissKNeighborsTransformer, LayerStack, "
+    "MultiLayerTfidfSketcher, MutualKNNLeiden, align_layers"
+)
 EVERYTHING = (
     f"{ESTIMATORS}; import skleiden.inspection, skleiden.io, skleiden.model_selection, "
     "skleiden.plotting, skleiden.report"

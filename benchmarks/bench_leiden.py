@@ -57,7 +57,7 @@ def vectors_of(name: str, rows: int | None) -> np.ndarray:
 
 
 def graph_of(X: np.ndarray) -> tuple[Any, ...]:
-    """What `skleiden._kernels.leiden.network` takes."""
+    """Tell what `skleiden._kernels.leiden.network` takes."""
     clusterer = MutualKNNLeiden(random_state=RANDOM_STATE)
     nearest = list_neighbors(clusterer, X)
     found = join_graph(*nearest[:3], Joining.of(clusterer))

@@ -46,7 +46,7 @@ MEASURES = ("seconds", "graph", "embedding", "trust", "purity", "apart")
 
 
 def umap_of_igraph(graph: sp.csr_array, *, seed: int) -> np.ndarray:
-    """The layout of UMAP in igraph, from random places."""
+    """Give the layout of UMAP in igraph, from random places."""
     import igraph
 
     upper = sp.triu(graph, k=1, format="coo")
@@ -84,7 +84,7 @@ def nearest(places: np.ndarray, k: int) -> np.ndarray:
 def measure(
     found: CommunityMap, affinity: sp.csr_array, embedding: np.ndarray, labels: Any
 ) -> dict[str, float]:
-    """What a map keeps of the graph, of the embedding, and of the communities."""
+    """Tell what a map keeps of the graph, of the embedding, and of the communities."""
     graph = affinity[found.rows][:, found.rows]
     vectors, labels = embedding[found.rows], labels[found.rows]
     k = min(NEAREST, labels.size - 1)

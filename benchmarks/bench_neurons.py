@@ -1,13 +1,14 @@
 """Groups of neurons: whether other prompts find them, and what they drive.
 
     python benchmarks/bench_neurons.py
-    python benchmarks/bench_neurons.py trivia.npz layers.npy:labels.npy
+    python benchmarks/bench_neurons.py trivia.npz layers.npy:labels.npy --rows 2000
     python benchmarks/bench_neurons.py --large
 
 Runs on the activations that come with the package, and on files as `bench_layers.py`
 takes them. Half of the prompts, drawn at random, and the other half each find groups of
 the neurons of all layers (`LayerStack.neurons`), by the defaults.
-Printed are, for each data set and resolution, means over the seeds:
+Printed are, for each data set and resolution, as soon as it is known, means over the
+seeds:
 
 - groups, and neurons in none;
 - adjusted mutual information (AMI) of both halves' groups, of neurons that are in one;
@@ -50,7 +51,7 @@ RESOLUTIONS = (1.0, 4.0)
 
 
 def pipeline(seed: int, resolution: float = 1.0) -> Any:
-    """The default way to groups, for the neurons of a stack."""
+    """Give the default way to groups, for the neurons of a stack."""
     return make_pipeline(
         MultiLayerTfidfSketcher(random_state=seed),
         MutualKNNLeiden(resolution=resolution, random_state=seed),
@@ -144,6 +145,33 @@ def compare_large() -> str:
     )
 
 
+HEADER = [
+    *("data", "neurons x prompts", "resolution", "groups", "in none"),
+    *("AMI of halves", "permuted", "with the layer"),
+    *("labels with an effect > 1 / 3", "by random groups"),
+]
+
+
+def table_row(
+    name: str, stack: LayerStack, labels: np.ndarray, runs: list[list[float]], at: float
+) -> list[str]:
+    """Give the means over the seeds of one data set and resolution."""
+    n, none, ami, null, layer, *driven = np.mean(runs, axis=0).tolist()
+    of = np.unique(labels).size
+    return [
+        name,
+        f"{sum(stack.widths):,} x {len(stack):,}",
+        f"{at:g}",
+        f"{n:.0f}",
+        f"{none:.1%}",
+        *(f"{value:.3f}" for value in (ami, null, layer)),
+        *(
+            f"{above_1:.0f} / {above_3:.0f} of {of}"
+            for above_1, above_3 in (driven[:2], driven[2:])
+        ),
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -163,33 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = {"prompts": (packaged.data, packaged.target)}
     for source in options.data:
         data[Path(source.split(":")[0]).stem] = read(source)
-    table = []
+    print(markdown_table(HEADER, []), flush=True)
     for name, (stack, labels) in data.items():
         kept = np.random.RandomState(0).permutation(labels.size)[: options.rows]
         some, labels = stack[np.sort(kept)], labels[np.sort(kept)]
         for resolution in RESOLUTIONS:
             runs = [measure(some, labels, s, resolution) for s in range(options.seeds)]
-            n, none, ami, null, layer, *driven = np.mean(runs, axis=0).tolist()
             results["data"][f"{name}, {resolution}"] = runs
-            of = np.unique(labels).size
-            table.append(
-                [
-                    name,
-                    f"{sum(some.widths):,} x {len(some):,}",
-                    f"{resolution:g}",
-                    f"{n:.0f}",
-                    f"{none:.1%}",
-                    *(f"{value:.3f}" for value in (ami, null, layer)),
-                    *(
-                        f"{above_1:.0f} / {above_3:.0f} of {of}"
-                        for above_1, above_3 in (driven[:2], driven[2:])
-                    ),
-                ]
-            )
-    header = ["data", "neurons x prompts", "resolution", "groups", "in none"]
-    header += ["AMI of halves", "permuted", "with the layer"]
-    header += ["labels with an effect > 1 / 3", "by random groups"]
-    print(markdown_table(header, table))
+            row = table_row(name, some, labels, runs, resolution)
+            print(markdown_table(row, []).splitlines()[0], flush=True)
     print("\n" + describe(results["environment"]))
     if options.output:
         options.output.write_text(json.dumps(results, indent=1))

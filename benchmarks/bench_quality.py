@@ -91,7 +91,7 @@ def at_seeds(
 
 
 def summary(seconds: float, settings: list[dict[str, Any]]) -> dict[str, Any]:
-    """The own setting, which is the first, and the best by the labels."""
+    """Give the own setting, which is the first, and the best by the labels."""
     best = max(settings, key=lambda one: one["ami"])
     return {"seconds": seconds, "default": settings[0], "best": best}
 
@@ -193,7 +193,7 @@ def peers(
 
 
 def texts_of(name: str, given: dict[str, str], labels: np.ndarray) -> list[str] | None:
-    """The texts of a data set, None where they are not given."""
+    """Give the texts of a data set, None where they are not given."""
     if name == "prompts":
         from skleiden.datasets import load_prompt_activations
 

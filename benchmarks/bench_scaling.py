@@ -2,11 +2,26 @@
 
 Each size runs in a process of its own on synthetic activations, which it makes before
 the clock starts. The notebook's recipe can run beside it, up to a size; what it would
-take at the largest is extrapolated from there and said so.
+take at the largest is extrapolated from there and said so. Seconds are those of the
+clock, and those of all processor cores together, which other work on the machine
+changes less.
 
     python benchmarks/bench_scaling.py --quick
     python benchmarks/bench_scaling.py --rows 10000 30000 100000 300000 1000000 \
         --layers 4 --notebook-rows 100000 --output scaling.json --plot scaling.svg
+    python benchmarks/bench_scaling.py --vectors embedding.npz \
+        --rows 30000 100000 300000 1000000
+
+With ``--vectors``, the rows are those of a file of vectors, as `bench_neighbors.py`
+takes them, enlarged (or thinned) to each size: every row is taken equally often, give
+or take one, and noise is added to each copy of it, of the size that the sketch itself
+has. In a sketch of ``d`` columns a layer, the similarity of two unit rows has a
+variance of about ``1 / d`` in each layer, and ``1 / D`` on the mean of the layers,
+where ``D`` is the number of all columns. Gaussian noise of expected squared length
+``s`` adds ``x.e + e'.y + e'.e`` to the product of two unit rows x and y, of variance
+``(2 s + s ** 2) / D``: ``s = sqrt(2) - 1`` makes that ``1 / D``. Rows then get unit
+length again, which takes the similarity of two copies of a row to
+``1 / (1 + s) = .71``, and that of any two rows to .71 of what it was.
 """
 
 from __future__ import annotations
@@ -17,13 +32,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 from unittest import mock
 
 import numpy as np
+from bench_neighbors import load
 from bench_pipeline import (
     N_NEIGHBORS,
     RANDOM_STATE,
@@ -38,6 +55,24 @@ from bench_pipeline import (
 )
 
 STAGES = ("sketch", "neighbors", "graph", "leiden", "whole")
+NOISE = 2**0.5 - 1  # expected squared length of what is added to a unit row
+
+
+def enlarge(vectors: np.ndarray, n_rows: int, seed: int) -> np.ndarray:
+    """Resample unit rows, each with noise of the size of a sketch's own."""
+    rng = np.random.default_rng(seed)
+    n, n_columns = vectors.shape
+    rounds = [rng.permutation(n) for _ in range(-(-n_rows // n))]
+    drawn = np.concatenate(rounds)[:n_rows]
+    enlarged = np.empty((n_rows, n_columns), np.float32)
+    scale = np.float32((NOISE / n_columns) ** 0.5)
+    for start in range(0, n_rows, 10_000):
+        block = enlarged[start : start + 10_000]
+        rng.standard_normal(out=block, dtype=np.float32)
+        block *= scale
+        block += vectors[drawn[start : start + 10_000]]
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return enlarged
 
 
 class Stages:
@@ -45,31 +80,37 @@ class Stages:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
         self.peaks: dict[str, float] = {}
         self.loaded = forget_peak()
-        self.last = perf_counter()
+        self.last, self.last_cpu = perf_counter(), process_time()
 
     def end(self, stage: str) -> None:
         """Note what a stage took since the last one's end."""
-        now = perf_counter()
-        self.seconds[stage] = now - self.last
+        self.seconds[stage] = perf_counter() - self.last
+        self.cpu_seconds[stage] = process_time() - self.last_cpu
         peak = peak_mb()
         if peak is not None and self.loaded is not None:
             self.peaks[stage] = peak - self.loaded
         forget_peak()
-        self.last = perf_counter()
+        self.last, self.last_cpu = perf_counter(), process_time()
 
     def finish(self) -> dict[str, Any]:
         """All stages, and the whole, which is their sum and their largest peak."""
         # Reading the memory between stages is no part of them.
-        self.seconds["whole"] = sum(self.seconds.values())
+        for stages in (self.seconds, self.cpu_seconds):
+            stages["whole"] = sum(stages.values())
         if self.peaks:
             self.peaks["whole"] = max(self.peaks.values())
-        return {"seconds": self.seconds, "memory_mb": self.peaks}
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "memory_mb": self.peaks,
+        }
 
 
-def run_skleiden(layers: list[Any], target_recall: float) -> dict[str, Any]:
-    """The pipeline, with the clusterer's stages told apart."""
+def run_skleiden(data: list[Any] | np.ndarray, target_recall: float) -> dict[str, Any]:
+    """Run the pipeline, from layers or vectors, with the clusterer's stages apart."""
     from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
     from skleiden._stages.partition import Partitioning
     from skleiden._stages.search import NeighborSearch
@@ -85,10 +126,13 @@ def run_skleiden(layers: list[Any], target_recall: float) -> dict[str, Any]:
         stages.end("graph")
         yield from partition(*arguments)
 
-    stack = LayerStack(layers)
     stages = Stages()
-    embedding = MultiLayerTfidfSketcher(random_state=RANDOM_STATE).fit_transform(stack)
-    stages.end("sketch")
+    if isinstance(data, np.ndarray):
+        embedding = data
+    else:
+        sketcher = MultiLayerTfidfSketcher(random_state=RANDOM_STATE)
+        embedding = sketcher.fit_transform(LayerStack(data))
+        stages.end("sketch")
     leiden = MutualKNNLeiden(
         n_neighbors=N_NEIGHBORS, target_recall=target_recall, random_state=RANDOM_STATE
     )
@@ -108,7 +152,7 @@ def run_skleiden(layers: list[Any], target_recall: float) -> dict[str, Any]:
 
 
 def run_notebook(layers: list[Any], _: float) -> dict[str, Any]:
-    """The recipe, whose search has no recall to aim at."""
+    """Give the recipe, whose search has no recall to aim at, and which wants layers."""
     import notebook_recipe
     from bench_pipeline import exact_recall
 
@@ -119,6 +163,7 @@ def run_notebook(layers: list[Any], _: float) -> dict[str, Any]:
     seconds["graph"] = seconds.pop("mutual_edges")
     return {
         "seconds": seconds | {"whole": stages.seconds["whole"]},
+        "cpu_seconds": stages.cpu_seconds,
         "memory_mb": stages.peaks,
         "labels": result.labels,
         "embedding_mb": result.embedding.nbytes / 2**20,
@@ -138,17 +183,27 @@ def work(settings: dict[str, Any], target: str) -> None:
     from skleiden import MutualKNNLeiden  # noqa: F401
     from skleiden.datasets import make_layered_activations
 
-    stack, planted = make_layered_activations(
-        n_samples=settings["rows"],
-        n_layers=settings["layers"],
-        n_communities=settings["communities"],
-        random_state=settings["seed"],
-    )
-    run = {"notebook": run_notebook, "skleiden": run_skleiden}[settings["method"]]
-    report = run(list(stack.layers), settings["target_recall"])
+    data: list[Any] | np.ndarray
+    planted = None
+    if settings["vectors"]:
+        vectors = load(settings["vectors"], None, 0)
+        data = enlarge(vectors, settings["rows"], settings["seed"])
+        del vectors
+    else:
+        stack, planted = make_layered_activations(
+            n_samples=settings["rows"],
+            n_layers=settings["layers"],
+            n_communities=settings["communities"],
+            random_state=settings["seed"],
+        )
+        data = list(stack.layers)
+    runs: dict[str, Any] = {"notebook": run_notebook, "skleiden": run_skleiden}
+    report = runs[settings["method"]](data, settings["target_recall"])
     labels = report.pop("labels")
     report["communities"] = len(set(labels.tolist()) - {-1})
-    report["ari"] = float(adjusted_rand_score(planted, labels))
+    report["ari"] = (
+        None if planted is None else float(adjusted_rand_score(planted, labels))
+    )
     Path(target).write_text(json.dumps(settings | report))
 
 
@@ -163,7 +218,7 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for key in dict.fromkeys((run["method"], run["rows"]) for run in runs):
         same = [run for run in runs if (run["method"], run["rows"]) == key]
         row = {name: same[0][name] for name in same[0] if name not in STAGES}
-        for kind in ("seconds", "memory_mb"):
+        for kind in ("seconds", "cpu_seconds", "memory_mb"):
             row[kind] = {
                 stage: median(run[kind][stage] for run in same)
                 for stage in same[0][kind]
@@ -175,6 +230,7 @@ def summarise(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def exponents(summary: list[dict[str, Any]], least_rows: int) -> dict[str, float]:
     """Growth of skleiden's stages, and of the recipe as a whole, from a size on."""
     found = {}
+    clocks = {"seconds": "", "cpu_seconds": ", all cores"}
     for method, stages in (("skleiden", STAGES), ("notebook", ("neighbors", "whole"))):
         rows = [
             row
@@ -183,11 +239,11 @@ def exponents(summary: list[dict[str, Any]], least_rows: int) -> dict[str, float
             and (row["rows"] >= least_rows or method == "notebook")
         ]
         if len(rows) > 1:
-            for stage in stages:
-                found[f"{method} {stage}"] = growth(
-                    [row["rows"] for row in rows],
-                    [row["seconds"][stage] for row in rows],
-                )
+            sizes = [row["rows"] for row in rows]
+            for stage, (clock, name) in product(stages, clocks.items()):
+                seconds = [row[clock].get(stage) for row in rows]
+                if None not in seconds:
+                    found[f"{method} {stage}{name}"] = growth(sizes, seconds)
     return found
 
 
@@ -201,18 +257,23 @@ def report_markdown(results: dict[str, Any]) -> str:
                 f"{row['rows']:,}",
                 row["method"],
                 *(row["seconds"].get(stage) for stage in STAGES),
+                row["cpu_seconds"]["whole"],
                 over,
                 None if over is None else over / row["embedding_mb"],
                 f"{row['recall']:.3f} ({row['algorithm']})",
-                f"{row['ari']:.3f}",
+                row["ari"],
             ]
         )
     header = ["rows", "", *(f"{stage}, s" for stage in STAGES)]
-    header += ["peak over input, MB", "over embedding", "recall", "ARI to planted"]
+    header += ["whole, all cores, s", "peak over input, MB", "over embedding"]
+    header += ["recall", "ARI to planted"]
     fits = [[name, value] for name, value in results["exponents"].items()]
     settings = results["settings"]
+    data = f"{settings['layers']} layers"
+    if settings["vectors"]:
+        data = f"{Path(settings['vectors']).stem}, enlarged"
     heading = (
-        f"{settings['layers']} layers, {settings['repeats']} run(s) each, medians; "
+        f"{data}, {settings['repeats']} run(s) each, medians; "
         f"growth fitted from {settings['least_rows']:,} rows on, the notebook's over "
         "all its sizes."
     )
@@ -247,10 +308,22 @@ def plot(results: dict[str, Any], path: Path) -> None:
     save_figure(figure, path)
 
 
+def progress(run: dict[str, Any]) -> str:
+    """One line on a run that has just ended."""
+    cores = run["cpu_seconds"]
+    stages = [
+        f"{stage} {seconds:.2f} s"
+        + (f" ({cores[stage]:.2f} s of all cores)" if stage in cores else "")
+        for stage, seconds in run["seconds"].items()
+    ]
+    return f"{run['rows']:,} rows, {run['method']}: {', '.join(stages)}"
+
+
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     """Run all sizes, methods in turn, and put the results together."""
     runs = []
     settings = {
+        "vectors": options.vectors,
         "layers": options.layers,
         "communities": options.communities,
         "repeats": options.repeats,
@@ -272,9 +345,8 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
                         check=True,
                     )
                     run = json.loads(target.read_text())
-                    seconds = run["seconds"]["whole"]
-                    print(f"{rows:,} rows, {method}: {seconds:.1f} s", file=sys.stderr)
                     runs.append(run)
+                    print(progress(run), file=sys.stderr, flush=True)
     summary = summarise(runs)
     fits = exponents(summary, options.least_rows)
     extrapolated = {}
@@ -305,6 +377,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--rows", type=int, nargs="+", help="sizes (10000 30000 100000)"
     )
+    parser.add_argument(
+        "--vectors", metavar="FILE", help="enlarge these instead of planting layers"
+    )
     parser.add_argument("--layers", type=int, default=4, help="layers (4)")
     parser.add_argument("--communities", type=int, default=20, help="planted (20)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each (1)")
@@ -327,6 +402,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.worker:
         work(json.loads(options.worker[0]), options.worker[1])
         return
+    if options.vectors and options.notebook_rows:
+        parser.error(
+            "--notebook-rows needs layers, which --vectors has not: leave one of both."
+        )
     if options.quick:
         options.rows, options.least_rows = options.rows or [1000, 2000], 0
     options.rows = sorted(options.rows or [10_000, 30_000, 100_000])

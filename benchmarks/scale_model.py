@@ -108,7 +108,7 @@ CLIENT_BYTES = 60  # a row: hashes, numbers, labels
 
 
 def run_of(results: dict[str, Any]) -> dict[str, Any]:
-    """What the model needs of the results of bench_dask.py."""
+    """Tell what the model needs of the results of bench_dask.py."""
     cluster, settings = results["cluster"], results["settings"]
     stages = {k: v for k, v in cluster["stages"].items() if k != "Count"}
     stages["sketch"] = cluster["seconds"]["sketch"]
@@ -123,7 +123,7 @@ def run_of(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def exponents(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The power of the rows that each stage's seconds grow with."""
+    """Give the power of the rows that each stage's seconds grow with."""
     rows = np.log([run["rows"] for run in runs])
     powers = {}
     for stage in runs[-1]["stages"]:

@@ -83,7 +83,7 @@ def heat_map(
     ax: Any,
     size: tuple[float, float],
     values: np.ndarray,
-    communities: Sequence[int],
+    communities: Sequence[Any],
     scale: str,
     cmap: Any,
     limits: tuple[float, float],

@@ -56,7 +56,7 @@ def all_or_nothing(estimator: object) -> Iterator[None]:
 
 
 def final_step(estimator: Any) -> tuple[str, Any]:
-    """The last step of nested pipelines, and the prefix of its parameters."""
+    """Give the last step of nested pipelines, and the prefix of its parameters."""
     prefix = ""
     while isinstance(estimator, Pipeline):
         name, estimator = estimator.steps[-1]
@@ -65,7 +65,7 @@ def final_step(estimator: Any) -> tuple[str, Any]:
 
 
 def fitted_sketcher(estimator: Any) -> Any:
-    """The fitted `MultiLayerTfidfSketcher` in an estimator, or None."""
+    """Give the fitted `MultiLayerTfidfSketcher` in an estimator, or None."""
     while hasattr(estimator, "estimator_"):  # a StableLeiden
         estimator = estimator.estimator_
     steps = [step for _, step in getattr(estimator, "steps", [])]
@@ -73,7 +73,7 @@ def fitted_sketcher(estimator: Any) -> Any:
 
 
 def fitted_clusterer(estimator: Any) -> Any:
-    """The fitted `MutualKNNLeiden` at the end of an estimator."""
+    """Give the fitted `MutualKNNLeiden` at the end of an estimator."""
     _, last = final_step(estimator)
     while hasattr(last, "estimator_"):  # a StableLeiden
         _, last = final_step(last.estimator_)

@@ -7,6 +7,7 @@ because compiled code trusts these arrays, and a wrong one would predict in sile
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from ._blocks.checks import as_float_dtype
 from ._blocks.sparse import check_sparse
@@ -23,7 +25,20 @@ from ._clusterer import MutualKNNLeiden
 from ._fitting import final_step
 from ._kernels import countsketch, knn
 from ._neighbors import FaissKNeighborsTransformer
+from ._requirements import (
+    _array,
+    _between,
+    _close,
+    _equal,
+    _integer,
+    _integers,
+    _number,
+    _range,
+    _require,
+    _same,
+)
 from ._sketcher import MultiLayerTfidfSketcher
+from ._sklearn_steps import STEPS
 from ._stages.replicate import weights_of
 from ._stages.sketch import Settings
 from .model_selection import StableLeiden
@@ -33,11 +48,7 @@ from .model_selection import StableLeiden
 _UNIT_TOLERANCE = 1e-4
 # Similarities of precomputed distances may be so far out of [-1, 1].
 _SIMILARITY_TOLERANCE = 2e-6
-# What logarithms of other processors may differ by.
-_ROUNDING = 1e-12
 _ROWS_AT_ONCE = 8192
-# Longest account of what was found.
-_SHOWN = 200
 
 # Attributes that scikit-learn sets where it has reason to.
 _NAMES, _N_FEATURES, _OUTPUT = (
@@ -49,7 +60,7 @@ _SEARCHES = {"exact", "hnsw", "ivf"}
 
 
 def check_estimator(estimator: BaseEstimator) -> bool:
-    """Check an estimator of this package, or a pipeline of them, with all inside.
+    """Check an estimator that a file may hold, or a pipeline, with all inside.
 
     Parameters
     ----------
@@ -73,7 +84,8 @@ def check_estimator(estimator: BaseEstimator) -> bool:
     _check_known(name, attributes, parameters)
     _check_output_config(name, attributes)
     try:
-        estimator._validate_params()
+        if hasattr(estimator, "_parameter_constraints"):  # a FeatureUnion has none
+            estimator._validate_params()
     except ValueError as error:
         raise ValueError(f"{name} has a parameter that is not valid: {error}") from None
     return _CHECKS[kind](name, estimator, attributes.keys() - parameters - {_OUTPUT})
@@ -322,8 +334,11 @@ def _check_clusterer(name: str, clusterer: Any, fitted: set[str]) -> bool:
             "n_components_graph_",
             _N_FEATURES,
             "n_isolated_",
+            "n_merged_",
             "n_neighbors_",
             "quality_",
+            "resolution_",
+            "strength_",
         },
     )
     _require(
@@ -384,6 +399,19 @@ def _check_clusterer(name: str, clusterer: Any, fitted: set[str]) -> bool:
     _number(f"{name}.modularity_", clusterer.modularity_, -0.5, 1)
     most = np.finfo(np.float64).max
     _number(f"{name}.quality_", clusterer.quality_, -most, most)
+    _number(f"{name}.resolution_", clusterer.resolution_, 0, most)
+    merged = _integer(f"{name}.n_merged_", clusterer.n_merged_, 0, n)
+    _require(
+        merged == 0 or clusterer.n_clusters is not None,
+        f"{name}.n_merged_",
+        "be 0 without n_clusters",
+        merged,
+    )
+    strength = _array(f"{name}.strength_", clusterer.strength_, np.float32, n)
+    if not np.isnan(strength).all():  # as of some files of version 0.1.0
+        _between(f"{name}.strength_", strength, 0, labels >= 0)
+        expected = clusterer._distinct.spread(strength[first], 0)
+        _same(f"{name}.strength_", strength, expected)
     return True
 
 
@@ -426,13 +454,75 @@ def _check_runs(name: str, runs: Any, fitted: set[str]) -> bool:
     return True
 
 
-def _check_pipeline(name: str, pipeline: Any, fitted: set[str]) -> bool:
-    _check_fitted_names(name, fitted, set())
-    steps = pipeline.steps
+def _check_step(name: str, transformer: Any, fitted: set[str]) -> bool:
+    """Check a transformer of scikit-learn's."""
+    step = STEPS[type(transformer)]
+    if not fitted:
+        if type(transformer) is FunctionTransformer:
+            step.check(name, transformer, 0)
+        return False
+    _check_fitted_names(name, fitted, {_N_FEATURES, *step.required}, step.optional)
+    step.check(name, transformer, _n_features(name, transformer))
+    return True
+
+
+def _check_union(name: str, union: Any, fitted: set[str]) -> bool:
+    _check_fitted_names(name, fitted, set(), {_NAMES})
+    _check_names(name, "transformer_list", union)
+    inside = [
+        step
+        for _, step in union.transformer_list
+        if step not in ("drop", "passthrough")
+    ]
+    for flag in ("verbose", "verbose_feature_names_out"):
+        value = getattr(union, flag)
+        _require(type(value) is bool, f"{name}.{flag}", "be a boolean", repr(value))
+    if union.n_jobs is not None:
+        _integer(f"{name}.n_jobs", union.n_jobs, -(2**31))
+    weights = union.transformer_weights
+    names = {step for step, _ in union.transformer_list}
     _require(
-        len(steps) > 0
+        weights is None
+        or (
+            type(weights) is dict
+            and weights.keys() <= names
+            and all(
+                isinstance(weight, (int, float)) and math.isfinite(weight)
+                for weight in weights.values()
+            )
+        ),
+        f"{name}.transformer_weights",
+        f"be None, or finite numbers of {sorted(names)}",
+        weights,
+    )
+    are_fitted = [_check_inside(f"{name}.transformer_list", step) for step in inside]
+    for step in inside:
+        _require(
+            _transforms(step),
+            f"{name}.transformer_list",
+            "be transformers",
+            type(step).__name__,
+        )
+    widths = {
+        step.n_features_in_ for step in inside if getattr(step, _N_FEATURES, None)
+    }
+    _require(
+        len(widths) <= 1,
+        f"{name}.transformer_list",
+        "have transformers of the same columns",
+        sorted(widths),
+    )
+    return all(are_fitted)
+
+
+def _check_names(name: str, of: str, holder: Any) -> None:
+    """Check the names of what a pipeline or union holds."""
+    steps = getattr(holder, of)
+    _require(
+        type(steps) in (tuple, list)
+        and len(steps) > 0
         and all(type(step) in (tuple, list) and len(step) == 2 for step in steps),
-        f"{name}.steps",
+        f"{name}.{of}",
         "be pairs of a name and an estimator",
         steps,
     )
@@ -440,12 +530,18 @@ def _check_pipeline(name: str, pipeline: Any, fitted: set[str]) -> bool:
     _require(
         all(type(one) is str and "__" not in one for one in names)
         and len(set(names)) == len(names)
-        and not set(names) & set(Pipeline._get_param_names()),
-        f"{name}.steps",
+        and not set(names) & set(type(holder)._get_param_names()),
+        f"{name}.{of}",
         "have names that differ from one another and from the parameters' and are "
         "without '__'",
         names,
     )
+
+
+def _check_pipeline(name: str, pipeline: Any, fitted: set[str]) -> bool:
+    _check_fitted_names(name, fitted, set())
+    _check_names(name, "steps", pipeline)
+    steps = pipeline.steps
     inside = [step for _, step in steps if step is not None and step != "passthrough"]
     are_fitted = [_check_inside(f"{name}.steps", step) for step in inside]
     last = len(steps) - 1
@@ -485,15 +581,24 @@ def _width(step: Any) -> int | None:
         return sum(step.n_components_)
     if isinstance(step, FaissKNeighborsTransformer):
         return step.n_samples_fit_
-    return None
+    if isinstance(step, Pipeline):
+        *_, (_, last) = step.steps
+        return _width(last)
+    if isinstance(step, FeatureUnion):
+        widths = [_width(one) for _, one in step.transformer_list if one != "drop"]
+        known = [width for width in widths if width is not None]
+        return sum(known) if len(known) == len(widths) else None
+    return STEPS[type(step)].width(step) if type(step) in STEPS else None
 
 
 _CHECKS: dict[type, Callable[[str, Any, set[str]], bool]] = {
     FaissKNeighborsTransformer: _check_neighbors,
+    FeatureUnion: _check_union,
     MultiLayerTfidfSketcher: _check_sketcher,
     MutualKNNLeiden: _check_clusterer,
     Pipeline: _check_pipeline,
     StableLeiden: _check_runs,
+    **dict.fromkeys(STEPS, _check_step),
 }
 
 
@@ -819,121 +924,3 @@ def check_generator(name: str, state: Any) -> None:
     _integer(f"{name}, its flag,", has_gauss, 0, 1)
     most = np.finfo(np.float64).max
     _number(f"{name}, its number,", gauss, -most, most)
-
-
-# --- pieces ---------------------------------------------------------------------------
-
-
-def _require(holds: Any, what: str, wanted: str, found: Any) -> None:
-    if not holds:
-        shown = f"{found}"
-        if len(shown) > _SHOWN:
-            shown = f"{shown[:_SHOWN]} ..."
-        raise ValueError(f"{what} must {wanted}; got {shown}.")
-
-
-def _array(
-    what: str, value: Any, dtype: Any, shape: int | tuple[int, ...] | None
-) -> np.ndarray:
-    """Give an array, refused if not of a dtype and shape; None is any length."""
-    if shape is None:
-        wanted, fits = "one-dimensional", getattr(value, "ndim", None) == 1
-    else:
-        shape = shape if isinstance(shape, tuple) else (int(shape),)
-        wanted, fits = f"of shape {shape}", getattr(value, "shape", None) == shape
-    _require(
-        isinstance(value, np.ndarray) and fits and value.dtype == dtype,
-        what,
-        f"be an array {wanted} and dtype {np.dtype(dtype)}",
-        _kind(value),
-    )
-    array: np.ndarray = value
-    return array
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
-    return f"{type(value).__name__} {value!r:.60}"
-
-
-def _range(values: np.ndarray) -> str:
-    if values.size == 0:
-        return "nothing"
-    return f"values from {values.min()} to {values.max()}"
-
-
-def _between(what: str, values: np.ndarray, low: Any, high: Any) -> None:
-    """Refuse arrays with a value out of a range, or nan."""
-    outside = ~((values >= low) & (values <= high))
-    if outside.any():
-        place = int(np.argmax(outside))
-        low, high = (np.broadcast_to(end, values.shape)[place] for end in (low, high))
-        raise ValueError(
-            f"{what} must be between {low} and {high}; got {values[place]} at "
-            f"[{place}]."
-        )
-
-
-def _integer(what: str, value: Any, low: int, high: int | None = None) -> int:
-    most = "" if high is None else f" and at most {high}"
-    _require(
-        isinstance(value, (int, np.integer))
-        and not isinstance(value, bool)
-        and low <= value
-        and (high is None or value <= high),
-        what,
-        f"be an integer of at least {low}{most}",
-        repr(value),
-    )
-    return int(value)
-
-
-def _integers(what: str, values: Any, low: int) -> tuple[int, ...]:
-    _require(
-        type(values) is tuple and len(values) > 0,
-        what,
-        "be a tuple of integers",
-        repr(values),
-    )
-    return tuple(_integer(what, value, low, 2**63 - 1) for value in values)
-
-
-def _number(what: str, value: Any, low: float, high: float) -> None:
-    _require(
-        isinstance(value, (int, float, np.number))
-        and not isinstance(value, bool)
-        and low <= value <= high,
-        what,
-        f"be a number between {low} and {high}",
-        repr(value),
-    )
-
-
-def _equal(what: str, value: Any, expected: Any) -> None:
-    _require(
-        isinstance(value, (int, float, np.number))
-        and not isinstance(value, bool)
-        and value == expected,
-        what,
-        f"be {expected}, as the rest of the state has it",
-        repr(value),
-    )
-
-
-def _same(what: str, values: np.ndarray, expected: np.ndarray) -> None:
-    _require(
-        np.array_equal(values, expected),
-        what,
-        "be what the rest of the state has",
-        _range(values),
-    )
-
-
-def _close(what: str, values: np.ndarray, expected: np.ndarray) -> None:
-    _require(
-        np.allclose(values, expected, rtol=_ROUNDING, atol=0),
-        what,
-        "be what the counts of columns give",
-        _range(values),
-    )

@@ -283,7 +283,7 @@ class FaissKNeighborsTransformer(
     def _graph_of_fitted(
         self, found: knn.Neighbors, distinct: knn.UniqueRows
     ) -> sp.csr_matrix:
-        """The graph of all fitted rows, given the lists of the distinct ones."""
+        """Give the graph of all fitted rows, given the lists of the distinct ones."""
         # Column 0 holds the row itself; in a row equal to an earlier one, column 1
         # holds that one, and the neighbours follow.
         n = distinct.inverse.size
@@ -305,7 +305,7 @@ class FaissKNeighborsTransformer(
         return graph
 
     def _graph(self, ids: np.ndarray, distances: np.ndarray) -> sp.csr_matrix:
-        """Lists of fitted rows, -1 for none, as a sparse graph."""
+        """Give lists of fitted rows, -1 for none, as a sparse graph."""
         if self.mode == "connectivity":
             # Without the row itself being counted extra, as in scikit-learn.
             ids = ids[:, : self.n_neighbors_]

@@ -541,7 +541,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _sampled_layers(
         self, layers: Layers, rows: np.ndarray
     ) -> Iterator[replicate.LayerSample]:
-        """Some rows of each layer, weighed by what was learnt."""
+        """Give some rows of each layer, weighed by what was learnt."""
         runner, activity = layers.runner(self.verbose), self._activity()
         weights, centres = self._column_weights(activity)
         return replicate.sampled_layers(
@@ -617,7 +617,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _column_weights(
         self, activity: sketch.Activity
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What each column is multiplied by, and what is subtracted afterwards."""
+        """Tell what each column is multiplied by, and what is subtracted afterwards."""
         ones = np.ones(self.n_features_in_)
         weights = getattr(self, "idf_", ones) / getattr(self, "scale_", ones)
         if activity.correlated:
@@ -627,7 +627,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return weights, centres
 
     def _sketch(self) -> sketch.Sketch:
-        """What the fitted sketcher embeds rows by."""
+        """Tell what the fitted sketcher embeds rows by."""
         activity = self._activity()
         weights, centres = self._column_weights(activity)
         shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
@@ -642,7 +642,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         )
 
     def _weighted_layers(self, X: Any) -> list[sketch.WeightedLayer]:
-        """The layers of X as the fitted sketcher weighs them."""
+        """Give the layers of X as the fitted sketcher weighs them."""
         check_is_fitted(self)
         stack = as_layer_stack(X, self._by_layer(self.layer_widths_))
         layers = open_layers(stack, None, check_only)

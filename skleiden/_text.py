@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def is_missing(value: Any) -> bool:
@@ -20,6 +23,30 @@ def as_text(value: Any) -> str:
     """Give a text as files can hold it; that of a missing one is empty."""
     text: str = "" if is_missing(value) else encodable(str(value))
     return text
+
+
+def texts_of(
+    texts: Mapping[Any, str] | Iterable[str] | None, ids: np.ndarray
+) -> list[str] | None:
+    """Give the texts of rows of given ids; refused if one is missing."""
+    if texts is None:
+        return None
+    if isinstance(texts, Mapping):
+        found, missing = [], []
+        for name in ids.tolist():
+            known = name if name in texts else str(name)
+            if known in texts:
+                found.append(as_text(texts[known]))
+            else:
+                missing.append(name)
+        if missing:
+            raise ValueError(
+                f"texts has no text for {len(missing)} of {ids.size} ids, such as "
+                f"{missing[0]!r}; it has {len(texts)} for ids such as "
+                f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
+            )
+        return found
+    return [as_text(text) for text in texts]
 
 
 def encodable(value: Any) -> Any:

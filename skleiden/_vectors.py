@@ -55,7 +55,7 @@ def search_rows(estimator: Any, X: Any, n_neighbors: int) -> SearchedRows:
     device = search.find_device(runner)  # before anything is read in vain
     blocks = source.row_blocks(rows_of_blocks(*source.shape))
     del X, source
-    distinct = find_distinct(runner, blocks, n_columns)
+    distinct = find_distinct(runner, blocks, n_columns, search.threads())
     del blocks
     n = distinct.inverse.size
     found = search.run(distinct.vectors, n, device)
@@ -72,7 +72,13 @@ def list_neighbors(estimator: Any, X: Any) -> NearestLists:
     k = min(k, distinct.inverse.size - 1)
     # A precomputed graph may have no more than k.
     correct &= found.n_neighbors >= min(2 * k, distinct.first.size - 1)
-    chosen = choose_neighbors(distinct.vectors, found.tables, k, correct=correct)
+    chosen = choose_neighbors(
+        distinct.vectors,
+        found.tables,
+        k,
+        correct=correct,
+        n_jobs=NeighborSearch.of(estimator).threads(),
+    )
     return NearestLists(
         runner,
         directed(runner, chosen.tables, distinct.first.size),

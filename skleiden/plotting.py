@@ -1,4 +1,31 @@
-"""Figures of communities, as scikit-learn displays. Needs matplotlib."""
+"""Draw communities, as scikit-learn's displays do. Needs matplotlib.
+
+- :class:`CommunityMapDisplay`: each row as a point, near those that it is linked to;
+- :class:`CommunitySizesDisplay`: how many rows each community has;
+- :class:`CommunityTreeDisplay`: communities within communities;
+- :class:`LayerAgreementDisplay`: in which layers each community shows;
+- :class:`PrototypeHeatmapDisplay`: mean activations of the communities' neurons;
+- :class:`CrossTableDisplay`: which groups of neurons drive which communities;
+- :class:`ResolutionProfileDisplay`, :class:`LayerProfileDisplay`: what is found again.
+
+The first two, the map of layers and the heat map have the class methods
+``from_estimator`` and ``from_predictions``. Trees, cross tables and profiles have a
+method ``plot()`` that makes their display. All draw on the axes given, or on new ones,
+and keep what they drew as ``ax_`` (or ``axes_``) and ``figure_``.
+
+Examples
+--------
+>>> from sklearn.pipeline import make_pipeline
+>>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+>>> from skleiden.datasets import load_prompt_activations
+>>> from skleiden.plotting import CommunityMapDisplay
+>>> activations = load_prompt_activations()
+>>> pipeline = make_pipeline(
+...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+... ).fit(activations.data)
+>>> display = CommunityMapDisplay.from_estimator(pipeline)
+>>> display.figure_.savefig("map.png", bbox_inches="tight")  # doctest: +SKIP
+"""
 
 from skleiden._figures import png
 from skleiden._palette import community_colors
@@ -7,6 +34,7 @@ from skleiden.inspection._plot.layer_agreement import LayerAgreementDisplay
 from skleiden.inspection._plot.map import CommunityMapDisplay
 from skleiden.inspection._plot.prototypes import PrototypeHeatmapDisplay
 from skleiden.inspection._plot.sizes import CommunitySizesDisplay
+from skleiden.inspection._plot.tree import CommunityTreeDisplay
 from skleiden.model_selection._plot import (
     LayerProfileDisplay,
     ResolutionProfileDisplay,
@@ -15,6 +43,7 @@ from skleiden.model_selection._plot import (
 __all__ = [
     "CommunityMapDisplay",
     "CommunitySizesDisplay",
+    "CommunityTreeDisplay",
     "CrossTableDisplay",
     "LayerAgreementDisplay",
     "LayerProfileDisplay",

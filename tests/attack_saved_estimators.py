@@ -20,6 +20,16 @@ _ANY_VALUES = {
     "layer_weights_",
     "kth_similarity_",
     "local_similarity_",
+    # Of scikit-learn's steps.
+    "components_",
+    "data_max_",
+    "data_min_",
+    "max_abs_",
+    "mean_",
+    "min_",
+    "scale_",
+    "statistics_",
+    "var_",
 }
 
 

@@ -1,6 +1,7 @@
 """Data that several tests share, each made once."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from skleiden.datasets import make_layered_activations
 settings.register_profile("random", print_blob=True)
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def pytest_collection_modifyitems(items):
@@ -153,3 +158,62 @@ def model_folder(tmp_path_factory):
     torch.manual_seed(0)
     transformers.BertModel(config).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    required = os.environ.get("SKLEIDEN_REQUIRE_BROWSER") == "1"
+    give_up = pytest.fail if required else pytest.skip
+    if CHROMIUM is None:
+        give_up("No Chromium was found; on Debian: apt-get install chromium.")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up('Playwright is not installed: pip install ".[test]".')
+    options = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-quic",
+    ]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens a page; in the end, none may have complained or asked for more files."""
+    contexts, complaints, requests, visited = [], [], [], set()
+
+    def open_page(path, address="", **options):
+        usual = {
+            "viewport": {"width": 1280, "height": 900},
+            "reduced_motion": "reduce",  # clicks wait until nothing moves
+        }
+        context = browser.new_context(**(usual | options))
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on(
+            "console",
+            lambda said: (
+                said.type in ("error", "warning") and complaints.append(said.text)
+            ),
+        )
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: complaints.append(dialog.message))
+        tab.on("request", lambda request: requests.append(request.url.split("#")[0]))
+        visited.add(path.as_uri())
+        tab.goto(path.as_uri() + address)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert set(requests) == visited
+    assert len(requests) == len(contexts)

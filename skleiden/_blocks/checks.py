@@ -112,7 +112,7 @@ TOKENS_OR_LAYERS = (
 
 
 def _ndim(item: Any) -> int:
-    """Number of dimensions of an array-like, looked at without converting it."""
+    """Count the dimensions of an array-like without converting it."""
     if hasattr(item, "ndim"):
         return int(item.ndim)
     if isinstance(item, (list, tuple)):
@@ -142,7 +142,7 @@ def check_names(names: Iterable[Any], n_layers: int) -> tuple[str, ...]:
 
 
 def as_float_dtype(dtype: Any) -> np.dtype | None:
-    """The floating dtype that is meant; None if there is none."""
+    """Give the floating dtype that is meant; None if there is none."""
     try:
         found = np.dtype(dtype)
     except (TypeError, ValueError):

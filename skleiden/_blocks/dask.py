@@ -22,7 +22,8 @@ import numpy as np
 import scipy.sparse as sp
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import HighLevelGraph
-from tqdm import tqdm
+
+from skleiden._progress import progress
 
 from .rows import side_by_side, sparse_dtype
 from .sparse import check_sparse
@@ -67,7 +68,7 @@ class OnWorkers:
         return _Call(key)
 
     def _taken(self, argument: Any) -> Any:
-        """The argument with keys in place of tasks."""
+        """Give the argument with keys in place of tasks."""
         if isinstance(argument, _Call):
             return argument.key
         if isinstance(argument, Delayed):
@@ -92,7 +93,9 @@ class OnWorkers:
         with (
             _named_failure(description),
             _out_of_the_way(),
-            tqdm(desc=description, total=len(tasks), disable=not self.verbose) as bar,
+            progress(
+                description, len(tasks), shown=self.verbose > 0, unit="task"
+            ) as update,
         ):
             with warnings.catch_warnings():
                 if description not in _READING:  # what is sent is not the caller's
@@ -105,13 +108,13 @@ class OnWorkers:
                 for future in as_completed(futures):
                     if future.status != "finished":  # which raises what happened to it
                         future.result()
-                    bar.update()
+                    update()
             else:
-                bar.update(len(tasks))
+                update(len(tasks))
         return list(kept)
 
     def delayed(self, handles: Sequence[Any]) -> list[Delayed]:
-        """Handles as delayed tasks; the next calls begin another graph."""
+        """Give handles as delayed tasks; the next calls begin another graph."""
         graph = HighLevelGraph.from_collections(
             self._name, self._tasks, dependencies=list(self._inputs.values())
         )
@@ -290,14 +293,14 @@ def _reduced(merge: Callable[[Any, Any], Any], values: list[Any]) -> Any:
 def _array(
     tasks: Sequence[Delayed], sizes: Sequence[int], width: int, meta: Any
 ) -> Any:
-    """A lazy array of blocks of rows, dense or sparse as `meta` is."""
+    """Give a lazy array of blocks of rows, dense or sparse as `meta` is."""
     return _grid([[task] for task in tasks], (tuple(sizes), (width,)), meta)
 
 
 def _grid(
     tasks: Sequence[Sequence[Delayed]], chunks: tuple[tuple[int, ...], ...], meta: Any
 ) -> Any:
-    """A lazy array of chunks, one task each, in rows and columns."""
+    """Give a lazy array of chunks, one task each, in rows and columns."""
     name = f"skleiden-{uuid4().hex}"
     blocks = {
         (name, i, j): (_same, task.key)

@@ -19,7 +19,7 @@ _SPARSE_PARTS = ("data", "indices", "indptr", "row", "col", "offsets")
 
 
 def arrays_of(matrix: Any) -> Iterator[np.ndarray]:
-    """The NumPy arrays that a matrix, dense or sparse, is made of."""
+    """Give the NumPy arrays that a matrix, dense or sparse, is made of."""
     parts = [matrix]
     if sp.issparse(matrix):
         parts = [getattr(matrix, name, None) for name in _SPARSE_PARTS]
@@ -99,7 +99,7 @@ class Output:
             self._first /= lengths[0]
 
     def finish(self) -> np.ndarray:
-        """The array, whole."""
+        """Give the array, whole."""
         self._flush()  # what else there is comes to disk before the mark is removed
         self.array[0] = self._first
         self._flush()
@@ -132,7 +132,7 @@ def check_written(X: Any) -> None:
 
 
 def _root(array: np.ndarray) -> np.memmap | None:
-    """The memory map of which an array is a view, as it was opened; None if of none."""
+    """Find the memory map of which an array is a view, as it was opened, or None."""
     root, owner = None, cast(Any, array)
     while isinstance(owner, np.ndarray):
         if isinstance(owner, np.memmap):
@@ -190,7 +190,7 @@ _MAPS = Path("/proc/self/maps")
 
 
 def _mapped_files(start: int, stop: int) -> list[_Place]:
-    """The files in memory between two addresses."""
+    """Give the files in memory between two addresses."""
     places = []
     for line in _MAPS.read_text(errors="surrogateescape").splitlines():
         span, permissions, offset, device, inode = line.split(maxsplit=5)[:5]

@@ -10,18 +10,18 @@ import scipy.sparse as sp
 
 
 def stored_values(block: Any) -> np.ndarray:
-    """The numbers that a block of rows stores: all, or those that are not zero."""
+    """Give the numbers that a block of rows stores: all, or those that are not zero."""
     return block.data if sp.issparse(block) else block
 
 
 def sparse_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype, or one that holds its numbers, that SciPy's sparse arrays can have."""
+    """Choose a dtype that holds the same numbers and that sparse arrays can have."""
     native = dtype.newbyteorder("=")
     return np.dtype(np.float32) if native == np.float16 else native
 
 
 def with_values(block: Any, values: np.ndarray) -> Any:
-    """A block of rows with other numbers in place of those it stores, without zeros."""
+    """Put other numbers in place of those that a block stores, and drop zeros."""
     if not sp.issparse(block):
         return values
     indices, indptr = block.indices, block.indptr
@@ -33,14 +33,14 @@ def with_values(block: Any, values: np.ndarray) -> Any:
 
 
 def scale_rows(block: Any, factors: np.ndarray) -> Any:
-    """A block with each row times a number."""
+    """Give a block with each row times a number."""
     if not sp.issparse(block):
         return block * factors[:, None]
     return with_values(block, block.data * np.repeat(factors, np.diff(block.indptr)))
 
 
 def densified(block: Any) -> np.ndarray:
-    """A block of rows as an ndarray."""
+    """Give a block of rows as an ndarray."""
     return block.toarray() if sp.issparse(block) else np.asarray(block)
 
 
@@ -50,7 +50,7 @@ def at_columns(block: Any, values: np.ndarray) -> np.ndarray:
 
 
 def positive_part(block: Any, columns: np.ndarray) -> Any:
-    """A block with zeros for what is negative in some columns, told by a mask."""
+    """Give a block with zeros for what is negative in some columns, told by a mask."""
     values = stored_values(block)
     if values.min(initial=0) >= 0:
         return block
@@ -63,6 +63,20 @@ def above(block: Any, limits: np.ndarray) -> Any:
     if not sp.issparse(block) or (limits < 0).any():  # there zeros are above, too
         return densified(block) > limits
     return with_values(block, block.data > limits.take(block.indices))
+
+
+def entries_above(
+    block: Any, limits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns and values of what a block has above the limits of its columns."""
+    if not sp.issparse(block) or (limits < 0).any():  # there zeros are above, too
+        block = densified(block)
+        rows, columns = np.nonzero(block > limits)
+        return rows, columns, block[rows, columns]
+    stored = block.tocoo()
+    kept = stored.data > limits.take(stored.col)
+    rows, columns = (of[kept].astype(np.int64) for of in (stored.row, stored.col))
+    return rows, columns, stored.data[kept]
 
 
 def column_squares(block: Any) -> np.ndarray:

@@ -7,13 +7,14 @@ through a stage as through any other function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
+
+from skleiden._progress import progress
 
 
 class Runner(Protocol):
@@ -119,8 +120,8 @@ class Local:
         """Give all of them."""
         return list(handles)
 
-    @contextmanager
-    def progress(self, description: str, total: int) -> Iterator[Callable[[int], Any]]:
-        """Show a bar of the rows that are done."""
-        with tqdm(desc=description, total=total, disable=not self.verbose) as bar:
-            yield bar.update
+    def progress(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[..., Any]]:
+        """Show the rows that are done."""
+        return progress(description, total, shown=self.verbose > 0)

@@ -652,7 +652,7 @@ def rows_at_once(sources: Iterable[Source], wanted: int) -> int:
 def row_batches(
     sources: Sequence[Source], batch_size: int | None = None
 ) -> list[slice]:
-    """The rows of some sources, as slices of so many as should be read at once."""
+    """Give the rows of some sources, as slices of so many as should be read at once."""
     n = sources[0].shape[0]
     if batch_size is None:
         most = max(source.n_stored for source in sources)

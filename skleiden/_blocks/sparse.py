@@ -113,7 +113,7 @@ def as_csr(matrix: Any) -> Any:
 
 
 def _known_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype that holds the same numbers and is known to all of SciPy's code."""
+    """Choose a dtype that holds the same numbers and is known to all of SciPy."""
     return np.dtype("f4") if dtype == np.float16 else dtype.newbyteorder("=")
 
 

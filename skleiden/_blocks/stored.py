@@ -57,7 +57,7 @@ def _place_of(array: Any) -> str:
 
 
 def stored_in(matrix: Any) -> str | None:
-    """The file or folder of a Zarr array or HDF5 dataset, where it is on this disk."""
+    """Find the file or folder of a Zarr array or HDF5 dataset that is on this disk."""
     if hasattr(matrix, "file"):  # of h5py
         return str(matrix.file.filename)
     root = getattr(getattr(matrix, "store", None), "root", None)  # of zarr

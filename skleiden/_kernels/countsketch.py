@@ -106,7 +106,7 @@ def inverse_document_frequency(
 
 
 def standard_deviation(stats: ColumnStatistics) -> np.ndarray:
-    """Standard deviation of each column, 1 where the column is constant.
+    """Give the standard deviation of each column, 1 where the column is constant.
 
     A deviation below what rounding alone leaves of a constant column counts as zero
     (the bound scikit-learn's StandardScaler uses), and so does one too small to be

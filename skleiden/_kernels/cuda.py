@@ -110,7 +110,7 @@ def exact_neighbors(
     own: np.ndarray | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> knn.Neighbors:
-    """The k vectors most similar to each query, as `knn.exact_neighbors` has them.
+    """Give the k vectors most similar to each query, as `knn.exact_neighbors` has them.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def bound(d: int, error: Any, largest: Any) -> Any:
 
 
 def unrounded(scores: np.ndarray) -> np.ndarray:
-    """The largest single numbers that may have become these, in half precision."""
+    """Give the largest single numbers that may have become these, in half precision."""
     scores = scores.astype(np.float64)
     return scores + np.abs(scores) * (2.0**-11 / (1 - 2.0**-11)) + 2.0**-24
 
@@ -278,7 +278,7 @@ class _Card:
     def shortlists(
         self, queries: np.ndarray, vectors: np.ndarray, width: int
     ) -> Iterator[tuple[slice, _Shortlists]]:
-        """The `width` best vectors of each block of queries, and whose they are."""
+        """Find the `width` best vectors of blocks of queries, and whose they are."""
         (n, d), m = queries.shape, vectors.shape[0]
         whole = _Blocks(n, -(-m // _GROUP) * _GROUP)
         blocks, least = (_Blocks(*map(min, sizes, whole)) for sizes in (_MOST, _LEAST))
@@ -381,7 +381,7 @@ class _Columns(NamedTuple):
 
 
 def _largest(scores: Any, width: int) -> tuple[Any, Any]:
-    """The largest of each row, in any order, and where they are.
+    """Give the largest of each row, in any order, and where they are.
 
     If a score is among the so many largest, so is its group's largest among those of
     all groups. This reads the scores once, which finding the largest of all does not.

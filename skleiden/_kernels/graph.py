@@ -91,8 +91,10 @@ def jaccard_weights(
         both = listed[rows].multiply(listed_there[columns])
         common = np.asarray(both.sum(axis=1))
         weights[edges] = common / (sizes[rows] + sizes_there[columns] - common)
-    result = sp.csr_array((weights, graph.indices, graph.indptr), shape=graph.shape)
-    result.eliminate_zeros()
+    result = sp.csr_array(
+        (weights, graph.indices, graph.indptr), shape=graph.shape, copy=True
+    )
+    result.eliminate_zeros()  # in place: of a copy, so that the graph keeps its edges
     return result
 
 
@@ -124,9 +126,10 @@ def local_strengths(directed: sp.csr_array) -> sp.csr_array:
             high, low = np.where(wide, scale, high), np.where(wide, low, scale)
         strengths[entries] = np.exp(-beyond / low[row])
     graph = sp.csr_array(
-        (strengths, directed.indices, directed.indptr), shape=directed.shape
+        (strengths, directed.indices, directed.indptr), shape=directed.shape, copy=True
     )
-    graph.eliminate_zeros()  # of ties too weak for single precision
+    # Of ties too weak for single precision; in place, of a copy: the lists stay.
+    graph.eliminate_zeros()
     return graph
 
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from threadpoolctl import threadpool_limits
 
 from skleiden._kernels import knn  # noqa: TID251 (FAISS is there, and there alone)
 
@@ -47,12 +47,18 @@ _N_SAMPLES = 8
 # target: with 2.5, the lower 95% bound on the other sample holds three times in four.
 _MARGIN = 2.5
 
-# Rows that each row is first compared with, for a bound on its last neighbour.
-_NEAR_ROWS = 128
+# Rows that each row is first compared with, for a bound on its last neighbour: so many
+# at least, three for each neighbour, and so many for each neighbour and root of the
+# number of rows. More take longer than the candidates that they save.
+_NEAR_ROWS, _NEAR_SHARE = 240, 1 / 28
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
+_QUERIES_TOGETHER = 32
 _STRIPE_ROWS = 4096
-_ROWS_RANKED = 512
+_ROWS_SCANNED = 1024
+_PAIRS_AT_ONCE = 2**17
+_ROWS_RANKED = 1024
+_LISTS_AT_ONCE = 8
 # Candidates beyond those kept that there is room for, a row, before the best are
 # selected among them.
 _WAITING = 48
@@ -92,7 +98,7 @@ class Lists(NamedTuple):
 
     @staticmethod
     def fourth(scores: np.ndarray) -> np.ndarray:
-        """The fourth best, or last, score of each row."""
+        """Give the fourth best, or last, score of each row."""
         place = max(0, scores.shape[1] - _PLACE)
         return np.partition(scores, place, axis=1)[:, place]
 
@@ -137,20 +143,25 @@ class Rows(Protocol):
         """How many there are."""
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
-        """The vectors of these numbers."""
+        """Give the vectors of these numbers."""
 
     def train(self, numbers: np.ndarray, axes: np.ndarray, n_lists: int) -> np.ndarray:
         """Centroids of lists of some vectors, projected to axes."""
 
     def assign(self, axes: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-        """The number of each vector's nearest centroid."""
+        """Give the number of each vector's nearest centroid."""
 
     def nearest(self, numbers: np.ndarray, k: int) -> knn.Neighbors:
-        """The true neighbours of some vectors among all."""
+        """Give the true neighbours of some vectors among all."""
 
 
 def make_plan(
-    rows: Rows, k: int, *, target_recall: float, rng: np.random.RandomState
+    rows: Rows,
+    k: int,
+    *,
+    target_recall: float,
+    rng: np.random.RandomState,
+    n_threads: int,
 ) -> Plan:
     """Make lists of vectors, wherever they are, and choose the slack.
 
@@ -159,13 +170,13 @@ def make_plan(
     rows are too few or the target is too near to 1, all pairs are to be compared.
     """
     tuning, slack = np.empty((0, k), dtype=np.float32), -np.inf
-    with threadpool_limits(1, user_api="blas"):
+    with knn.workers(n_threads) as parallel:
         lists = _make_lists(rows, rng)
         shuffled = rng.permutation(rows.n)[: _SAMPLE_SIZE * _N_SAMPLES]
         for block in _blocks(shuffled.size, _SAMPLE_SIZE):
             sample = shuffled[block]
             truth = rows.nearest(sample, k)
-            needed = _needed_slack(rows, lists, sample, truth.ids)
+            needed = _needed_slack(rows, lists, sample, truth.ids, parallel)
             if knn.recall_bound(needed <= slack) >= target_recall:
                 break
             # What had a say in the choice cannot confirm it: others are drawn.
@@ -187,11 +198,12 @@ def _make_lists(rows: Rows, rng: np.random.RandomState) -> Lists:
     )
     n_lists = max(1, round(_LISTS * rows.n**0.75))
     centroids = rows.train(shuffled[: n_lists * _TRAINING_ROWS], axes, n_lists)
-    kept, own = np.unique(rows.assign(axes, centroids), return_inverse=True)
+    own = rows.assign(axes, centroids)
+    kept = np.flatnonzero(np.bincount(own))
     # Neighbouring lists get neighbouring numbers: tasks that share rows follow closely.
     order = _chain(centroids[kept])
-    place = np.empty(order.size, dtype=np.int32)
-    place[order] = np.arange(order.size)
+    place = np.empty(n_lists, dtype=np.int32)
+    place[kept[order]] = np.arange(order.size)
     return Lists(axes, np.ascontiguousarray(centroids[kept][order]), place[own])
 
 
@@ -233,7 +245,7 @@ def assign(
     *,
     n_threads: int,
 ) -> np.ndarray:
-    """The number of each vector's nearest centroid, in products in a given order.
+    """Give the number of each vector's nearest centroid, in products in a given order.
 
     The last bits of a product may depend on a row's place among the others.
     """
@@ -283,33 +295,46 @@ def true_neighbors(
         """Of each query's entries, those to be ranked, in order, and their places."""
         ties = knn.tie_order(ranks.queries[numbers], ranks.vectors[ids])
         falling = 2**_STEP_BITS - np.rint(values * np.float32(_STEPS)).astype(np.int64)
-        order = np.lexsort((falling << 32 | ties, numbers))
+        # One number that holds all that counts is sorted faster than two.
+        first = numbers.min(initial=len(queries))
+        order = np.argsort((numbers - first) << 54 | falling << 32 | ties)
         numbers, ids, values = numbers[order], ids[order], values[order]
         place = np.arange(order.size) - np.searchsorted(numbers, numbers)
         kept = place < k + 1 + _SPARE
         return numbers[kept], ids[kept], values[kept], place[kept]
 
-    def near(block: slice) -> tuple[np.ndarray, ...]:
+    def near(block: slice) -> list[tuple[np.ndarray, ...]]:
+        """Tell what is near to the queries among some vectors, by groups of queries."""
         similarities = queries @ vectors[block].T
-        numbers, ids = np.nonzero(similarities >= least[:, None])
-        found = numbers, ids + block.start, similarities[numbers, ids]
-        # Near copies are as many as that, and most are left out at once.
-        many = numbers.size > 4 * (k + 1 + _SPARE) * len(queries)
-        return best(*found)[:3] if many else found
+        (pairs,) = (similarities >= least[:, None]).ravel().nonzero()
+        numbers, ids = _entries(pairs, similarities.shape[1])
+        values = similarities.ravel().take(pairs)
+        ids += block.start
+        edges = np.searchsorted(numbers, [group.start for group in groups])
+        found = []
+        for a, b in pairwise([*edges.tolist(), numbers.size]):
+            some = numbers[a:b], ids[a:b], values[a:b]
+            # Near copies are as many as that, and most are left out at once.
+            many = b - a > 4 * (k + 1 + _SPARE) * _QUERIES_TOGETHER
+            found.append(best(*some)[:3] if many else some)
+        return found
 
+    def rank(found: Sequence[tuple[np.ndarray, ...]]) -> None:
+        numbers, ids, _, place = best(*map(np.concatenate, zip(*found, strict=True)))
+        candidates[numbers, place] = ids
+
+    candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
+    groups = _blocks(len(queries), _QUERIES_TOGETHER)
     with knn.workers(n_threads) as parallel:
         some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
         least = _least_of_last(some, k)
         found = list(parallel(near, _blocks(len(vectors))))
-
-    numbers, ids, _, place = best(*map(np.concatenate, zip(*found, strict=True)))
-    candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
-    candidates[numbers, place] = ids
+        list(parallel(rank, zip(*found, strict=True)))
     return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, ranks, own))
 
 
 def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
-    """What the k-th neighbour of each row reaches, given similarities to some others.
+    """Bound what the k-th neighbour of each row reaches, by similarities to some rows.
 
     They are reordered. Each row's to itself is, or may be, among them, of which there
     are more than k.
@@ -320,7 +345,11 @@ def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
 
 
 def _needed_slack(
-    rows: Rows, lists: Lists, sample: np.ndarray, neighbors: np.ndarray
+    rows: Rows,
+    lists: Lists,
+    sample: np.ndarray,
+    neighbors: np.ndarray,
+    parallel: knn.Parallel,
 ) -> np.ndarray:
     """Slack that it takes to compare rows with given neighbours, of their shape."""
     forward = np.take_along_axis(
@@ -329,9 +358,12 @@ def _needed_slack(
     towards = np.repeat(lists.own[sample], neighbors.shape[1])
     backward = np.empty(neighbors.size, dtype=np.float32)
     vectors = rows.take(neighbors.ravel())
-    for block in _blocks(neighbors.size):
+
+    def score(block: slice) -> None:
         scores = lists.scores(vectors[block])
         backward[block] = scores[np.arange(len(scores)), towards[block]]
+
+    list(parallel(score, _blocks(neighbors.size)))
     needed = -np.maximum(forward, backward.reshape(neighbors.shape))
     needed[lists.own[sample][:, None] == lists.own[neighbors]] = -np.inf
     return needed
@@ -350,86 +382,150 @@ def _least_slack(needed: np.ndarray, target_recall: float) -> float:
 # ----------------------------------------------------------------------------- search
 
 
+class _Code(NamedTuple):
+    """Candidates as integers, which sort by all that counts.
+
+    A candidate is a row's place in its stripe, from bit `row_shift` up, its falling
+    similarity, and a mixture of the numbers of both rows, of `id_bits`. The last is
+    symmetric, as `knn.tie_order` is, for the same reason.
+    """
+
+    id_bits: np.uint64
+    row_shift: np.uint64
+
+    @classmethod
+    def of(cls, n: int, longest: int) -> _Code:
+        """Give that of n rows in stripes of at most so many."""
+        id_bits = np.uint64(max(2, int(n - 1).bit_length()))
+        row_shift = np.uint64(id_bits + np.uint64(_STEP_BITS))
+        if int(row_shift) + int(longest - 1).bit_length() > 64:
+            raise ValueError(
+                f"algorithm='ivf' found a list of {longest} rows among {n}, more "
+                "than it can tell apart. Use algorithm='hnsw'."
+            )
+        return cls(id_bits, row_shift)
+
+    def heads(self, places: np.ndarray) -> np.ndarray:
+        """Tell what keys of rows at these places of their stripes begin with."""
+        return places.astype(np.uint64) << self.row_shift
+
+    def tails(
+        self, rows: np.ndarray, ids: np.ndarray, similarities: np.ndarray
+    ) -> np.ndarray:
+        """Make the rest of the keys of pairs of rows, whichever they are for."""
+        steps = np.float32(1) - similarities
+        steps *= np.float32(_STEPS)
+        np.rint(steps, out=steps)
+        np.maximum(steps, np.float32(0), out=steps)
+        np.minimum(steps, np.float32(2**_STEP_BITS - 1), out=steps)
+        keys = steps.astype(np.uint64)
+        keys <<= self.id_bits
+        keys |= _mix((rows ^ ids).astype(np.uint64, copy=False), self.id_bits)
+        return keys
+
+    def rows(self, keys: np.ndarray) -> np.ndarray:
+        """Places of the rows of keys in their stripe."""
+        return (keys >> self.row_shift).astype(np.int32)
+
+    def steps(self, keys: np.ndarray) -> np.ndarray:
+        """Falling similarities of keys."""
+        return (keys >> self.id_bits) & np.uint64(2**_STEP_BITS - 1)
+
+    def ids(self, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Numbers of the others of keys, those of whose rows are given."""
+        mixed = keys & ((np.uint64(1) << self.id_bits) - np.uint64(1))
+        return _unmix(mixed, self.id_bits).astype(np.int64) ^ rows
+
+
 class _Stripe:
     """Candidates of some neighbouring rows, of which the best are kept.
 
-    A candidate is one integer: row, falling similarity, and a mixture of the numbers of
-    both rows. Sorting the integers sorts by all three; the last is symmetric, as
-    `knn.tie_order` is, for the same reason. They are written to `room`, where at least
-    `keep` a row find place.
+    They are written to `room`, where at least `keep` a row find place.
     """
 
-    def __init__(self, start: int, stop: int, n: int, keep: int, room: np.ndarray):
-        self.start, self.stop = start, stop
+    def __init__(
+        self, start: int, stop: int, code: _Code, keep: int, room: np.ndarray
+    ) -> None:
+        self.start, self.stop, self.code = start, stop, code
         self.keep, self.room = keep, room
         self.filled = 0
-        self.id_bits = np.uint64(max(2, int(n - 1).bit_length()))
-        self.row_shift = np.uint64(self.id_bits + np.uint64(_STEP_BITS))
-        if int(self.row_shift) + int(stop - start - 1).bit_length() > 64:
-            raise ValueError(
-                f"algorithm='ivf' found a list of {stop - start} rows among {n}, more "
-                "than it can tell apart. Use algorithm='hnsw'."
-            )
+        self.waiting: deque[np.ndarray] = deque()
         self.lock = threading.Lock()
-
-    def keys(
-        self, rows: np.ndarray, ids: np.ndarray, similarities: np.ndarray
-    ) -> np.ndarray:
-        steps = np.rint((np.float32(1) - similarities) * np.float32(_STEPS))
-        keys = np.clip(steps, 0, 2**_STEP_BITS - 1).astype(np.uint64) << self.id_bits
-        keys |= (rows - self.start).astype(np.uint64) << self.row_shift
-        keys |= _mix((rows ^ ids).astype(np.uint64), self.id_bits)
-        return keys
 
     def add(self, keys: np.ndarray, k: int, least: np.ndarray) -> None:
         """Take candidates in; where the room is full, select, and raise `least`."""
-        with self.lock:
-            while keys.size:
-                if self.filled == self.room.size:
-                    self.select(k, least)
-                taken = keys[: self.room.size - self.filled]
-                self.room[self.filled : self.filled + taken.size] = taken
-                self.filled += taken.size
-                keys = keys[taken.size :]
+        self.waiting.append(keys)
+        # No thread waits for another: who has the lock takes in what others leave, and
+        # looks again when it is free.
+        while self.waiting and self.lock.acquire(blocking=False):
+            try:
+                while self.waiting:
+                    self._take_in(self.waiting.popleft(), k, least)
+            finally:
+                self.lock.release()
+
+    def _take_in(self, keys: np.ndarray, k: int, least: np.ndarray) -> None:
+        while keys.size:
+            if self.filled == self.room.size:
+                self.select(k, least)
+            taken = keys[: self.room.size - self.filled]
+            self.room[self.filled : self.filled + taken.size] = taken
+            self.filled += taken.size
+            keys = keys[taken.size :]
 
     def select(self, k: int, least: np.ndarray) -> None:
+        """Keep the best candidates, sorted, and raise `least`."""
         keys = self.room[: self.filled]
         keys.sort()
-        rows, starts = self._rows(keys)
+        rows = self.code.rows(keys)
+        starts = self._starts(rows, self.start, self.stop)
         best = keys[np.arange(keys.size) - starts[rows] < self.keep]
         # The row itself is among them. The k-th best of some of the others is no
         # better than the k-th best of all.
         full = np.flatnonzero(np.diff(starts) > k)
-        steps = keys[starts[full] + k] >> self.id_bits
-        steps &= np.uint64(2**_STEP_BITS - 1)
+        steps = self.code.steps(keys[starts[full] + k])
         bounds = 1 - steps.astype(np.float32) / _STEPS - np.float32(_TOLERANCE)
         rows = self.start + full
         least[rows] = np.maximum(least[rows], bounds)
         self.filled = best.size
         self.room[: best.size] = best
 
-    def table(self) -> np.ndarray:
-        """Ids of the candidates kept, of shape (n_rows, keep), -1 for none."""
-        keys = self.room[: self.filled]
-        rows, starts = self._rows(keys)
-        table = np.full((self.stop - self.start, self.keep), -1, dtype=np.int64)
-        mixed = keys & ((np.uint64(1) << self.id_bits) - np.uint64(1))
-        ids = _unmix(mixed, self.id_bits).astype(np.int64) ^ (rows + self.start)
-        table[rows, np.arange(keys.size) - starts[rows]] = ids
+    def table(self, start: int, stop: int) -> np.ndarray:
+        """Ids of the candidates selected for some rows, of shape (n_rows, keep).
+
+        -1 stands for none.
+        """
+        starts = self._starts(self.code.rows(self.room[: self.filled]), start, stop)
+        keys = self.room[starts[0] : starts[-1]]
+        rows = np.repeat(np.arange(stop - start), np.diff(starts))
+        table = np.full((stop - start, self.keep), -1, dtype=np.int64)
+        columns = np.arange(starts[0], starts[-1]) - starts[rows]
+        table[rows, columns] = self.code.ids(keys, rows + start)
         return table
 
-    def _rows(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row of each of the sorted keys, and where each row starts."""
-        rows = (keys >> self.row_shift).astype(np.int32)
-        return rows, np.searchsorted(rows, np.arange(self.stop - self.start + 1))
+    def blocks(self) -> list[slice]:
+        """Its rows, so many at once as are ranked together."""
+        return [
+            slice(self.start + rows.start, self.start + rows.stop)
+            for rows in _blocks(self.stop - self.start, _ROWS_RANKED)
+        ]
+
+    def _starts(self, places: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Where the keys of each of some rows start, and where those of the last end.
+
+        `places` are those of the rows of all sorted keys.
+        """
+        wanted = np.arange(start - self.start, stop - self.start + 1, dtype=np.int32)
+        return np.searchsorted(places, wanted)
 
 
 def _mix(numbers: np.ndarray, bits: np.uint64) -> np.ndarray:
     """Shuffle the numbers of so many bits among themselves."""
-    mask = (np.uint64(1) << bits) - np.uint64(1)
+    mask, half = (np.uint64(1) << bits) - np.uint64(1), _half(bits)
     for odd in _ODD:
-        numbers = numbers * odd & mask
-        numbers = numbers ^ (numbers >> _half(bits))
+        numbers = numbers * odd
+        numbers &= mask
+        numbers ^= numbers >> half
     return numbers
 
 
@@ -502,7 +598,7 @@ class Part(NamedTuple):
 
 
 def least_scores(vectors: np.ndarray, plan: Plan, *, n_threads: int) -> np.ndarray:
-    """The least score of the lists that each row is to probe."""
+    """Give the least score of the lists that each row is to probe."""
     lists = plan.lists
 
     def least(block: slice) -> np.ndarray:
@@ -607,7 +703,7 @@ def _search(
     """
     n = vectors.shape[0]
     # From here on rows go by their places in the order of the lists.
-    order = np.lexsort((ranks, lists.own)).astype(np.int32)
+    order = np.argsort(lists.own.astype(np.int64) << 32 | ranks).astype(np.int32)
     sizes = np.bincount(lists.own, minlength=len(lists.centroids))
     bounds = np.append(0, np.cumsum(sizes)).astype(np.int32)
     with knn.workers(n_threads) as parallel:
@@ -620,31 +716,34 @@ def _search(
         copies = _among_copies(vectors, k, order, least, ranks, sides, parallel)
         least[copies.rows] = np.inf
         stripes = _make_stripes(bounds, k + 1 + _SPARE)
+        # The system gives memory when it is first written to, which takes long: here it
+        # does so for all threads at once, and not while one of them has Python's lock.
+        list(parallel(lambda stripe: stripe.room.fill(0), stripes))
         scan = _Scan(vectors, k, probes, order, sizes, bounds, least, stripes)
         for size in parallel(scan, range(sizes.size)):
             if progress is not None:
                 progress(size)
 
         del probes, scan
+        list(parallel(lambda stripe: stripe.select(k, least), stripes))
         ids = np.empty((n, k), dtype=np.int32)
         similarities = np.empty((n, k), dtype=np.float32)
 
-        def rank(stripe: _Stripe) -> None:
-            stripe.select(k, least)
-            table = stripe.table()
-            for block in _blocks(len(table), _ROWS_RANKED):
-                own = order[stripe.start : stripe.stop][block]
-                candidates = np.where(table[block] >= 0, order[table[block]], -1)
-                ids[own], similarities[own] = knn.rank(
-                    vectors[own],
-                    vectors,
-                    candidates.astype(np.int64),
-                    k,
-                    knn.Ranks(ranks[own], ranks),
-                    own,
-                )
+        def rank(task: tuple[_Stripe, slice]) -> None:
+            stripe, rows = task
+            own = order[rows]
+            table = stripe.table(rows.start, rows.stop)
+            candidates = np.where(table >= 0, order[table], -1)
+            ids[own], similarities[own] = knn.rank(
+                vectors[own],
+                vectors,
+                candidates.astype(np.int64),
+                k,
+                knn.Ranks(ranks[own], ranks),
+                own,
+            )
 
-        list(parallel(rank, stripes))
+        list(parallel(rank, [(one, rows) for one in stripes for rows in one.blocks()]))
     own = order[copies.rows]
     ids[own], similarities[own] = copies.ids, copies.similarities
     return ids, similarities
@@ -723,7 +822,9 @@ def _probes(
     def probe(block: slice) -> None:
         # Blocks are of whole bytes.
         bytes_ = slice(block.start // 8, (block.stop + 7) // 8)
-        probes[:, bytes_] = np.packbits(probed(order[block]).T, axis=1)
+        # Contiguous, or NumPy packs them slowly, and under Python's lock.
+        bits = np.ascontiguousarray(probed(order[block]).T)
+        probes[:, bytes_] = np.packbits(bits, axis=1)
 
     list(parallel(probe, _blocks(n)))
     return probes
@@ -738,12 +839,16 @@ def _merge_mutual(
     """
     n, n_lists = bounds[-1], sizes.size
 
-    def count(number: int) -> np.ndarray:
-        bits = np.unpackbits(probes[number], count=n)
-        return np.add.reduceat(bits, bounds[:-1], dtype=np.int32)
-
+    tasks = _blocks(n_lists, _LISTS_AT_ONCE)
     # [a, b]: how many rows of list a probe list b.
-    counts = np.stack(list(parallel(count, range(n_lists))), axis=1)
+    counts = np.empty((n_lists, n_lists), dtype=np.int32)
+
+    def count(task: slice) -> None:
+        for number in range(task.start, task.stop):
+            bits = np.unpackbits(probes[number], count=n)
+            counts[:, number] = np.add.reduceat(bits, bounds[:-1], dtype=np.int32)
+
+    list(parallel(count, tasks))
     pairs = counts * sizes
     merged = pairs + pairs.T > np.multiply.outer(sizes, sizes)
     np.fill_diagonal(merged, False)
@@ -753,13 +858,14 @@ def _merge_mutual(
     even = (numbers[:, None] + numbers) % 2 == 0
     wholly = merged & (first == even)
 
-    def rewrite(number: int) -> None:
-        bits = np.unpackbits(probes[number], count=n).view(bool)
-        bits &= ~np.repeat(merged[:, number], sizes)
-        bits |= np.repeat(wholly[:, number], sizes)
-        probes[number] = np.packbits(bits)
+    def rewrite(task: slice) -> None:
+        for number in range(task.start, task.stop):
+            bits = np.unpackbits(probes[number], count=n).view(bool)
+            bits &= ~np.repeat(merged[:, number], sizes)
+            bits |= np.repeat(wholly[:, number], sizes)
+            probes[number] = np.packbits(bits)
 
-    list(parallel(rewrite, range(n_lists)))
+    list(parallel(rewrite, tasks))
 
 
 def _first_bounds(
@@ -771,9 +877,9 @@ def _first_bounds(
     bounds: np.ndarray,
     parallel: knn.Parallel,
 ) -> np.ndarray:
-    """A similarity that the k-th neighbour of each row is known to reach."""
+    """Give a similarity that the k-th neighbour of each row is known to reach."""
     least = np.empty(order.size, dtype=np.float32)
-    wanted = max(_NEAR_ROWS, 3 * k)
+    wanted = max(_NEAR_ROWS, round(max(3, _NEAR_SHARE * order.size**0.5) * k))
 
     def compare(number: int) -> None:
         own = slice(bounds[number], bounds[number + 1])
@@ -795,16 +901,45 @@ def _make_stripes(bounds: np.ndarray, keep: int) -> list[_Stripe]:
     """Divide the rows between lists, into stripes of some thousand rows."""
     n = int(bounds[-1])
     edges = bounds[np.searchsorted(bounds, np.arange(0, n, _STRIPE_ROWS))]
+    edges = np.unique(np.append(edges, n))
+    code = _Code.of(n, int(np.diff(edges).max()))
     # One piece of memory, which goes back to the system as soon as it is not needed.
     room = np.empty((n, keep + _WAITING), dtype=np.uint64)
     return [
-        _Stripe(start, stop, n, keep, room[start:stop].ravel())
-        for start, stop in pairwise(np.unique(np.append(edges, n)).tolist())
+        _Stripe(start, stop, code, keep, room[start:stop].ravel())
+        for start, stop in pairwise(edges.tolist())
     ]
 
 
+def _entries(numbers: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of numbered entries of a matrix, faster than by a division."""
+    rows = numbers // n_columns
+    return rows, numbers - rows * n_columns
+
+
+class _Pairs:
+    """Some entries of a matrix, found block by block."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.numbers: list[np.ndarray] = []
+        self.similarities: list[np.ndarray] = []
+
+    def add(self, similarities: np.ndarray, mask: np.ndarray, start: int) -> None:
+        """Take in the entries of a block, whose first is number `start`, by a mask."""
+        (found,) = mask.nonzero()
+        self.similarities.append(similarities.take(found))
+        found += start
+        self.numbers.append(found)
+        self.n += found.size
+
+
 class _Scan:
-    """Compare the rows of a list with all that probe it."""
+    """Compare the rows of a list with all that probe it.
+
+    Python's lock is taken for few and long steps: whatever is done for each pair or
+    candidate is one call of NumPy for all of a block, which releases the lock.
+    """
 
     def __init__(
         self,
@@ -820,62 +955,96 @@ class _Scan:
         self.vectors, self.k, self.probes = vectors, k, probes
         self.order, self.bounds, self.least = order, bounds, least
         self.list_of = np.repeat(np.arange(sizes.size, dtype=np.int32), sizes)
-        self.stripes = stripes
+        self.stripes, self.code = stripes, stripes[0].code
         self.edges = np.array([stripe.start for stripe in stripes] + [order.size])
+        self.stripe_starts = np.repeat(self.edges[:-1], np.diff(self.edges))
         self.memory = threading.local()
 
-    def _room(self, name: str, shape: tuple[int, int]) -> np.ndarray:
-        """A piece of memory of this thread: new memory is slower than the products."""
+    def _room(self, name: str, shape: tuple[int, int], dtype: type) -> np.ndarray:
+        """Give memory of this thread: new memory is slower than the products."""
         size = shape[0] * shape[1]
         room = getattr(self.memory, name, None)
         if room is None or room.size < size:
-            room = np.empty(size, dtype=np.float32)
+            room = np.empty(size, dtype=dtype)
             setattr(self.memory, name, room)
         return room[:size].reshape(shape)
 
     def __call__(self, number: int) -> int:
         own = slice(int(self.bounds[number]), int(self.bounds[number + 1]))
-        vectors = self.vectors[self.order[own]].T
         bits = np.unpackbits(self.probes[number], count=self.order.size)
-        rows = np.flatnonzero(bits).astype(np.int32)
+        rows = np.flatnonzero(bits.view(bool))
         if np.isinf(self.least[own]).all():  # they are among near copies
             rows = rows[np.isfinite(self.least[rows])]
-        stripe = self.stripes[np.searchsorted(self.edges, own.start, "right") - 1]
-        for block in _blocks(rows.size):
-            self._compare(rows[block], number, own, vectors, stripe)
+        for pairs, similarities, n in self._compare(rows, own):
+            self._add(rows, own, pairs, similarities, n)
         return own.stop - own.start
 
     def _compare(
+        self, rows: np.ndarray, own: slice
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """Pairs of rows and those of a list that are candidates of one of the two.
+
+        Gives, many at once, their numbers in the matrix of all pairs, similarities, and
+        how many come first that are for the rows, in their order; the others are for
+        the list's.
+        """
+        numbers, vectors = self.order.take(rows), self.vectors[self.order[own]].T
+        d, n_own = vectors.shape
+        largest = min(_ROWS_SCANNED, rows.size)
+        room = self._room("queries", (largest, d), np.float32)
+        products = self._room("products", (largest, n_own), np.float32)
+        mask = self._room("mask", (largest, n_own), np.bool_)
+        for_rows, for_own = _Pairs(), _Pairs()
+        for block in _blocks(rows.size, _ROWS_SCANNED):
+            n = block.stop - block.start
+            queries, similarities, near = room[:n], products[:n], mask[:n]
+            self.vectors.take(numbers[block], axis=0, out=queries, mode="clip")
+            np.matmul(queries, vectors, out=similarities)
+            for found, least in (
+                (for_rows, self.least.take(rows[block])[:, None]),
+                (for_own, self.least[own]),
+            ):
+                np.greater_equal(similarities, least, out=near)
+                found.add(similarities.ravel(), near.ravel(), block.start * n_own)
+            if for_rows.n + for_own.n >= _PAIRS_AT_ONCE or block.stop == rows.size:
+                yield (
+                    np.concatenate(for_rows.numbers + for_own.numbers),
+                    np.concatenate(for_rows.similarities + for_own.similarities),
+                    for_rows.n,
+                )
+                for_rows, for_own = _Pairs(), _Pairs()
+
+    def _add(
         self,
         rows: np.ndarray,
-        number: int,
         own: slice,
-        vectors: np.ndarray,
-        stripe: _Stripe,
+        pairs: np.ndarray,
+        similarities: np.ndarray,
+        n: int,
     ) -> None:
-        n_own = own.stop - own.start
-        queries = self._room("queries", (rows.size, vectors.shape[0]))
-        np.take(self.vectors, self.order[rows], axis=0, out=queries, mode="clip")
-        similarities = self._room("similarities", (rows.size, n_own))
-        np.matmul(queries, vectors, out=similarities)
-        flat = similarities.ravel()
-
-        near = np.flatnonzero(similarities >= self.least[rows][:, None])
-        a, b = np.divmod(near, n_own)
-        a, b, values = rows[a], b + own.start, flat[near]
+        """Hand candidates to the stripes of the rows that they are for."""
+        places, ids = _entries(pairs, own.stop - own.start)
+        ids += own.start
+        others = rows.take(places)
+        tails = self.code.tails(others, ids, similarities)
+        k, least = self.k, self.least
+        heads = self.code.heads(rows - self.stripe_starts.take(rows))
+        keys = tails[:n] | heads.take(places[:n])
         # Rows ascend, so that those of a stripe lie together.
-        edges = np.searchsorted(a, self.edges)
-        for i in np.flatnonzero(np.diff(edges)):
-            part = slice(edges[i], edges[i + 1])
-            keys = self.stripes[i].keys(a[part], b[part], values[part])
-            self.stripes[i].add(keys, self.k, self.least)
+        cuts = np.searchsorted(rows, self.edges)
+        touched = np.flatnonzero(np.diff(cuts))
+        ends = np.searchsorted(places[:n], cuts[touched + 1])
+        start = 0
+        for i, end in zip(touched.tolist(), ends.tolist(), strict=True):
+            self.stripes[i].add(keys[start:end], k, least)
+            start = end
 
-        near = np.flatnonzero(similarities >= self.least[own])
-        a, b = np.divmod(near, n_own)
-        a, b, values = rows[a], b + own.start, flat[near]
         # Rows that probe the list of what probes theirs meet it there.
-        bits = self.probes[self.list_of[a], b >> 3] >> (7 - (b & 7)).astype(np.uint8)
-        other = (bits & 1) == 0
-        if other.any():
-            keys = stripe.keys(b[other], a[other], values[other])
-            stripe.add(keys, self.k, self.least)
+        ids = ids[n:]
+        bits = self.probes[self.list_of.take(others[n:]), ids >> 3]
+        bits >>= (7 - (ids & 7)).astype(np.uint8)
+        other = np.flatnonzero((bits & 1) == 0)
+        ids = ids.take(other)
+        stripe = self.stripes[np.searchsorted(self.edges, own.start, "right") - 1]
+        heads = self.code.heads(ids - stripe.start)
+        stripe.add(tails[n:].take(other) | heads, k, least)

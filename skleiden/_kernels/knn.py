@@ -123,7 +123,7 @@ def n_threads() -> int:
 
 @contextmanager
 def workers(n_threads: int) -> Iterator[Parallel]:
-    """A parallel ``map``, in whose tasks products of matrices take one thread each.
+    """Map in parallel, with one thread for the products of matrices in each task.
 
     Their last bits then do not depend on the number of threads.
     """
@@ -140,6 +140,17 @@ def workers(n_threads: int) -> Iterator[Parallel]:
                     f"No room for the {n_threads} threads of a search. Lower n_jobs."
                 ) from error
             raise
+
+
+def in_blocks(
+    function: Callable[[slice], Any], n: int, size: int, n_jobs: int | None
+) -> list[Any]:
+    """Results of a function of slices of n rows, on as many threads as a search has."""
+    tasks = blocks(n, size)
+    if len(tasks) <= 1:  # threads take some milliseconds to start
+        return [function(task) for task in tasks]
+    with limit_threads(n_jobs), workers(n_threads()) as parallel:
+        return list(parallel(function, tasks))
 
 
 class UniqueRows(NamedTuple):
@@ -220,7 +231,7 @@ def read_at_random(array: np.ndarray) -> Iterator[None]:
 
 
 def map_of(array: Any) -> Any:
-    """The memory map that holds an array's numbers, None if it is in memory."""
+    """Give the memory map that holds an array's numbers, None if it is in memory."""
     owner = array
     while owner is not None and not isinstance(owner, mmap.mmap):
         # numpy.asarray makes an ndarray of a memmap, whose base still is the map.
@@ -325,7 +336,7 @@ def row_hashes(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def equality_hashes(vectors: np.ndarray) -> np.ndarray:
-    """The first two hashes of each row, int64 of shape (n, 2)."""
+    """Give the first two hashes of each row, int64 of shape (n, 2)."""
     hashes = np.empty((len(vectors), 4), dtype=np.int32)
     multipliers = _hash_numbers(vectors.shape[1])[0][:4]
     for rows in blocks(len(vectors), _ROWS_HASHED):
@@ -358,17 +369,29 @@ def representatives(
     such rows.
     """
     nonzero = np.flatnonzero(~zero)
-    # A stable sort brings equal rows together.
-    order = nonzero[np.lexsort(keys[nonzero, 2::-1].T)]
+    order = nonzero[_ordered(*keys[nonzero, :3].T)]  # which brings equal rows together
     new = np.ones(order.size, dtype=bool)
     new[1:] = (keys[order[1:], :2] != keys[order[:-1], :2]).any(axis=1)
     representative, first = np.full(zero.size, -1), order[new]
     representative[order] = first[np.cumsum(new) - 1]
-    return representative, first[np.argsort(keys[first, 3], kind="stable")]
+    return representative, first[_ordered(keys[first, 3])]
+
+
+def _ordered(*keys: np.ndarray) -> np.ndarray:
+    """Order by some keys, the first one first, and then by place.
+
+    As of a stable sort, which takes many times as long where few are equal.
+    """
+    order = np.argsort(keys[0])
+    same = keys[0][order[1:]] == keys[0][order[:-1]]
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    again = np.sort(order[tied])
+    order[tied] = again[np.lexsort([key[again] for key in reversed(keys)])]
+    return order
 
 
 def number_groups(representative: np.ndarray, in_order: np.ndarray) -> UniqueRows:
-    """Number groups of equal rows, given the row that stands for each row's, or -1.
+    """Enumerate groups of equal rows by the row that stands for each row's, or -1.
 
     `in_order` are these, in an order that depends on what they are.
     """
@@ -378,7 +401,7 @@ def number_groups(representative: np.ndarray, in_order: np.ndarray) -> UniqueRow
 
 
 def _places(order: np.ndarray) -> np.ndarray:
-    """The place of each number in an order of them."""
+    """Give the place of each number in an order of them."""
     places = np.empty(order.size, dtype=np.int32)
     places[order] = np.arange(order.size, dtype=np.int32)
     return places
@@ -440,7 +463,7 @@ def exact_neighbors(
     own: np.ndarray | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Neighbors:
-    """The k vectors most similar to each query, by comparing with all.
+    """Give the k vectors most similar to each query, by comparing with all.
 
     Parameters
     ----------
@@ -557,7 +580,7 @@ def hnsw_neighbors(
 
 
 def merge(a: Neighbors, b: Neighbors, k: int, ranks: Ranks) -> Neighbors:
-    """The k best of two lists of other neighbours of the same rows."""
+    """Give the k best of two lists of other neighbours of the same rows."""
     ids, similarities = np.hstack([a.ids, b.ids]), np.hstack(a[1:2] + b[1:2])
     return Neighbors(*_best(ids, similarities, k, ranks))
 
@@ -703,7 +726,7 @@ def _tabulate(
     k: int,
     ranks: Ranks,
 ) -> Neighbors:
-    """Lists of the k nearest of each row's entries."""
+    """Give lists of the k nearest of each row's entries."""
     ties = tie_order(ranks.queries[rows], ranks.vectors[ids])
     order = np.lexsort((ties, steps, rows))
     rows, ids, steps = rows[order], ids[order], steps[order]
@@ -782,7 +805,7 @@ def _among_ties(
     ranks: Ranks,
     own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of all vectors, of which k are at least as similar to each query."""
+    """Find the k best of all vectors; k are at least as similar to each query."""
     n, n_tasks = queries.shape[0], 4 * n_threads()
 
     def search(rows: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -834,7 +857,7 @@ def first_of_ties(
     *,
     enough: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of the vectors that come first in each query's order of ties.
+    """Give the k best of the vectors that come first in each query's order of ties.
 
     All that are more similar than the last of them may be better, but no others. Of a
     query to which few vectors are as similar as `least`, there are none.
@@ -928,7 +951,7 @@ def _present(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padded(rows: np.ndarray, ids: np.ndarray, n: int) -> np.ndarray:
-    """The ids of each of n rows, of which these ascend, and -1 behind them."""
+    """Give the ids of each of n rows, of which these ascend, and -1 behind them."""
     sizes = np.bincount(rows, minlength=n)
     place = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     table = np.full((n, int(sizes.max(initial=0))), -1, dtype=np.int64)
@@ -956,7 +979,7 @@ def rank(
     ranks: Ranks,
     own: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best candidates by rounded similarity."""
+    """Give the k best candidates by rounded similarity."""
     absent = candidates < 0  # FAISS's mark for "no more neighbours"
     absent |= ~queries.any(axis=1, keepdims=True)  # a zero row has no direction
     if own is not None:
@@ -986,7 +1009,7 @@ def _products(
 def _best(
     ids: np.ndarray, similarities: np.ndarray, k: int, ranks: Ranks
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of each list by rounded similarity."""
+    """Give the k best of each list by rounded similarity."""
     steps = to_steps(similarities)
     columns = best_columns(ids, steps, k, ranks)
     ids = np.take_along_axis(ids, columns, axis=1).astype(np.int32)

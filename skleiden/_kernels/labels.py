@@ -9,7 +9,7 @@ _DIGITS = 9
 
 
 def label_by_size(membership: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Number communities from 0 by falling size, ties by their first member.
+    """Enumerate communities from 0 by falling size, ties by their first member.
 
     -1 stands for what has no community and stays. `counts` are what each member counts
     for.
@@ -86,3 +86,140 @@ def vote(weights: sp.csr_array, labels: np.ndarray) -> np.ndarray:
         order = np.lexsort((-choice[starts], sums))
         winner[rows[starts][order]] = choice[starts][order]
     return winner
+
+
+def shares(graph: sp.csr_array, labels: np.ndarray) -> sp.csr_array:
+    """Share of each vertex's edge weight that goes to each community.
+
+    Rows sum to 1, or 0 without edges to a community; float32.
+
+    Parameters
+    ----------
+    graph : CSR array of shape (n, n)
+        Positive weights.
+
+    labels : ndarray of int64 of shape (n,)
+        -1 is no community.
+    """
+    placed = labels >= 0
+    members = sp.csr_array(
+        (
+            np.ones(np.count_nonzero(placed)),
+            labels[placed].astype(np.int32),
+            np.append(0, np.cumsum(placed)).astype(np.int32),
+        ),
+        shape=(labels.size, int(labels.max(initial=-1)) + 1),
+    )
+    weights = sp.csr_array(graph @ members)
+    weights.sort_indices()
+    total = np.asarray(weights.sum(axis=1)).ravel()
+    weights.data /= np.repeat(total, np.diff(weights.indptr))
+    return weights.astype(np.float32)
+
+
+def strengths(
+    votes: sp.csr_array,
+    chosen: np.ndarray,
+    labels: np.ndarray,
+    local: np.ndarray,
+    most: np.ndarray,
+    equal: np.ndarray,
+) -> np.ndarray:
+    """How strongly rows are tied to a community: 0 not at all, 1 as strongly as can be.
+
+    A vote of similarity s, by a voter whose nearest have the similarity r to it on
+    average, counts ``s * min(1, s / r)``. The strength is the root mean square over the
+    votes that were possible, those not cast for the community counting 0.
+
+    Parameters
+    ----------
+    votes : CSR array of shape (q, n)
+        Similarities of q rows to those of n voters that vote.
+
+    chosen : ndarray of int64 of shape (q,)
+        The rows' communities; a row of -1 has strength 0.
+
+    labels : ndarray of int64 of shape (n,)
+        The voters' communities.
+
+    local : ndarray of shape (n,)
+        Mean similarity of each voter to its nearest; 0 where it is not known, where
+        votes count s.
+
+    most : ndarray of int of shape (q,)
+        Votes that were possible.
+
+    equal : ndarray of bool of shape (q,)
+        Whether there is one more, of similarity 1, by an equal row.
+    """
+    n = chosen.size
+    rows = np.repeat(np.arange(n), np.diff(votes.indptr))
+    own = (labels[votes.indices] == chosen[rows]) & (chosen[rows] >= 0)
+    similarity = np.clip(votes.data[own].astype(np.float64), 0, 1)
+    nearby = local[votes.indices[own]].astype(np.float64)
+    relative = np.ones_like(similarity)
+    np.divide(similarity, nearby, out=relative, where=nearby > similarity)
+    counted = np.bincount(rows[own], (similarity * relative) ** 2, n) + equal
+    found = np.sqrt(counted / np.maximum(most + equal, 1))
+    # Rounded, since sums depend on the order of what is added.
+    return np.where(chosen >= 0, found.round(_DIGITS), 0).astype(np.float32)
+
+
+def merge_nearest(
+    graph: sp.csr_array, membership: np.ndarray, masses: np.ndarray, kept: np.ndarray,
+    n: int,
+) -> np.ndarray:  # fmt: skip
+    """Merge communities, two at a time, until n of those kept are left.
+
+    The two with the most weight between them over the product of their masses come
+    first: they are the first to gain by it as the resolution falls, and the nearest by
+    the distance of Bonald, Charpentier, Galland and Hollocou (2018). More than n are
+    left where no edge joins two.
+
+    Parameters
+    ----------
+    graph : CSR array of shape (m, m)
+        Symmetric.
+
+    membership : ndarray of int64 of shape (m,)
+
+    masses : ndarray of shape (m,)
+        What a vertex counts in the objective: its degree for modularity, 1 for the
+        constant Potts model.
+
+    kept : ndarray of bool of shape (n_communities,)
+        Those that take part.
+
+    n : int
+    """
+    # Vertex to community; kept ones first, in their order.
+    number = np.where(kept, np.cumsum(kept) - 1, -1)
+    left = int(kept.sum())
+    inside = np.flatnonzero(number[membership] >= 0)
+    of = number[membership[inside]]
+    mass = np.bincount(of, masses[inside], left)
+    members = sp.csr_array(
+        (np.ones(inside.size), (inside, of)), shape=(membership.size, left)
+    )
+    between = sp.csr_array(members.T @ graph @ members).tocoo()
+    upper = between.row < between.col
+    first, second, weight = (
+        part[upper] for part in (between.row, between.col, between.data)
+    )
+    merged = np.arange(left)
+    while left > n and weight.size:
+        best = np.argmax(weight / (mass[first] * mass[second]))
+        a, b = int(first[best]), int(second[best])
+        merged[merged == b] = a
+        mass[a] += mass[b]
+        left -= 1
+        first, second = np.where(first == b, a, first), np.where(second == b, a, second)
+        ends = np.sort([first, second], axis=0)
+        apart = ends[0] != ends[1]
+        pairs, where = np.unique(ends[:, apart], axis=1, return_inverse=True)
+        weight = np.bincount(where.ravel(), weight[apart], pairs.shape[1])
+        first, second = pairs
+    # Each takes the number of the one that it is part of now.
+    target = np.arange(kept.size)
+    target[kept] = np.flatnonzero(kept)[merged]
+    return np.unique(target[membership], return_inverse=True)[1].astype(np.int64)

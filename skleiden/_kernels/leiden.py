@@ -144,7 +144,7 @@ def network(
     ranks: np.ndarray | None = None,
     loops: np.ndarray | None = None,
 ) -> Network:
-    """Number the vertices of a symmetric graph, positive weights, zero diagonal.
+    """Make a network of a symmetric graph with positive weights and zero diagonal.
 
     `ranks` are the numbers that its rows get as vertices, their own if None: results of
     Leiden depend on them. `loops` are the weights of each row's edge to itself, 0 for

@@ -44,7 +44,7 @@ def _pairs(counts: np.ndarray) -> float:
 
 
 def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
-    """Adjusted Rand index (Hubert and Arabie, 1985); 1 for equal partitions.
+    """Give the adjusted Rand index (Hubert and Arabie, 1985); 1 for equal partitions.
 
     Rows of noise are in no pair, so that leaving them out of the counts, but not of
     the number of rows, makes each a community of its own.
@@ -59,16 +59,22 @@ def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def shared_information(a: np.ndarray, b: np.ndarray) -> float:
-    """What one partition says and the other confirms, beyond chance, in nats.
+    """Tell what one partition says and the other confirms, beyond chance, in nats.
 
     ``I - E``, with the mutual information I and its expectation E for random labels
     with the same sizes (Vinh, Epps and Bailey, 2010). A row of noise says nothing.
     """
+    return mutual_information(a, b) - expected_mutual_information(
+        sizes(a), sizes(b), a.size
+    )
+
+
+def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the mutual information of two partitions, in nats."""
     n, in_a, in_b = a.size, sizes(a), sizes(b)
     table = contingency(a, b).tocoo()
     if_independent = in_a[table.row] * (in_b[table.col] / n)
-    mutual = table.data @ np.log(table.data / if_independent) / n
-    return float(mutual - expected_mutual_information(in_a, in_b, n))
+    return float(table.data @ np.log(table.data / if_independent) / n)
 
 
 def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
@@ -77,13 +83,14 @@ def adjusted_mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     Vinh, Epps and Bailey (2010); 1 for equal partitions.
     """
     one, other = map(_alone, (a, b))
-    information = shared_information(one, other)
     in_one, in_other = sizes(one), sizes(other)
     said = (_entropy(in_one, a.size) + _entropy(in_other, a.size)) / 2
-    most = said - expected_mutual_information(in_one, in_other, a.size)
+    expected = expected_mutual_information(in_one, in_other, a.size)
+    most = said - expected
     if most <= np.finfo(np.float64).eps * max(said, 1):  # all in one, or each alone
         return float(adjusted_rand(a, b) == 1)
-    return float(information / most)
+    # Of equal partitions, rounding would make it a little more than 1.
+    return min((mutual_information(one, other) - expected) / most, 1.0)
 
 
 def _alone(labels: np.ndarray) -> np.ndarray:
@@ -95,7 +102,7 @@ def _alone(labels: np.ndarray) -> np.ndarray:
 
 
 def net_information(a: np.ndarray, b: np.ndarray) -> float:
-    """What one partition says and the other confirms, less what it does not, in nats.
+    """Measure what one partition says and another confirms, less the rest, in nats.
 
     Twice the shared information less the mean entropy: shared information, less half
     the variation of information (Meila, 2007), both adjusted for chance. 0 for a single
@@ -111,7 +118,7 @@ def _entropy(counts: np.ndarray, n: int) -> float:
 
 
 def expected_mutual_information(in_a: np.ndarray, in_b: np.ndarray, n: int) -> float:
-    """Expected mutual information of random partitions of n rows with given sizes.
+    """Compute the mean mutual information of random partitions with given sizes.
 
     Vinh, Epps and Bailey (2010). The overlap of a community of one size with one of
     another is hypergeometric, so that equal sizes are computed once; overlaps more than
@@ -143,7 +150,7 @@ def expected_mutual_information(in_a: np.ndarray, in_b: np.ndarray, n: int) -> f
 
 
 def pairwise(partitions: Sequence[np.ndarray]) -> np.ndarray:
-    """Adjusted Rand index of each pair, as a symmetric matrix with unit diagonal."""
+    """Compute the adjusted Rand indices of all pairs, a matrix with unit diagonal."""
     scores = np.eye(len(partitions))
     for i, j in combinations(range(len(partitions)), 2):
         scores[i, j] = scores[j, i] = adjusted_rand(partitions[i], partitions[j])
@@ -192,17 +199,22 @@ def match(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
 
     Gives the partner of each community, -1 where it has none.
     """
-    table = contingency(labels, other)
+    partner = np.full(labels.max(initial=-1) + 1, -1)
+    # Communities without rows have no partner, and would take long to be left alone.
+    own, others = (np.unique(of[of >= 0]) for of in (labels, other))
+    table = contingency(number(labels), number(other))
     n, n_others = table.shape
     if table.nnz == 0:
-        return np.full(n, -1)
+        return partner
     # A full matching is asked for: a partner of its own, worth less than any row even
     # taken together, lets every community stay unmatched.
     alone = sp.eye_array(n, format="csr") / (2 * n + 2)
-    _, partner = min_weight_full_bipartite_matching(
+    _, found = min_weight_full_bipartite_matching(
         sp.csr_array(sp.hstack([table.astype(np.float64), alone])), maximize=True
     )
-    return np.where(partner < n_others, partner, -1)
+    matched = found < n_others
+    partner[own[matched]] = others[found[matched]]
+    return partner
 
 
 def local_maxima(values: np.ndarray, prominence: float) -> np.ndarray:

@@ -38,8 +38,16 @@ class Joining(NamedTuple):
             attaching=estimator.small_clusters == "attach",
         )
 
+    def of_votes(self) -> Joining:
+        """How the graph is joined in which rows vote for one another."""
+        return self._replace(kind="mutual", weights="similarity", attaching=False)
+
+    def keeps_votes(self) -> bool:
+        """Whether the graph is that one anyway."""
+        return self._replace(attaching=False) == self.of_votes()
+
     def ties(self, lists: sp.csr_array) -> sp.csr_array:
-        """What rows list, as strong as `weights` has it."""
+        """Tell what rows list, as strong as `weights` has it."""
         return graph.local_strengths(lists) if self.weights == "umap" else lists
 
     def join(
@@ -147,7 +155,7 @@ def _affinity(
 def _cut(
     joining: Joining, lists: sp.csr_array, starts: np.ndarray
 ) -> list[sp.csr_array]:
-    """What the rows of a block list of each block."""
+    """Tell what the rows of a block list of each block."""
     ties = joining.ties(lists)
     if starts.size == 2:
         return [ties]
@@ -217,7 +225,7 @@ class UnionRows:
 def _touching(
     lists: sp.csr_array, start: int, wanted: np.ndarray
 ) -> tuple[sp.csr_array, sp.csr_array]:
-    """What the wanted rows of a block list, and how its rows list the wanted ones."""
+    """Give what the wanted rows of a block list, and how its rows list them."""
     n_rows, n = lists.shape
     own = (wanted >= start) & (wanted < start + n_rows)
     place = np.full(n, -1, dtype=np.int32)

@@ -24,6 +24,7 @@ _BYTES = 2**27
 _MANY_BYTES = 2**34
 
 _ROWS_MEASURED = 1024
+_ROWS_OF_TASK = 16 * _ROWS_MEASURED
 
 # Queries whose last neighbour is so near to 1 may be among very many near copies.
 _NEAR_COPIES = 1e-4
@@ -52,7 +53,7 @@ class Shards:
         self.ranks, self.everywhere = ranks, runner.put(ranks)
 
     def divide(self, numbers: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The rows of each block that are meant, and their places among `numbers`."""
+        """Find the rows of each block that are meant, and their places in `numbers`."""
         home = np.searchsorted(self.starts, numbers, side="right") - 1
         places = [np.flatnonzero(home == i) for i in range(len(self.blocks))]
         starts = self.starts[:-1]
@@ -78,7 +79,7 @@ class Shards:
         return np.concatenate(self.runner.fetch(self.blocks))
 
     def to_keep(self) -> Any:
-        """What an estimator holds of them: in this process, the vectors themselves."""
+        """Give what an estimator holds of them: here, the vectors themselves."""
         at_hand = self.runner.at_hand(self.blocks)
         return at_hand[0] if at_hand else self
 
@@ -89,7 +90,7 @@ class Shards:
 
 
 def as_shards(distinct: knn.UniqueRows) -> Shards:
-    """The vectors that an estimator holds."""
+    """Give the vectors that an estimator holds."""
     vectors = distinct.vectors
     if isinstance(vectors, Shards):
         return vectors
@@ -104,14 +105,19 @@ def rows_of_blocks(n: int, d: int) -> int:
 
 
 def find_distinct(
-    runner: Runner, blocks: Sequence[tuple[int, int, list[Any]]], n_columns: int
+    runner: Runner,
+    blocks: Sequence[tuple[int, int, list[Any]]],
+    n_columns: int,
+    n_jobs: int | None = 1,
 ) -> knn.UniqueRows:
     """Find the distinct rows of vectors, at unit length, as `Shards`.
 
     `blocks` have the number of their first row, that of their rows, and handles of the
     matrices that are side by side in them.
     """
-    measured = [runner.call(_measure, start, chunks) for start, _, chunks in blocks]
+    measured = [
+        runner.call(_measure, start, chunks, n_jobs) for start, _, chunks in blocks
+    ]
     vectors = [runner.call(itemgetter(0), found) for found in measured]
     hashes = [runner.call(itemgetter(1), found) for found in measured]
     del measured
@@ -134,31 +140,39 @@ def find_distinct(
 
 
 def _measure(
-    start: int, chunks: Sequence[Any]
+    start: int, chunks: Sequence[Any], n_jobs: int | None
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Rows at unit length, checked, with hashes and the mask of the zero rows."""
     X = dense_rows(chunks)
     hashes = np.empty((len(X), 4), dtype=np.int64)
     zero = np.empty(len(X), dtype=bool)
-    ready = X.dtype == np.float32 and X.flags.c_contiguous
+    right_form = X.dtype == np.float32 and X.flags.c_contiguous
+
+    def measure(task: slice) -> bool:
+        """Whether rows, which are checked, were hashed: at unit length already."""
+        ready = right_form
+        for first in range(task.start, task.stop, _ROWS_MEASURED):
+            rows = slice(first, min(first + _ROWS_MEASURED, task.stop))
+            check_finite(X[rows], "", start + first, start + rows.stop)
+            ready = ready and not knn.off_unit(X[rows]).any()
+            if ready:
+                hash_rows(rows)
+        return ready
+
+    def hash_rows(rows: slice) -> None:
+        hashes[rows], zero[rows] = knn.row_hashes(X[rows])
+
     # One pass where the rows are at unit length already.
-    for first in range(0, len(X), _ROWS_MEASURED):
-        rows = slice(first, first + _ROWS_MEASURED)
-        block = X[rows]
-        check_finite(block, "", start + first, start + first + len(block))
-        ready = ready and not knn.off_unit(block).any()
-        if ready:
-            hashes[rows], zero[rows] = knn.row_hashes(block)
-    if not ready:
+    if not all(knn.in_blocks(measure, len(X), _ROWS_OF_TASK, n_jobs)):
         X = knn.unit_rows(X)
-        hashes, zero = knn.row_hashes(X)
+        knn.in_blocks(hash_rows, len(X), _ROWS_OF_TASK, n_jobs)
     return X, (hashes, zero)
 
 
 def nearest_of_all(
     queries: Any, shards: Shards, k: int, numbers: np.ndarray, n_jobs: int | None
 ) -> knn.Neighbors:
-    """True neighbours of some of the vectors, those of these `numbers`."""
+    """Give the true neighbours of some of the vectors, those of these `numbers`."""
     runner, ranks = shards.runner, shards.everywhere
     of_queries = shards.ranks[numbers]
     tables = []
@@ -217,7 +231,7 @@ def _merged(
 def nearest_fitted(
     vectors: np.ndarray, shards: Shards, k: int, n_jobs: int | None
 ) -> tuple[knn.Neighbors, np.ndarray]:
-    """The k nearest of the vectors, and a mask of those equal to the query.
+    """Give the k nearest of the vectors, and a mask of those equal to the query.
 
     Where very many are as near to a query, those come first that did so when the vector
     that it is equal to was fitted.
@@ -284,7 +298,7 @@ def _nearest_and_equal(
 
 
 def _find_equal(vectors: np.ndarray, shards: Shards) -> np.ndarray:
-    """The number of the vector that is equal to each query, -1 where none is."""
+    """Give the number of the vector that is equal to each query, -1 where none is."""
     numbers = np.full(len(vectors), -1)
     if len(vectors):
         runner, keys = shards.runner, knn.equality_hashes(vectors)

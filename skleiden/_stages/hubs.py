@@ -23,6 +23,7 @@ _NEAREST = 10
 # Corrected similarities are rounded to so many steps: of rows that are as good as equal
 # all similarities are, and what is taken from them would tell them apart.
 _COARSE = 10
+_ROWS_AT_ONCE = 4096
 
 
 class Neighborhood(NamedTuple):
@@ -41,7 +42,12 @@ class Neighborhood(NamedTuple):
 
 
 def choose_neighbors(
-    shards: Shards, tables: Sequence[Any], k: int, *, correct: bool
+    shards: Shards,
+    tables: Sequence[Any],
+    k: int,
+    *,
+    correct: bool,
+    n_jobs: int | None,
 ) -> Neighborhood:
     """Choose k neighbours of each vector among its nearest, of which lists are given.
 
@@ -55,17 +61,20 @@ def choose_neighbors(
     k : int
 
     correct : bool
+
+    n_jobs : int or None
+        Threads, as of the search.
     """
     runner, m = shards.runner, shards.shape[0]
     counted = [runner.call(_counted, table, k, m) for table in tables]
     skewness = _skewness(runner.fold(np.add, counted, "Hubs"))
     local = None
     if correct:
-        of_blocks = [runner.call(_surroundings, table) for table in tables]
+        of_blocks = [runner.call(_surroundings, table, n_jobs) for table in tables]
         local = np.concatenate(runner.fetch(of_blocks, "Hubs"))
     there = runner.put(local)
     chosen = [
-        runner.call(_chosen, table, int(start), k, there, shards.everywhere)
+        runner.call(_chosen, table, int(start), k, there, shards.everywhere, n_jobs)
         for table, start in zip(tables, shards.starts, strict=False)
     ]
     lists = [runner.call(itemgetter(0), found) for found in chosen]
@@ -99,8 +108,14 @@ def surroundings(ids: np.ndarray, similarities: np.ndarray) -> np.ndarray:
     return np.rint(total / np.maximum(there.sum(axis=1), 1)).astype(np.int64)
 
 
-def _surroundings(table: knn.Neighbors) -> np.ndarray:
-    return surroundings(table.ids, table.similarities)
+def _surroundings(table: knn.Neighbors, n_jobs: int | None) -> np.ndarray:
+    local = np.empty(len(table.ids), dtype=np.int64)
+
+    def measure(rows: slice) -> None:
+        local[rows] = surroundings(table.ids[rows], table.similarities[rows])
+
+    knn.in_blocks(measure, local.size, _ROWS_AT_ONCE, n_jobs)
+    return local
 
 
 def choose(
@@ -129,23 +144,31 @@ def _chosen(
     k: int,
     local: np.ndarray | None,
     ranks: np.ndarray,
+    n_jobs: int | None,
 ) -> tuple[knn.Neighbors, np.ndarray]:
+    """Give lists of k nearest, and what the corrected similarity of another must be."""
     n, width = table.ids.shape
-    if width == 0:
-        return table, np.full(n, -1, dtype=np.float32)
-    if local is None:  # they are in order
-        ids, similarities = table.ids[:, :k], table.similarities[:, :k]
-        corrected = similarities
-    else:
-        own = slice(start, start + n)
-        columns, steps = choose(
-            table, k, local, local[own], knn.Ranks(ranks[own], ranks)
-        )
-        ids = np.take_along_axis(table.ids, columns, axis=1)
-        similarities = np.take_along_axis(table.similarities, columns, axis=1)
-        corrected = knn.from_steps(steps)
     reach = np.full(n, -1, dtype=np.float32)
-    if ids.shape[1] >= k:
-        full = ids[:, k - 1] >= 0
-        reach[full] = corrected[full, k - 1]
+    # In order they are without correction.
+    ids, similarities = table.ids[:, :k], table.similarities[:, :k]
+    if local is None:
+        if width >= k:
+            reach = np.where(ids[:, -1] >= 0, similarities[:, -1], reach)
+        return knn.Neighbors(ids, similarities), reach
+    ids, similarities = np.empty_like(ids), np.empty_like(similarities)
+
+    def choose_block(rows: slice) -> None:
+        own = slice(start + rows.start, start + rows.stop)
+        found = knn.Neighbors(table.ids[rows], table.similarities[rows])
+        columns, steps = choose(
+            found, k, local, local[own], knn.Ranks(ranks[own], ranks)
+        )
+        ids[rows] = np.take_along_axis(found.ids, columns, axis=1)
+        similarities[rows] = np.take_along_axis(found.similarities, columns, axis=1)
+        if width >= k:
+            last = knn.from_steps(steps[:, -1])
+            reach[rows] = np.where(ids[rows, -1] >= 0, last, reach[rows])
+
+    if width:
+        knn.in_blocks(choose_block, n, _ROWS_AT_ONCE, n_jobs)
     return knn.Neighbors(ids, similarities), reach

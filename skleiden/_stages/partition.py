@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from skleiden._blocks.runner import Runner
 from skleiden._kernels import graph, knn, labels, leiden
 
+from .resolution import Hit, Sought, find_resolution
 from .search import NeighborSearch
 
 
@@ -99,7 +100,8 @@ class Partition(NamedTuple):
     """What one run of Leiden found: see the attributes of `MutualKNNLeiden`.
 
     `sizes` are those of the communities before small ones were treated, of which
-    `quality` and `modularity` tell.
+    `quality` and `modularity` tell. `remark` says why there are not as many as were
+    asked for, "" if there are.
     """
 
     sizes: np.ndarray
@@ -107,6 +109,9 @@ class Partition(NamedTuple):
     attached: np.ndarray
     quality: float
     modularity: float
+    resolution: float
+    n_merged: int
+    remark: str
 
 
 class Partitioning(NamedTuple):
@@ -121,6 +126,7 @@ class Partitioning(NamedTuple):
     backend: str
     min_cluster_size: int
     small_clusters: str
+    n_clusters: int | None = None
     n_threads: int | None = None
 
     @classmethod
@@ -133,6 +139,12 @@ class Partitioning(NamedTuple):
         )
 
     def _choose_backend(self) -> str:
+        if self.objective in leiden.WITHOUT_RESOLUTION and self.n_clusters is not None:
+            raise ValueError(
+                f"objective={self.objective!r} has no resolution by which to find "
+                f"n_clusters={self.n_clusters!r} communities. Leave n_clusters at "
+                "None, or use objective='modularity'."
+            )
         if self.objective in leiden.WITHOUT_RESOLUTION and self.resolution != 1.0:
             raise ValueError(
                 f"objective={self.objective!r} has no resolution; got resolution="
@@ -152,22 +164,34 @@ class Partitioning(NamedTuple):
 
     def run(self, graph: KNNGraph, random_states: Iterable[Any]) -> Iterator[Partition]:
         """Give one partition of the graph for each random state."""
+        counts = np.empty(graph.distinct.first.size, dtype=np.int64)
+        counts[graph.distinct.ranks] = graph.distinct.counts()
+        sought = None
+        if self.n_clusters is not None:
+            least = 1 if self.small_clusters == "keep" else self.min_cluster_size
+            sought = Sought(int(self.n_clusters), int(least), counts)
         for state in random_states:
             find = partial(
                 _found,
-                objective=self.objective,
+                sought=sought,
                 resolution=self.resolution,
+                n_threads=self.n_threads,
+                objective=self.objective,
                 n_iterations=self.n_iterations,
                 backend=self.backend,
                 seed=check_random_state(state).randint(2**31 - 1),
-                n_threads=self.n_threads,
             )
-            membership, quality, modularity = graph.run(find)
-            counts = np.empty(membership.size, dtype=np.int64)
-            counts[graph.distinct.ranks] = graph.distinct.counts()
-            sizes = np.bincount(membership, counts).astype(np.int64)
-            treated, attached = self._treat_small(membership, counts, graph)
-            yield Partition(sizes, treated, attached, quality, modularity)
+            hit, modularity = graph.run(find)
+            sizes = np.bincount(hit.membership, counts).astype(np.int64)
+            yield Partition(
+                sizes,
+                *self._treat_small(hit.membership, counts, graph),
+                hit.quality,
+                modularity,
+                hit.resolution,
+                hit.n_merged,
+                hit.remark,
+            )
 
     def _treat_small(
         self, membership: np.ndarray, counts: np.ndarray, graph: KNNGraph
@@ -192,11 +216,23 @@ class Partitioning(NamedTuple):
 
 
 def _found(
-    network: leiden.Network, *, backend: str, n_threads: int | None, **how: Any
-) -> tuple[np.ndarray, float, float]:
-    """A partition of the vertices, its quality, and its modularity."""
-    if backend in leiden.THREADED:
+    network: leiden.Network,
+    *,
+    sought: Sought | None,
+    resolution: float,
+    n_threads: int | None,
+    **how: Any,
+) -> tuple[Hit, float]:
+    """Give a partition of the vertices, with what is told of it, and its modularity."""
+    if how["backend"] in leiden.THREADED:
         with knn.limit_threads(n_threads):
             how["n_threads"] = min(knn.n_threads(), os.cpu_count() or 1)
-    membership, quality = leiden.leiden(network, backend=backend, **how)
-    return membership, quality, leiden.modularity(network, membership)
+
+    def run(resolution: float) -> tuple[np.ndarray, float]:
+        return leiden.leiden(network, resolution=resolution, **how)
+
+    if sought is None:
+        hit = Hit(*run(resolution), float(resolution))
+    else:
+        hit = find_resolution(network, run, sought, how["objective"])
+    return hit, leiden.modularity(network, hit.membership)

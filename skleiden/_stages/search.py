@@ -134,7 +134,7 @@ class NeighborSearch(NamedTuple):
     def _choose(
         self, shards: Shards, k: int, n_jobs: int | None, rng: np.random.RandomState
     ) -> tuple[str, ivf.Plan | None, str]:
-        """The algorithm, for "ivf" the plan of its search, and the reason in words."""
+        """Choose the algorithm, with the plan of "ivf", and the reason in words."""
         if self.algorithm == "hnsw" and not shards.runner.at_hand(shards.blocks):
             raise ValueError(
                 "algorithm='hnsw' is not available for a Dask array. Use 'auto', 'ivf' "
@@ -145,9 +145,16 @@ class NeighborSearch(NamedTuple):
             return "exact", None, ""
         if k < 1 or self.algorithm in ("exact", "hnsw"):
             return self.algorithm, None, ""
-        order = np.argsort(shards.ranks)
+        order = np.empty(shards.ranks.size, dtype=np.int64)
+        order[shards.ranks] = np.arange(order.size)
         rows = RowsOfShards(shards, order, n_jobs)
-        plan = ivf.make_plan(rows, k, target_recall=self.target_recall, rng=rng)
+        plan = ivf.make_plan(
+            rows,
+            k,
+            target_recall=self.target_recall,
+            rng=rng,
+            n_threads=knn.n_threads(),
+        )
         own = plan.lists.own[shards.ranks]
         plan = plan._replace(
             lists=plan.lists._replace(own=own), sample=order[plan.sample]
@@ -351,7 +358,7 @@ def _by_lists(
 def _divided(
     vectors: np.ndarray, start: int, own: np.ndarray, edges: Sequence[int]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The rows of a block by the parts that their lists belong to."""
+    """Give the rows of a block by the parts that their lists belong to."""
     part = np.searchsorted(edges, own, side="right") - 1
     pieces = []
     for i in range(len(edges) - 1):
@@ -459,7 +466,7 @@ def _between(
 
 
 def _numbered(found: knn.Neighbors, part: _Part) -> knn.Neighbors:
-    """Lists of numbers of all vectors, of those of places in a part."""
+    """Give lists of numbers of all vectors, of those of places in a part."""
     ids = np.where(found.ids >= 0, part.numbers[found.ids], -1)
     return found._replace(ids=ids.astype(np.int32))
 

@@ -326,7 +326,7 @@ def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) ->
 
 
 def _active(activity: Activity, part: Part, layout: Layout, block: Any) -> Any:
-    """What is weighted of a block: perhaps its positive part, to a power."""
+    """Tell what is weighted of a block: perhaps its positive part, to a power."""
     layers, power = slice(part.layers.start, part.layers.stop), activity.power
     if activity.positive[layers].any():
         columns = np.repeat(activity.positive[layers], layout.widths[layers])

@@ -1,4 +1,53 @@
-"""Capturing what a model's neurons do on texts."""
+"""Capture what the neurons of a language model do on texts.
+
+:func:`capture_activations` runs a model on texts and gives a
+:class:`~skleiden.LayerStack` with one layer per block of the model: the activations of
+the neurons of its MLP, one row per text (the mean over its tokens, their maximum, or
+the last token) or one row per token. It knows where the neurons are in BERT, GPT-2,
+GPT-NeoX, OPT, Llama, Mistral, Qwen, Gemma, T5 and models built like them. For any other
+module that takes ``input_ids``, tell it by ``modules``, such as
+``modules="encoder.layer.*.mlp.fc2"`` with ``side="input"``. It needs torch, and a
+tokenizer of transformers or any callable of the same form: ``pip install
+"skleiden[capture]"``.
+
+With ``out=`` the activations go to a Zarr folder as they come. A capture that was
+stopped goes on from there when it is started again. ``skleiden capture MODEL TEXTS
+--out acts.zarr`` does this in a shell.
+
+Examples
+--------
+A model with random weights stands for a real one,
+``AutoModel.from_pretrained("gpt2")``:
+
+>>> from skleiden.capture import capture_activations
+>>> import torch
+>>> from transformers import GPT2Config, GPT2Model
+>>> _ = torch.manual_seed(0)
+>>> model = GPT2Model(GPT2Config(vocab_size=256, n_embd=32, n_layer=3, n_head=2))
+>>> def tokenizer(texts, max_length=None, **_):
+...     return {"input_ids": [list(text.encode())[:max_length] for text in texts]}
+>>> texts = ["Why is the sky blue?", "Who wrote Faust?"]
+>>> capture_activations(model, texts, tokenizer)
+LayerStack(2 rows; layer_0: 128, layer_1: 128, layer_2: 128)
+
+A row per token, and the texts of these rows, in which the token is marked (this
+tokenizer has numbers for tokens):
+
+>>> from skleiden.capture import token_contexts
+>>> tokens = capture_activations(model, texts, tokenizer, pool="tokens")
+>>> tokens.ids[:2].tolist()
+['0:0', '0:1']
+>>> token_contexts(["sky"], tokenizer)["0:1"]
+'115 <<107>> 121'
+
+From there, `fit_predict` of a pipeline, and :mod:`skleiden.inspection`:
+
+>>> from sklearn.pipeline import make_pipeline
+>>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+>>> pipeline = make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden())
+>>> pipeline.fit_predict(tokens).shape
+(36,)
+"""
 
 from ._capture import capture_activations
 from ._tokens import token_contexts

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from skleiden import LayerStack
 from skleiden._ids import as_id_array
+from skleiden._progress import progress
 
 from ._modules import PARTS, find_modules
 from ._passes import POOLS, Passes, evaluating
@@ -231,19 +231,20 @@ def _capture(
     block = passes.block_rows(shape)
     starts = range(0, shape.n_rows, block)[place.n_done :]
     n_texts = len(passes.rows)
-    with tqdm(desc="Capture", total=n_texts, unit="text", disable=not verbose) as bar:
+    with progress("Capture", n_texts, shown=verbose > 0, unit="text") as update:
+        told = 0
         for start in starts:
             stop = min(start + block, shape.n_rows)
             # A text whose tokens are in two blocks passes twice, so that each block is
             # the same whatever was there before.
             i = int(np.searchsorted(first, start, side="right")) - 1
             j = int(np.searchsorted(first, stop, side="left"))
-            bar.update(i - bar.n)
-            values = passes.texts(i, j, shape.layers, bar.update)
+            update(i - told)
+            told = j
+            values = passes.texts(i, j, shape.layers, update)
             own = slice(start - first[i], stop - first[i])
             place.write(start, {name: rows[own] for name, rows in values.items()})
             del values  # or else there would be two blocks
-        bar.update(n_texts - bar.n)
     return place.stack()
 
 

@@ -1,4 +1,34 @@
-"""The command ``skleiden``."""
+"""Run skleiden from a shell: the command ``skleiden``.
+
+From a model to the page of its communities, ``run/report.html``, and from two such runs
+to what differs::
+
+    skleiden capture model texts.txt --out acts.zarr
+    skleiden layers acts.zarr --out layers
+    skleiden profile acts.zarr --out profile
+    skleiden cluster acts.zarr --texts acts.zarr/texts.json --tree --out run
+    skleiden cluster acts.zarr --texts acts.zarr/texts.json --n-clusters 12 --out run12
+    skleiden compare run run12
+
+- ``capture`` runs a language model of Hugging Face, given as a folder or a name, on the
+  lines of a file. Whoever has activations begins with the next command instead, and
+  gives it files: all that :mod:`skleiden.io` reads, such as ``acts.pt``.
+- ``layers`` shows which layers to use, and ``profile`` which resolution.
+- ``cluster`` writes a folder with the page, ``labels.csv``, ``communities.json`` and
+  figures. ``--tree`` adds communities within communities, ``--n-clusters`` asks for a
+  number of communities, and ``--rows neurons`` or ``--rows both`` groups neurons. With
+  ``--names names.json``, a file such as ``{"0": "Law"}``, communities get your own
+  names; the numbers are those of an earlier run with the same options.
+- ``report`` writes the page of a folder again.
+- ``compare`` prints what two runs agree on, which communities split or merged, and
+  writes a page of it, ``comparison.html``.
+- ``demo`` finds communities in activations that come with the package.
+
+Every parameter of the estimators is an option (``--n-neighbors 15``), and ``skleiden
+COMMAND --help`` lists them. A folder is written whole or not at all, and
+``--overwrite`` replaces nothing in it but an earlier run. After an error or Ctrl-C,
+what was saved is in a folder of the same name that ends in ``.partial``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +47,8 @@ from skleiden import __version__
 from ._signals import SIGNALS
 from ._workers import end_workers
 
+__all__ = ["main"]
+
 # What each does. The module of the same name is imported when the command is given, so
 # that the help of all does not wait for scikit-learn; this takes about a second, in
 # which a user may press Ctrl-C, and is therefore inside the `try` of main.
@@ -26,6 +58,7 @@ _COMMANDS = {
     "profile": "find a resolution to rely on",
     "layers": "find the layers to rely on",
     "report": "write the page of saved communities",
+    "compare": "tell what changed from one run to another",
     "demo": "find communities in the embedded activations of a language model",
 }
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from skleiden import LayerStack, io, model_selection, plotting, report
 from skleiden._fitting import fitted_clusterer
-from skleiden.inspection import Communities, _communities, cross_table
+from skleiden.inspection import Communities, _communities, community_tree, cross_table
 from skleiden.inspection._features import CommunitySums
+from skleiden.inspection._names import NO_WORDS
 from skleiden.io._communities import jsonable
 
 from ._input import (
@@ -24,6 +25,7 @@ from ._input import (
     load_texts,
     origin_of_ids,
 )
+from ._names import add_names, load_names, of_communities
 from ._options import (
     a_path,
     add_estimators,
@@ -59,15 +61,14 @@ _MOST_LINES = 10
 _OTHER_PROMPTS = {"subsample": None, "vary": "prompts"}
 
 DESCRIPTION = """\
-Find communities in activations, one file a layer, and save into a folder: labels.csv
-(id and community of each prompt), as soon as they are found; communities.json (all that
-is known of them); report.html (a page to look at, if jinja2 is installed); figures (if
-matplotlib is); and manifest.json, which names these files. With --rows neurons, the
-rows are the neurons of all layers, and communities are groups of neurons that fire on
-the same prompts; with --rows both, they are found beside the communities of prompts
-(neurons.csv), and which of them drive which is told. The folder is there when all
-is saved. Until then the files are in a folder beside it, DIR.partial, where they stay
-if the command ends before.
+Find communities in activations, and save them into a folder: report.html, a page to
+look at (if jinja2 is installed); labels.csv, the id and the community of each prompt;
+communities.json, all that is known of them; figures (if matplotlib is installed); and
+manifest.json, which names these files. With --rows neurons, communities are groups of
+neurons, of all layers, that fire on the same prompts. With --rows both, both are found,
+the groups go to neurons.csv, and the page tells which groups drive which communities.
+The folder appears when everything is saved. Until then its files, labels.csv first,
+are in DIR.partial beside it, where they stay if the command ends early.
 """
 
 
@@ -81,21 +82,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the prompts' texts, by id or in the order of the rows: torch, JSON, CSV, "
         "Parquet or plain lines",
     )
+    add_names(parser)
     add_output(parser)
-    add_rows(parser, "both")
+    add_rows(parser, "tokens", "both")
     parser.add_argument(
         "--n-runs",
         type=number_of_runs(1),
         default=1,
         metavar="N",
-        help="cluster so often, keep the most typical, and rate each prompt's place",
+        help="how often to cluster; of several runs the most typical is kept, and they "
+        "tell how sure the place of each prompt is",
     )
     parser.add_argument(
         "--n-subsamples",
         type=number_of_runs(2, 0),
         default=0,
         metavar="N",
-        help="cluster so many subsamples, and rate how well each community survives",
+        help="how many random subsamples to cluster as well, which tell how well each "
+        "community is found again in them",
+    )
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="also find communities within communities, from all prompts downwards, "
+        "whatever --resolution or --n-clusters, and show them",
     )
     add_title(parser)
     add_estimators(parser)
@@ -107,14 +117,14 @@ def main(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     stage = Stages(quiet=options.quiet, bars=True)
     _check_rows(options)
-    names = (LABELS, NEURONS, COMMUNITIES, REPORT, *FIGURES)
-    with workers_end_with_us(), run_of(options, *names) as run:
+    files = (LABELS, NEURONS, COMMUNITIES, REPORT, *FIGURES)
+    with workers_end_with_us(), run_of(options, *files) as run:
         with stage("Load", LESS_TO_LOAD):
             stack = load(options)
-            texts = load_texts(options, stack)
+            texts, names = load_texts(options, stack), load_names(options.names)
             first = stack.neurons() if options.rows == "neurons" else stack
             _try_saving(run, first, texts, origin_of_ids(options))
-        found, sums = _cluster(options, run, stage, first, texts, LABELS)
+        found, sums = _cluster(options, run, stage, first, texts, LABELS, names)
         if options.rows == "both":
             neurons = stack.neurons()
             groups, _ = _cluster(options, run, stage, neurons, texts, NEURONS)
@@ -145,7 +155,7 @@ def _check_rows(options: argparse.Namespace) -> None:
         "--center": sketcher.center,
     }
     given = [name for name, is_given in of_layers.items() if is_given]
-    if given and options.rows != "prompts":
+    if given and options.rows in ("neurons", "both"):
         raise ValueError(
             f"{given[0]} is said of the layers of prompts, and --rows {options.rows} "
             "clusters neurons, which are one layer. Leave it out, or cluster prompts "
@@ -160,6 +170,7 @@ def _cluster(
     stack: LayerStack,
     texts: list[str] | None,
     labels_file: str,
+    names: dict[int, str] | None = None,
 ) -> tuple[Communities, CommunitySums]:
     """Find communities of the rows, save their labels, and describe them."""
     is_prompts = stack.row_layers is None
@@ -195,14 +206,27 @@ def _cluster(
                 random_state=options.random_state,
                 **varied,
             )
+    tree = None
+    if options.tree and labels_file == LABELS:
+        with stage("Tree", "leave out --tree"):
+            tree = community_tree(
+                estimator,
+                texts=texts if is_prompts else None,
+                random_state=options.random_state,
+            )
     with stage(f"Inspect{of}", FEWER_LAYERS):
-        return _communities.describe(
+        found, sums = _communities.describe(
             estimator,
             stack,
             texts=texts,
+            names=of_communities(names or {}, labels),
+            tree=tree,
+            rows="tokens" if options.rows == "tokens" else None,
             stability=stability,
             random_state=options.random_state,
         )
+        io.save_labels(run.folder / labels_file, found)  # now with names
+    return found, sums
 
 
 def _tell(
@@ -268,11 +292,18 @@ def _try_report(run: Run, found: Communities) -> list[str]:
     return []
 
 
+def _on_map(label: int, name: str) -> str:
+    """Give the number of a community, by which all figures go, and a short name."""
+    return str(label) if name == NO_WORDS else f"{label} {name.split(',')[0]}"
+
+
 def _try_figures(run: Run, found: Any, sums: CommunitySums) -> list[str]:
     labels, table = found.labels, found.cross_table
     draw: dict[str, Callable[[], Any]] = {
         "sizes": lambda: plotting.CommunitySizesDisplay.from_predictions(labels),
-        "map": lambda: plotting.CommunityMapDisplay(found.map, labels).plot(),
+        "map": lambda: plotting.CommunityMapDisplay(found.map, labels).plot(
+            names={c: _on_map(c, name) for c, name in found.names.items()}
+        ),
         "prototypes": lambda: plotting.PrototypeHeatmapDisplay._from_sums(sums),
     }
     if not found.layer_share:  # neurons are of one layer each

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skleiden import LayerStack, io
-from skleiden.inspection._communities import texts_of
+from skleiden._text import texts_of
 from skleiden.io._activations._arrays import POOLINGS
 from skleiden.io._activations._find import find_files
 
@@ -35,32 +35,36 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         help="activations: torch, safetensors, .npy, .npz, JSON, Parquet, HDF5 files "
-        "or Zarr folders; NAME=FILE names a layer, or one of its parts",
+        "or Zarr folders; NAME=FILE names the layer that it is, or a part of",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
         "--key",
         metavar="KEY",
-        help="what to take of {'pre', 'post', 'out'} records (default: post), or of "
-        "any mapping",
+        help="which entry to take, where a file has several for each prompt, such as "
+        "{'pre', 'post', 'out'} (then the default is post)",
     )
     group.add_argument(
         "--axis",
         type=int,
         metavar="N",
-        help="the axis of the layers, counted from 0, of arrays of more than 2 "
-        "dimensions, or of mappings in mappings",
+        help="which axis is that of the layers, counted from 0, in arrays of more than "
+        "2 dimensions or in mappings of mappings",
     )
     group.add_argument(
         "--pool",
         choices=POOLINGS,
-        help="how to make one vector of those of a prompt's tokens",
+        help="how to make one vector of a prompt from those of its tokens",
     )
     group.add_argument(
         "--layers", metavar="NAME,...", help="layers to keep (default: all)"
     )
     group.add_argument(
-        "--ids", type=a_path, metavar="FILE", help="ids of the rows of matrices"
+        "--ids",
+        type=a_path,
+        metavar="FILE",
+        help="ids of the rows, for matrices without: a JSON list, .npy, a table, or "
+        "text with an id on each line",
     )
 
 

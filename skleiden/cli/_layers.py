@@ -20,11 +20,11 @@ from ._output import add_output
 from ._profiles import Shown, run_profile
 
 DESCRIPTION = """\
-Tell of each layer whether two halves of its neurons find the same communities, and
-whether they do on permuted columns; and which weights layers should have. Saves
+Find out which layers to use. Tells of each layer whether two halves of its neurons find
+the same communities (replicability), whether they do so on permuted columns, in which
+there is nothing to find (null), and which weight the layer should have. Saves
 layers.csv, agreement.csv (how far each two layers find the same communities), and a
-figure (if matplotlib is installed), into a folder with a manifest.json that names them,
-as `skleiden cluster` does.
+figure (if matplotlib is installed), into a folder with a manifest.json that names them.
 """
 
 LESS_TO_COMPARE = "lower --n-rows"

@@ -66,7 +66,7 @@ def add_rows(parser: argparse.ArgumentParser, *more: str) -> None:
         "--rows",
         choices=("prompts", "neurons", *more),
         default="prompts",
-        help="what is clustered (default: prompts)",
+        help="what is clustered",
     )
 
 

@@ -6,13 +6,15 @@ import argparse
 import io
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from skleiden._text import encodable
-from skleiden.inspection import Communities, members
+from skleiden.inspection import Communities
+from skleiden.inspection._members import member_rows
 from skleiden.plotting import png
 
 from ._input import input_paths
@@ -84,7 +86,7 @@ _MOST_LISTED, _N_SHOWN = 40, 3
 
 
 def as_text(found: Communities) -> str:
-    """Each community's size, keywords, strongest neurons and some prompts, as text."""
+    """Name each community, with its size, keywords, neurons and some prompts."""
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     is_neurons = bool(found.layer_share)
     lines = ["    group   size  keywords, strongest prompts"]
@@ -92,9 +94,12 @@ def as_text(found: Communities) -> str:
         lines = [
             "community   size  keywords, strongest neurons (layer:neuron), prompts"
         ]
-    listed = members(found.labels, min_size=1)
+    listed = member_rows(found.labels)
     for label, rows in list(listed.items())[:_MOST_LISTED]:
-        told = [", ".join(found.keywords.get(label, []))]
+        words = ", ".join(found.keywords.get(label, []))
+        name = found.names.get(label, "")
+        # Which is mostly made of the first keywords.
+        told = [words] if words.startswith(name) else [name, words]
         told += _strongest(found, label) if is_neurons else _some(found, label, rows)
         first, *others = [text for text in told if text] or [""]
         lines.append("-" * width)
@@ -111,13 +116,13 @@ def _line(start: str, width: int, text: str) -> str:
 
 
 def _strongest(found: Communities, label: int) -> list[str]:
-    """Some prompts that a group of neurons fires on."""
+    """Give some prompts that a group of neurons fires on."""
     features = found.top_features.get(label, [])[:_N_SHOWN]
     return [str(of.text or of.name or of.neuron) for of in features]
 
 
 def _some(found: Communities, label: int, rows: np.ndarray) -> list[str]:
-    """Some neurons of a community of prompts, and some prompts."""
+    """Give some neurons of a community of prompts, and some prompts."""
     features = found.top_features.get(label, [])[:_N_SHOWN]
     neurons = ", ".join(f"{neuron.layer}:{neuron.neuron}" for neuron in features)
     # Spread over it, because neighbouring rows may be of one kind.
@@ -130,9 +135,11 @@ def in_short(found: Communities) -> str:
     """How many rows, communities and rows in none there are, on a line."""
     facts = found.summary
     rows = facts.get("rows", "prompts")
-    groups = "communities" if rows == "prompts" else "groups"
+    groups = "groups" if rows == "neurons" else "communities"
+    levels = Counter(node["level"] for node in (found.tree or {"nodes": []})["nodes"])
     return (
         f"{facts['n_samples']} {rows}, {facts['n_communities']} {groups}, "
         f"{facts['n_noise']} {rows} in none; modularity {facts['modularity']:.3f}"
         f"{'' if facts['n_edges'] else '; the graph has no edges'}"
+        f"{'; tree of ' * bool(levels)}{' > '.join(map(str, levels.values()))}"
     )

@@ -24,10 +24,11 @@ from ._profiles import Shown, run_profile
 from ._progress import LESS_TO_CLUSTER
 
 DESCRIPTION = """\
-Sweep the resolution, and tell what can be relied on at each: how well runs with other
-seeds, or by other neurons, agree, and how well on permuted data. Saves profile.csv, and
-a figure (if matplotlib is installed), into a folder with a manifest.json that names
-them, as `skleiden cluster` does.
+Find out which resolution to use (the larger, the more communities). Clusters at many
+resolutions, several times at each, and tells how well these runs agree (stability), and
+how well they agree on data with permuted columns, in which there is nothing to find
+(null). Saves profile.csv, and a figure (if matplotlib is installed), into a folder with
+a manifest.json that names them. Give the best to `skleiden cluster --resolution`.
 """
 
 
@@ -41,7 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_resolutions,
         default="20",
         metavar="N or R,R,...",
-        help="how many, over a range that is found; or which",
+        help="how many resolutions to try, in a range that is found from the data; or "
+        "which ones",
     )
     add_numbers_of_runs(
         parser,
@@ -52,10 +54,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--vary",
         choices=["all", "neurons", "prompts"],
         default="all",
-        help="what differs between graphs: seeds, or the half of the neurons seen, or, "
-        "with --rows neurons, of the prompts",
+        help="what differs between runs: the seeds alone; or also the half of the "
+        "neurons that is used or, with --rows neurons, the half of the prompts",
     )
-    add_estimators(parser, leave_out=["resolution"])
+    add_estimators(parser, leave_out=["resolution", "n_clusters"])
     add_seed(parser)
     add_jobs(parser)
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from skleiden._progress import is_watched
+
 # What takes less memory: in any command, and where rows are clustered.
 _LESS = "close other programs, or use a computer with more memory"
 LESS_TO_CLUSTER = "lower --n-components, --n-neighbors or --n-jobs"
@@ -24,8 +26,8 @@ class Stages:
 
     @property
     def verbose(self) -> int:
-        """Whether stages show bars, which are for a terminal."""
-        return int(self.bars and not self.quiet and sys.stderr.isatty())
+        """Whether stages show bars; in a log, lines of this class stand for them."""
+        return int(self.bars and not self.quiet and is_watched())
 
     @contextmanager
     def __call__(self, name: str, less_memory: str = _LESS) -> Iterator[None]:

@@ -25,7 +25,7 @@ made.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "folder", type=a_path, metavar="DIR", help="what `skleiden cluster --out` made"
+        "folder", type=a_path, metavar="DIR", help="folder that `skleiden cluster` made"
     )
     add_title(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")

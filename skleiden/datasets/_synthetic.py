@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -24,7 +25,7 @@ def make_layered_activations(
     n_layers: int = ...,
     n_neurons: int = ...,
     *,
-    n_communities: int = ...,
+    n_communities: int | Sequence[int] = ...,
     nnz_per_row: int = ...,
     signal: float = ...,
     random_state: int | np.random.RandomState | None = ...,
@@ -40,7 +41,7 @@ def make_layered_activations(
     n_layers: int = ...,
     n_neurons: int = ...,
     *,
-    n_communities: int = ...,
+    n_communities: int | Sequence[int] = ...,
     nnz_per_row: int = ...,
     signal: float = ...,
     random_state: int | np.random.RandomState | None = ...,
@@ -55,7 +56,7 @@ def make_layered_activations(
     n_layers: int = 4,
     n_neurons: int = 2048,
     *,
-    n_communities: int = 10,
+    n_communities: int | Sequence[int] = 10,
     nnz_per_row: int = 70,
     signal: float = 0.4,
     random_state: int | np.random.RandomState | None = None,
@@ -93,8 +94,12 @@ def make_layered_activations(
     n_neurons : int, default=2048
         Columns of each layer.
 
-    n_communities : int, default=10
-        Number of planted communities, of equal size within one row.
+    n_communities : int or sequence of int, default=10
+        Number of planted communities, of equal size within one row. Several numbers,
+        each larger than the last, plant communities within communities: of ``(6, 20,
+        60)`` each of the 6 holds three or four of the 20, and each of these three of
+        the 60. Preferred neurons are then divided evenly among a sample's communities
+        of all levels, and each level's own.
 
     nnz_per_row : int, default=70
         Activations drawn for each row and layer; a neuron drawn twice adds up,
@@ -123,8 +128,9 @@ def make_layered_activations(
     stack : LayerStack
         `n_layers` CSR arrays of float32, each of shape (n_samples, n_neurons).
 
-    labels : ndarray of shape (n_samples,), dtype int64
-        The planted communities, 0 to ``n_communities - 1``, in random order.
+    labels : ndarray of shape (n_samples,) or (n_samples, n_levels), dtype int64
+        The planted communities, 0 to ``n_communities - 1``, in random order; a column
+        for each level if there are several.
 
     neuron_groups : ndarray of shape (n_layers * n_neurons,), dtype int64
         The group of each neuron, of all layers side by side; -1 for one in no group.
@@ -136,9 +142,10 @@ def make_layered_activations(
     Raises
     ------
     ValueError
-        If a size is not an integer of at least 1, `n_communities` exceeds `n_samples`,
-        or `signal` is not a number in [0, 1]; if `drives` is not as stated, so many
-        groups cannot be planted, or there are none to return.
+        If a size is not an integer of at least 1, `n_communities` exceeds `n_samples`
+        or is a sequence that does not grow, or `signal` is not a number in [0, 1]; if
+        `drives` is not as stated, so many groups cannot be planted, or there are none
+        to return; if there are groups of neurons and several levels of communities.
 
     See Also
     --------
@@ -152,6 +159,12 @@ def make_layered_activations(
     LayerStack(200 rows; layer_0: 2048, layer_1: 2048)
     >>> labels[:5]
     array([8, 0, 7, 8, 7])
+
+    With communities within communities:
+
+    >>> stack, labels = make_layered_activations(200, n_communities=(2, 6))
+    >>> labels.shape
+    (200, 2)
 
     With groups of neurons:
 
@@ -168,38 +181,45 @@ def make_layered_activations(
         "n_samples": n_samples,
         "n_layers": n_layers,
         "n_neurons": n_neurons,
-        "n_communities": n_communities,
         "nnz_per_row": nnz_per_row,
     }
+    if not isinstance(n_communities, Iterable):
+        sizes["n_communities"] = n_communities
     if n_neuron_groups is not None:
         sizes["n_neuron_groups"] = n_neuron_groups
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or size < 1:
             raise ValueError(f"{name} must be an integer of at least 1; got {size!r}.")
-    if n_communities > n_samples:
+    levels = _checked_levels(n_communities)
+    n_leaves = levels[-1]
+    if n_leaves > n_samples:
         raise ValueError(
-            f"n_communities must be at most n_samples={n_samples}; got {n_communities}."
+            f"n_communities must be at most n_samples={n_samples}; got {n_leaves}."
         )
     real = isinstance(signal, (int, float, np.integer, np.floating))
     if not real or not 0 <= signal <= 1:
         raise ValueError(f"signal must be a number in [0, 1]; got {signal!r}.")
-    planted = _checked_drives(n_neuron_groups, drives, n_communities, n_neurons)
+    planted = _checked_drives(n_neuron_groups, drives, n_leaves, n_neurons)
     if return_neuron_groups and planted is None and n_neuron_groups is None:
         raise ValueError(
             "return_neuron_groups=True needs groups of neurons; got none, with "
             "n_neuron_groups=None and drives=None. Give one of these."
         )
+    if len(levels) > 1 and (n_neuron_groups is not None or planted is not None):
+        raise ValueError(
+            "Communities within communities are not driven by groups of neurons; got "
+            f"n_communities={levels} with n_neuron_groups or drives. Leave these out, "
+            "or give one number of communities."
+        )
     rng = check_random_state(random_state)
-    labels = rng.permutation(n_samples) % n_communities
+    labels = rng.permutation(n_samples) % n_leaves
     if planted is None and n_neuron_groups is not None:
-        planted = _draw_drives(n_neuron_groups, n_communities, rng)
+        planted = _draw_drives(n_neuron_groups, n_leaves, rng)
     preferred: Iterable[Sequence[np.ndarray]]
     if planted is None:
-        most = nnz_per_row
-        preferred = (
-            rng.randint(0, n_neurons, size=(n_communities, nnz_per_row))
-            for _ in range(n_layers)
-        )
+        of_each = max(nnz_per_row // len(levels), 1)
+        most = of_each * len(levels)
+        preferred = (_prefer(levels, n_neurons, of_each, rng) for _ in range(n_layers))
     else:
         size = min(nnz_per_row, n_neurons // planted.shape[0])
         most = size * int(planted.sum(axis=0).max())
@@ -209,10 +229,49 @@ def make_layered_activations(
         _activate(labels, n_neurons, neurons, most, nnz_per_row, signal, rng)
         for neurons in preferred
     ]
-    found = LayerStack(layers), labels.astype(np.int64)
+    labels = labels.astype(np.int64)
+    if isinstance(n_communities, Iterable):
+        labels = _ancestors(levels)[labels]
+    found = LayerStack(layers), labels
     if not return_neuron_groups or planted is None:
         return found
     return *found, groups.ravel(), planted
+
+
+def _checked_levels(n_communities: int | Sequence[int]) -> list[int]:
+    """Give the numbers of communities of all levels, coarse to fine."""
+    if not isinstance(n_communities, Iterable):
+        return [n_communities]
+    levels = [*n_communities]
+    whole = all(isinstance(n, (int, np.integer)) and n >= 1 for n in levels)
+    if not levels or not whole or any(a >= b for a, b in pairwise(levels)):
+        raise ValueError(
+            "n_communities must be an integer of at least 1, or several, each larger "
+            f"than the last, for communities within communities; got {n_communities!r}."
+        )
+    return levels
+
+
+def _ancestors(levels: Sequence[int]) -> np.ndarray:
+    """Give the communities of all levels that each one of the last level is in."""
+    of_levels = [np.arange(levels[-1])]
+    for coarse, fine in reversed([*pairwise(levels)]):
+        of_levels.insert(0, of_levels[0] * coarse // fine)
+    return np.stack(of_levels, axis=1)
+
+
+def _prefer(
+    levels: Sequence[int], n_neurons: int, of_each: int, rng: np.random.RandomState
+) -> Sequence[np.ndarray]:
+    """Draw the neurons that each community prefers, as those that it is in do."""
+    drawn: Any = np.concatenate(
+        [
+            rng.randint(0, n_neurons, size=(n, of_each))[of_level]
+            for n, of_level in zip(levels, _ancestors(levels).T, strict=True)
+        ],
+        axis=1,
+    )
+    return [*drawn]
 
 
 def _checked_drives(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,8 +18,10 @@ from skleiden._ids import as_id_array
 from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
-from skleiden._text import as_text, encodable, refuse_unencodable
+from skleiden._text import as_text, encodable, refuse_unencodable, texts_of
 
+from ._activity import NeuronActivity, activity_of
+from ._belonging import cohesion, second_communities
 from ._cross_table import CrossTable
 from ._features import CommunitySums, TopFeature, community_sums, named
 from ._firing import firing_in, firing_of
@@ -32,15 +34,22 @@ from ._graph import (
 )
 from ._keywords import keywords, keywords_of
 from ._layers import fitted_embedding, layer_agreement
-from ._members import check_labels, check_positive_integer, members, summarize
+from ._members import check_labels, check_positive_integer, member_rows, summarize
+from ._names import Namer, check_names, name_communities
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ._tree import CommunityTree
+
 # Strongest prompts of a group of neurons whose words are read, and words that are kept.
 _N_READ, _N_KEYWORDS = 20, 5
+# What rows may be called, if they are not neurons.
+ROWS = ("prompts", "tokens", "rows")
 # Features of a community that its row of a table names.
 _N_NAMED = 3
+# Attributes that have one value for each row, where they are known.
+_OF_ROWS = ("confidence", "attached", "strength", "second")
 
 # Packages whose versions labels may depend on.
 _PACKAGES = (
@@ -93,6 +102,9 @@ class Communities:
     top_features : dict of {int: list of TopFeature}
         Neurons that set each community apart, see `top_features`.
 
+    neurons : list of NeuronActivity
+        What each of these neurons fires on: its strongest rows, and communities.
+
     representatives : dict of {int: Representatives}
         Most central and most borderline rows, see `representatives`.
 
@@ -100,9 +112,29 @@ class Communities:
         How well each layer alone keeps each community together, see
         `layer_agreement`; nan where it cannot be told.
 
+    strength : ndarray of shape (n_samples,), or None
+        How strongly each row is tied to its community, in [0, 1], see the `strength_`
+        of :class:`~skleiden.MutualKNNLeiden`, to six decimals.
+
+    second : ndarray of shape (n_samples,), dtype int64, or None
+        The other community of a row that lies between two, to which it has at least
+        half as much weight of edges as to its own; -1 for a row that does not.
+
+    cohesion : ndarray of shape (n_clusters,), or None
+        Share of the weight of the members' edges that leads to other members, in
+        [0, 1]; nan without edges. A community below .5 hangs together loosely: it is
+        none even in the weak sense of [1]_.
+
     keywords : dict of {int: list of str}
         Words that tell the texts of each community from those of the others, see
         `keywords`; where the rows are neurons, of the texts of its strongest prompts.
+
+    names : dict of {int: str}
+        What each community is called; see `describe_communities`.
+
+    tree : dict or None
+        Communities within communities, as `to_dict` of a `CommunityTree` gives them; a
+        tree itself becomes that.
 
     layer_share : dict of {str: ndarray of shape (n_clusters,)}
         Where the rows are neurons: share of each layer in each community.
@@ -132,7 +164,16 @@ class Communities:
     ------
     ValueError
         If labels are not one-dimensional integers of at least -1, or the lengths
-        differ; if an id or the name of a layer has a lone half of a surrogate pair.
+        differ; if an id or the name of a layer has a lone half of a surrogate pair; if
+        something is named that is no community.
+
+    TypeError
+        If names are not strings, or not by number; if the tree is none.
+
+    References
+    ----------
+    .. [1] F. Radicchi, C. Castellano, F. Cecconi, V. Loreto, D. Parisi, "Defining and
+       identifying communities in networks", PNAS 101(9), 2004.
     """
 
     labels: np.ndarray
@@ -140,11 +181,17 @@ class Communities:
     texts: Sequence[str] | None = None
     confidence: np.ndarray | None = None
     attached: np.ndarray | None = None
+    strength: np.ndarray | None = None
+    second: np.ndarray | None = None
     stability: np.ndarray | None = None
+    cohesion: np.ndarray | None = None
     top_features: Mapping[int, Sequence[TopFeature]] = field(default_factory=dict)
+    neurons: Sequence[NeuronActivity] = ()
     representatives: Mapping[int, Representatives] = field(default_factory=dict)
     layer_agreement: Mapping[str, np.ndarray] = field(default_factory=dict)
     keywords: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
+    tree: Any = None
     layer_share: Mapping[str, np.ndarray] = field(default_factory=dict)
     map: CommunityMap | None = None
     neuron_groups: Communities | None = None
@@ -171,15 +218,22 @@ class Communities:
         settle("ids", ids)
         if self.texts is not None:
             settle("texts", [as_text(text) for text in self.texts])
-        check_names(self.ids, _layer_names(self))
+        check_encodable(self.ids, _layer_names(self))
         for name in ("summary", "parameters", "versions", "fingerprint"):
             settle(name, encodable(getattr(self, name)))
         n = self.labels.size
-        dtypes = {"confidence": float, "attached": bool, "stability": float}
+        dtypes = {
+            "confidence": float,
+            "attached": bool,
+            "strength": float,
+            "second": np.int64,
+            "stability": float,
+            "cohesion": float,
+        }
         for name, dtype in dtypes.items():
             if getattr(self, name) is not None:
                 settle(name, np.asarray(getattr(self, name), dtype=dtype))
-        for name in ("ids", "texts", "confidence", "attached"):
+        for name in ("ids", "texts", *_OF_ROWS):
             given = getattr(self, name)
             if given is not None and len(given) != n:
                 raise ValueError(
@@ -192,8 +246,25 @@ class Communities:
             for what in ("layer_agreement", "layer_share")
             for name, values in getattr(self, what).items()
         }
-        if self.stability is not None:
-            by_community["stability"] = self.stability
+        for name in ("stability", "cohesion"):
+            if getattr(self, name) is not None:
+                by_community[name] = getattr(self, name)
+        if hasattr(self.tree, "to_dict"):
+            settle("tree", self.tree.to_dict())
+        if self.tree is not None and (
+            not isinstance(self.tree, Mapping) or "node_of_row" not in self.tree
+        ):
+            raise TypeError(
+                "tree must be a CommunityTree, or what its to_dict gives; got "
+                f"{type(self.tree).__name__}. Make one by community_tree."
+            )
+        if self.tree is not None and len(self.tree["node_of_row"]) != n:
+            raise ValueError(
+                "tree must be of the same rows; got one of "
+                f"{len(self.tree['node_of_row'])} rows for {n} labels. Give the "
+                "community_tree of the same estimator."
+            )
+        settle("names", check_names(self.names, self.labels))
         self._check_cross_table(n_clusters)
         for name, values in by_community.items():
             if np.shape(values) != (n_clusters,):
@@ -206,11 +277,12 @@ class Communities:
     def table(self) -> dict[str, np.ndarray]:
         """What is known of each community, as columns, largest community first.
 
-        "community", "size" and "share" of all rows, and, where known, "stability",
-        "keywords" (joined), "strongest" (neurons as "layer:number", or prompts, where
-        rows are neurons) and "central" (text or id of the most central row).
+        "community", "size" and "share" of all rows, and, where known, "name",
+        "strength" (the mean of its rows), "cohesion", "stability", "keywords" (joined),
+        "strongest" (neurons as "layer:number", or prompts, where rows are neurons) and
+        "central" (text or id of the most central row).
         """
-        listed = members(self.labels, min_size=1)
+        listed = member_rows(self.labels, min_size=1)
         numbers = np.array([*listed], dtype=np.int64)
         sizes = np.array([rows.size for rows in listed.values()], dtype=np.int64)
         columns = {
@@ -218,8 +290,16 @@ class Communities:
             "size": sizes,
             "share": sizes / self.labels.size,
         }
-        if self.stability is not None:
-            columns["stability"] = self.stability[numbers]
+        if self.names:
+            columns["name"] = np.array(
+                [self.names.get(c, "") for c in listed], dtype=object
+            )
+        if self.strength is not None:
+            means = [self.strength[rows].mean() for rows in listed.values()]
+            columns["strength"] = np.array(means, dtype=np.float64)
+        for name in ("cohesion", "stability"):
+            if getattr(self, name) is not None:
+                columns[name] = getattr(self, name)[numbers]
         named = self.ids.tolist() if self.texts is None else self.texts
         words: list[tuple[str, Mapping[int, Any], Callable[[Any], str]]] = [
             ("keywords", self.keywords, ", ".join),
@@ -300,7 +380,12 @@ def describe_communities(
     *,
     ids: Iterable[Any] | None = None,
     texts: Mapping[Any, str] | Iterable[str] | None = None,
+    names: Mapping[int, str] | None = None,
+    namer: Namer | None = None,
+    tree: CommunityTree | None = None,
+    rows: str | None = None,
     n_features: int = 10,
+    n_strongest: int = 5,
     n_representatives: int = 5,
     stability: np.ndarray | None = None,
     max_map_rows: int = 3000,
@@ -326,8 +411,32 @@ def describe_communities(
         up as a string, as JSON and CSV have no other ids. Where the rows are neurons,
         the prompts are the columns, and so are their texts and ids.
 
+    names : mapping of {int: str}, default=None
+        What communities are called, all or some of them. Where texts are given, one
+        that has no name is called by its first three keywords, or "no words in common"
+        if it has none.
+
+    namer : callable, default=None
+        A function that names the others instead, such as one that asks a language
+        model: ``namer(texts, keywords) -> str``, called once for each community,
+        largest first, with a list of its most central texts (where the rows are
+        neurons, those of its strongest prompts) and a list of its keywords. Needs
+        texts.
+
+    tree : CommunityTree, default=None
+        From :func:`~skleiden.inspection.community_tree`, to be saved and shown with the
+        communities.
+
+    rows : {"prompts", "tokens", "rows"}, default=None
+        What the page calls rows, if they are not neurons: "prompts" where texts are
+        given and "rows" where not, if None.
+
     n_features : int, default=10
         Top neurons of each community; where the rows are neurons, strongest prompts.
+
+    n_strongest : int, default=5
+        Rows in which each of the top neurons fires most; 0 for none, and to tell
+        nothing of what they fire on. Nothing is told where the rows are neurons.
 
     n_representatives : int, default=5
         Central and borderline rows of each.
@@ -350,12 +459,13 @@ def describe_communities(
     Raises
     ------
     TypeError
-        If the estimator has no graph.
+        If the estimator has no graph; if a name is not a string.
 
     ValueError
         If X, ids, texts or stability do not fit the estimator; if a mapping of texts
-        lacks an id; if an id or the name of a layer has a lone half of a surrogate
-        pair, which no file can hold.
+        lacks an id; if names are of something that is no community, or there is a namer
+        and there are no texts; if `rows` is unknown; if an id or the name of a layer
+        has a lone half of a surrogate pair, which no file can hold.
 
     Examples
     --------
@@ -370,13 +480,28 @@ def describe_communities(
     >>> communities = describe_communities(pipeline, stack)
     >>> len(communities.top_features), communities.summary["n_communities"]
     (4, 4)
+    >>> texts = ["bread", "trains", "chess", "copper"]
+    >>> named = describe_communities(
+    ...     pipeline,
+    ...     stack,
+    ...     texts=[texts[label] for label in pipeline[-1].labels_],
+    ...     names={3: "metals"},
+    ...     namer=lambda texts, keywords: f"about {keywords[0]}",
+    ... )
+    >>> named.names
+    {0: 'about bread', 1: 'about trains', 2: 'about chess', 3: 'metals'}
     """
     return describe(
         estimator,
         X,
         ids=ids,
         texts=texts,
+        names=names,
+        namer=namer,
+        tree=tree,
+        rows=rows,
         n_features=n_features,
+        n_strongest=n_strongest,
         n_representatives=n_representatives,
         stability=stability,
         max_map_rows=max_map_rows,
@@ -390,7 +515,12 @@ def describe(
     *,
     ids: Iterable[Any] | None = None,
     texts: Mapping[Any, str] | Iterable[str] | None = None,
+    names: Mapping[int, str] | None = None,
+    namer: Namer | None = None,
+    tree: CommunityTree | None = None,
+    rows: str | None = None,
     n_features: int = 10,
+    n_strongest: int = 5,
     n_representatives: int = 5,
     stability: np.ndarray | None = None,
     max_map_rows: int = 3000,
@@ -405,13 +535,25 @@ def describe(
     if ids is None:
         ids = np.arange(len(stack)) if stack.ids is None else stack.ids
     ids = as_id_array(ids)
-    check_names(ids, stack.names)
+    check_encodable(ids, stack.names)
     if len(stack) != labels.size:
         raise ValueError(
             "X must be what the estimator was fitted on; got "
             f"{len(stack)} rows, fitted with {labels.size}."
         )
     check_positive_integer(n_features, "n_features")
+    if n_strongest != 0:
+        check_positive_integer(n_strongest, "n_strongest")
+    given = check_names({} if names is None else names, labels)
+    if namer is not None and texts is None:
+        raise ValueError(
+            "namer names communities by their texts; got texts=None. Give the texts, "
+            "or names instead."
+        )
+    if rows not in (None, *ROWS):
+        raise ValueError(
+            f"rows must be one of {', '.join(map(repr, ROWS))}, or None; got {rows!r}."
+        )
     rng = check_random_state(random_state)
     agreement: dict[str, np.ndarray] = {}
     if sketcher is not None and labels.max() >= 0 and stack.row_layers is None:
@@ -419,7 +561,8 @@ def describe(
         agreement = layer_agreement(embedding, labels, components, random_state=rng)
     digest = hashlib.blake2b(digest_size=16)
     firing = firing_in(stack) if sketcher is None else firing_of(sketcher, stack)
-    sums = community_sums(stack, labels, firing, digest)
+    kept = 0 if stack.prompts is not None else n_strongest
+    sums = community_sums(stack, labels, firing, digest, kept)
     if stack.ids is not None:
         digest.update(repr(stack.ids.tolist()).encode())
     affinity = clusterer.affinity_matrix_
@@ -432,18 +575,47 @@ def describe(
         **told(stack, labels, texts_of(texts, prompts), sums.top_features, n_features),
         confidence=getattr(estimator, "confidence_", None),
         attached=clusterer.attached_,
+        strength=_strength_of(clusterer),
+        second=second_communities(clusterer.membership_, labels),
         stability=stability,
+        cohesion=cohesion(affinity, labels),
         representatives=representatives(clusterer, n_representatives),
         layer_agreement=agreement,
+        tree=tree,
         map=community_map(affinity, max_rows=max_map_rows, random_state=rng)
         if max_map_rows
         else None,
-        summary=_facts(estimator, clusterer, stack, sketcher),
+        summary=_facts(estimator, clusterer, stack, sketcher, rows),
         parameters=estimator.get_params(),
         versions=_versions(),
         fingerprint=digest.hexdigest(),
     )
-    return found, sums
+    if texts is not None:
+        central = _central_texts(found)
+        given = name_communities(central, found.keywords, given, namer)
+    active = activity_of(sums, found.top_features) if kept else []
+    return replace(found, names=given, neurons=active), sums
+
+
+def _strength_of(clusterer: Any) -> np.ndarray | None:
+    """Strengths in as many digits as tell something; files of 0.1.0 have none."""
+    if not hasattr(clusterer, "strength_"):
+        return None
+    return np.asarray(clusterer.strength_, dtype=np.float64).round(6)
+
+
+def _central_texts(found: Communities) -> dict[int, list[str]]:
+    """Texts that stand for each community, largest community first."""
+    texts = found.texts
+    if texts is None:  # rows are neurons, and their prompts have the texts
+        return {
+            c: [of.text or "" for of in found.top_features.get(c, ())]
+            for c in found.representatives
+        }
+    return {
+        c: [texts[one.row] for one in of.central]
+        for c, of in found.representatives.items()
+    }
 
 
 def _of_prompts(
@@ -506,7 +678,7 @@ def _shares_of_layers(labels: np.ndarray, stack: LayerStack) -> dict[str, np.nda
     }
 
 
-def check_names(ids: np.ndarray, layers: Iterable[Any]) -> None:
+def check_encodable(ids: np.ndarray, layers: Iterable[Any]) -> None:
     """Refuse ids of rows and names of layers that no file can hold."""
     refuse_unencodable(ids.tolist(), "ids")
     refuse_unencodable(layers, "Names of layers")
@@ -522,47 +694,27 @@ def _layer_names(found: Communities) -> set[str]:
     }
 
 
-def texts_of(
-    texts: Mapping[Any, str] | Iterable[str] | None, ids: np.ndarray
-) -> list[str] | None:
-    """The texts of rows of given ids; refused if one is missing."""
-    if texts is None:
-        return None
-    if isinstance(texts, Mapping):
-        found, missing = [], []
-        for name in ids.tolist():
-            known = name if name in texts else str(name)
-            if known in texts:
-                found.append(as_text(texts[known]))
-            else:
-                missing.append(name)
-        if missing:
-            raise ValueError(
-                f"texts has no text for {len(missing)} of {ids.size} ids, such as "
-                f"{missing[0]!r}; it has {len(texts)} for ids such as "
-                f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
-            )
-        return found
-    return [as_text(text) for text in texts]
-
-
 def _facts(
     estimator: Any,
     clusterer: Any,
     stack: LayerStack,
     sketcher: MultiLayerTfidfSketcher | None,
+    rows: str | None,
 ) -> dict[str, Any]:
     counts = summarize(clusterer.labels_)
     graph = graph_summary(clusterer.affinity_matrix_)
     facts = {name: value for name, value in counts.items() if np.ndim(value) == 0}
     facts["n_attached"] = int(np.count_nonzero(clusterer.attached_))
     facts["modularity"] = clusterer.modularity_
+    facts["resolution"] = clusterer.resolution_
     if hasattr(estimator, "stability_"):
         facts["stability"] = estimator.stability_
     facts["algorithm"] = clusterer.algorithm_
     facts["knn_recall"] = clusterer.knn_recall_
     facts |= {name: value for name, value in graph.items() if name != "n_vertices"}
     facts["layers"] = dict(zip(stack.names, stack.widths, strict=True))
+    if rows is not None:
+        facts["rows"] = rows
     if stack.row_layers is not None:
         facts["rows"] = "neurons"
         if sketcher is not None:

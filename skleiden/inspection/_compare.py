@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skleiden._blocks.frames import frame_of
+from skleiden._blocks.frames import as_html, frame_of
 from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 
 from ._communities import Communities
 from ._cross_table import listed
-from ._members import check_labels
+from ._members import number_labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Ids that an error names.
-_SHOWN = 3
+# Ids that an error names, and letters of a text.
+_SHOWN, _LETTERS = 3, 40
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """How two partitions, a and b, agree on the rows that both have.
 
-    Made by `compare`.
+    Made by `compare`, shown by :func:`skleiden.report.write_comparison`.
 
     Attributes
     ----------
@@ -60,6 +65,17 @@ class Comparison:
     table : dict of {str: ndarray}
         All pairs of a community of a and one of b that have rows in common: "a", "b",
         "n_common", "share_of_a", "share_of_b", "jaccard" and "matched".
+
+    names_a, names_b : dict of {int: str}
+        What communities are called, where that is known: by their names, or else their
+        keywords; by their labels, where these are strings, which are numbered in their
+        order.
+
+    texts : list of str of length n_common, or None
+        The prompts, if a or b has them.
+
+    rows : str
+        What rows are: "prompts", "tokens" or "neurons", or else "rows".
     """
 
     ami: float
@@ -74,6 +90,35 @@ class Comparison:
     n_only_a: int
     n_only_b: int
     table: dict[str, np.ndarray]
+    names_a: Mapping[int, str] = field(default_factory=dict)
+    names_b: Mapping[int, str] = field(default_factory=dict)
+    texts: Sequence[str] | None = None
+    rows: str = "rows"
+
+    @property
+    def matches(self) -> dict[str, np.ndarray]:
+        """Matched communities, as columns, those that share the most rows first.
+
+        "a", "b", "size_a" and "size_b" (of the rows that both have), "n_common" and
+        "jaccard", the share of the rows of either that both have; and "name_a" and
+        "name_b" where communities of a, or of b, have names.
+        """
+        matched = np.flatnonzero(self.table["matched"])
+        order = matched[np.argsort(-self.table["n_common"][matched], kind="stable")]
+        one, other = self.table["a"][order], self.table["b"][order]
+        columns = {
+            "a": one,
+            "b": other,
+            "size_a": partitions.sizes(self.labels_a)[one],
+            "size_b": partitions.sizes(self.labels_b)[other],
+            "n_common": self.table["n_common"][order],
+            "jaccard": self.table["jaccard"][order],
+        }
+        for which, names in (("a", self.names_a), ("b", self.names_b)):
+            if names:
+                told = [names.get(c, "") for c in columns[which].tolist()]
+                columns[f"name_{which}"] = np.array(told, dtype=object)
+        return columns
 
     def to_frame(self) -> pd.DataFrame:
         """Return `table` as a pandas DataFrame.
@@ -88,6 +133,43 @@ class Comparison:
             If pandas is not installed.
         """
         return frame_of(self.table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was found in types that JSON has.
+
+        Returns
+        -------
+        plain : dict
+            "ami", "ari", "n_rows", "n_moved", "n_only_a" and "n_only_b"; "matches", a
+            dict for each; "splits" and "merges", each a dict of "community" and
+            "parts"; and "moved", a dict of "id", "a" and "b" for each row that moved.
+            An id that JSON has no form for becomes its string.
+        """
+        matches = {name: of.tolist() for name, of in self.matches.items()}
+        changed = zip(
+            self.ids[self.moved].tolist(),
+            self.labels_a[self.moved].tolist(),
+            self.labels_b[self.moved].tolist(),
+            strict=True,
+        )
+        return {
+            "ami": self.ami,
+            "ari": self.ari,
+            "n_rows": self.ids.size,
+            "n_moved": int(np.count_nonzero(self.moved)),
+            "n_only_a": self.n_only_a,
+            "n_only_b": self.n_only_b,
+            "matches": [
+                dict(zip(matches, of, strict=True))
+                for of in zip(*matches.values(), strict=True)
+            ],
+            "splits": _as_list(self.splits),
+            "merges": _as_list(self.merges),
+            "moved": [
+                {"id": of if type(of) in (str, int) else str(of), "a": a, "b": b}
+                for of, a, b in changed
+            ],
+        }
 
     def describe(self) -> list[str]:
         """Say in words what agrees and what changed.
@@ -104,12 +186,13 @@ class Comparison:
         for which, n_only in (("first", self.n_only_a), ("second", self.n_only_b)):
             if n_only:
                 lines.append(f"{n_only} rows are in the {which} alone")
+        one, other = self.names_a, self.names_b
         lines += [
-            f"community {a} split into {listed(parts)}"
+            f"community {_told([a], one)} split into {_told(parts, other)}"
             for a, parts in self.splits.items()
         ]
         lines += [
-            f"communities {listed(parts)} merged into {b}"
+            f"communities {_told(parts, one)} merged into {_told([b], other)}"
             for b, parts in self.merges.items()
         ]
         return lines
@@ -117,16 +200,34 @@ class Comparison:
     def __repr__(self) -> str:
         return f"<Comparison: {self.describe()[0]}>"
 
+    def _repr_html_(self) -> str:
+        """Give the matched communities as a table, for notebooks."""
+        return f"<p>{escape(repr(self))}</p>{as_html(self.matches)}"
+
+
+def _told(communities: Sequence[int], names: Mapping[int, str]) -> str:
+    """List communities by their numbers, with names where there are some."""
+    return listed(
+        [f"{c} ({names[c]})" if names.get(c) else str(c) for c in communities]
+    )
+
+
+def _as_list(parts_of: Mapping[int, list[int]]) -> list[dict[str, Any]]:
+    return [{"community": of, "parts": parts} for of, parts in parts_of.items()]
+
 
 def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     """Compare two partitions: of two runs, layers, models, checkpoints or seeds.
 
     Parameters
     ----------
-    a, b : Communities, fitted clusterer or pipeline, or array-like of int
-        What to compare. Rows of two `Communities` are found by their ids, and those
-        that only one has are left out; else they are the same rows in the same order.
-        Files are read by :func:`skleiden.io.load_communities`.
+    a, b : Communities, path, fitted clusterer or pipeline, or array-like of int or str
+        What to compare. A path is that of a file that
+        :func:`skleiden.io.save_communities` or :func:`skleiden.io.save_labels` saved,
+        or of a folder that ``skleiden cluster`` made. Rows of files and `Communities`
+        are found by their ids, and those that only one has are left out; else they are
+        the same rows in the same order. Where ids of one are all strings, as those of
+        CSV files are, ids of the other are taken as their strings.
 
     min_share : float, default=0.1
         Smallest part, as a share of the rows of a community, by which it is said to be
@@ -145,11 +246,21 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
 
     ValueError
         If they have no row in common, or, without ids, not the same number of rows; if
-        ids repeat; if labels are not integers of at least -1, or `min_share` is out of
-        range.
+        ids repeat, or most of the texts that both have for an id differ; if one is of
+        prompts and the other of neurons; if labels are not integers of at least -1, a
+        file holds no partition, or `min_share` is out of range.
+
+    OSError
+        If a file cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        If the texts that both have for an id differ for some ids.
 
     See Also
     --------
+    skleiden.report.write_comparison : Show it on a page.
     skleiden.model_selection.community_stability : How well each community comes again.
 
     Notes
@@ -177,11 +288,15 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     """
     if not 0 < min_share <= 0.5:
         raise ValueError(f"min_share must be in (0, 0.5]; got {min_share!r}.")
-    one, other = (_labels_of(value, name) for value, name in ((a, "a"), (b, "b")))
-    ids, in_a, in_b = _common(a, b, one.size, other.size)
-    labels_a, labels_b = one[in_a], other[in_b]
+    one, other = (_side_of(value, name) for value, name in ((a, "a"), (b, "b")))
+    _check_kinds(one, other)
+    in_a, in_b = _common(one, other)
+    labels_a, labels_b = one.labels[in_a], other.labels[in_b]
     partner = partitions.match(labels_a, labels_b)
     pairs = _pairs(labels_a, labels_b, partner)
+    known = one if one.ids is not None else other
+    ids = np.arange(one.labels.size) if known.ids is None else known.ids
+    ids = ids[in_a]
     return Comparison(
         ami=partitions.adjusted_mutual_information(labels_a, labels_b),
         ari=partitions.adjusted_rand(labels_a, labels_b),
@@ -192,16 +307,40 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
         moved=~partitions.kept_together(labels_a, labels_b),
         splits=_parts(pairs, "a", "b", min_share),
         merges=_parts(pairs, "b", "a", min_share),
-        n_only_a=one.size - ids.size,
-        n_only_b=other.size - ids.size,
+        n_only_a=one.labels.size - ids.size,
+        n_only_b=other.labels.size - ids.size,
         table=pairs,
+        names_a=one.names,
+        names_b=other.names,
+        texts=_texts(one, in_a, other, in_b, ids),
+        rows=one.rows if one.rows is not None and one.rows == other.rows else "rows",
     )
 
 
-def _labels_of(value: Any, name: str) -> np.ndarray:
-    """Give the labels of whatever has some."""
+class _Side(NamedTuple):
+    """What is known of one of two partitions."""
+
+    labels: np.ndarray
+    ids: np.ndarray | None = None
+    texts: Sequence[str] | None = None
+    names: Mapping[int, str] = MappingProxyType({})
+    rows: str | None = None
+
+
+def _side_of(value: Any, name: str) -> _Side:
+    """Give what is known of whatever has labels."""
+    if isinstance(value, (str, os.PathLike)):
+        # Files are read by what is made of all this, and only where they are given.
+        from skleiden.io._partitions import load_partition
+
+        value = load_partition(value)
     if isinstance(value, Communities):
-        return value.labels
+        named = {c: ", ".join(words) for c, words in value.keywords.items() if words}
+        # Files of older versions do not tell, but of neurons.
+        usual = "rows" if value.texts is None else "prompts"
+        rows = value.summary.get("rows", usual if value.summary else None)
+        names = named | dict(value.names)
+        return _Side(value.labels, value.ids, value.texts, names, rows)
     last = final_step(value)[1]
     if hasattr(last, "get_params"):
         if not hasattr(last, "labels_"):
@@ -210,49 +349,96 @@ def _labels_of(value: Any, name: str) -> np.ndarray:
                 f"{type(value).__name__} without labels_. Fit it first."
             )
         value = last.labels_
-    if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):
-        raise TypeError(
-            f"{name} must be Communities, a fitted clusterer or labels; got the path "
-            f"{value!r}. Load it with skleiden.io.load_communities."
-        )
     try:
-        return check_labels(value)
+        found = number_labels(value)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    texts = {c: of for c, of in enumerate(found.values) if isinstance(of, str)}
+    return _Side(found.place_of_rows, names=texts)
 
 
-def _common(
-    a: Any, b: Any, n_a: int, n_b: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give the ids of the rows that both have, and their numbers in each."""
-    if not (isinstance(a, Communities) and isinstance(b, Communities)):
+def _check_kinds(a: _Side, b: _Side) -> None:
+    """Refuse prompts beside neurons, whose ids might still be the same numbers."""
+    kinds = a.rows, b.rows
+    if None not in kinds and kinds.count("neurons") == 1:
+        raise ValueError(
+            f"a and b must have rows of one kind; got {kinds[0]} and {kinds[1]}. "
+            "Compare communities of prompts, or groups of neurons (neuron_groups, or "
+            "neurons.csv of a run), with their like."
+        )
+
+
+def _common(a: _Side, b: _Side) -> tuple[np.ndarray, np.ndarray]:
+    """Give the numbers of the rows that both have, in each."""
+    n_a, n_b = a.labels.size, b.labels.size
+    if a.ids is None or b.ids is None:
         if n_a != n_b:
             raise ValueError(
                 f"a and b must have the same rows; got {n_a} and {n_b} labels. Give "
                 "Communities, whose rows are found by their ids."
             )
-        known = next((of.ids for of in (a, b) if isinstance(of, Communities)), None)
-        every = np.arange(n_a)
-        return every if known is None else known, every, every
+        return np.arange(n_a), np.arange(n_a)
+    ids = a.ids.tolist(), b.ids.tolist()
+    only_text = [all(isinstance(one, str) for one in of) for of in ids]
+    if any(only_text):  # as all ids are in CSV files
+        ids = [*map(str, ids[0])], [*map(str, ids[1])]
     numbers = []
-    for of, name in ((a, "a"), (b, "b")):
-        numbers.append({of_row: row for row, of_row in enumerate(of.ids.tolist())})
-        if len(numbers[-1]) < of.ids.size:
+    for of, name in zip(ids, "ab", strict=True):
+        numbers.append({of_row: row for row, of_row in enumerate(of)})
+        if len(numbers[-1]) < len(of):
             raise ValueError(
                 f"ids of {name} must not repeat, so that rows are found by them; got "
-                f"{len(numbers[-1])} different ones for {of.ids.size} rows."
+                f"{len(numbers[-1])} different ones for {len(of)} rows."
             )
+    if n_a != n_b and (a.texts is None or b.texts is None) and _are_numbers(ids):
+        raise ValueError(
+            "a and b must have ids, or the same rows in the same order; got the "
+            f"numbers of {n_a} and of {n_b} rows. Give the rows ids, by which those "
+            "that both have are found, or texts, which tell whether they are the same."
+        )
     in_a, in_b = numbers
     shared = [row for of_row, row in in_a.items() if of_row in in_b]
     if not shared:
-        shown = [[*of][:_SHOWN] for of in numbers]
+        shown = [of[:_SHOWN] for of in (a.ids.tolist(), b.ids.tolist())]
         raise ValueError(
             f"a and b have no row in common; got ids such as {shown[0]} and {shown[1]}."
             " Give both the same ids, as strings or as numbers."
         )
-    rows = np.array(shared)
-    ids = a.ids[rows]
-    return ids, rows, np.array([in_b[of_row] for of_row in ids.tolist()])
+    return np.array(shared), np.array([in_b[ids[0][row]] for row in shared])
+
+
+def _are_numbers(both: tuple[list[Any], list[Any]]) -> bool:
+    """Whether ids are what rows get that have none: their numbers."""
+    return all([*map(str, some)] == [*map(str, range(len(some)))] for some in both)
+
+
+def _texts(
+    a: _Side, in_a: np.ndarray, b: _Side, in_b: np.ndarray, ids: np.ndarray
+) -> list[str] | None:
+    """Give the texts of the rows that both have; told if they are not the same rows."""
+    one, other = (
+        None if of.texts is None else [of.texts[row] for row in rows.tolist()]
+        for of, rows in ((a, in_a), (b, in_b))
+    )
+    if one is None or other is None:
+        return one or other
+    differ = [
+        i for i, both in enumerate(zip(one, other, strict=True)) if len({*both}) > 1
+    ]
+    if differ:
+        i = differ[0]
+        found = (
+            f"the texts of {len(differ)} of {len(one)} ids differ between a and b; got "
+            f"{one[i][:_LETTERS]!r} and {other[i][:_LETTERS]!r} for "
+            f"{ids[i : i + 1].tolist()[0]!r}"
+        )
+        if 2 * len(differ) > len(one):
+            raise ValueError(
+                f"Rows of the same id must be the same: {found}. Give both the same "
+                "ids for the same rows."
+            )
+        warnings.warn(f"Texts have changed: {found}.", UserWarning, stacklevel=3)
+    return one
 
 
 def _pairs(a: np.ndarray, b: np.ndarray, partner: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,7 +1,5 @@
 """Which groups of neurons drive which communities of prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -27,7 +25,7 @@ from skleiden._stages.sketch import (
     weighted_layers,
 )
 
-from ._members import check_labels
+from ._members import Label, Labels, LabelsLike, number_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +54,7 @@ class DrivingPair(NamedTuple):
 
     Attributes
     ----------
-    group, community : int
+    group, community : int or str
         Their labels.
 
     effect : float
@@ -66,8 +64,8 @@ class DrivingPair(NamedTuple):
         Mean activity of the group in the community.
     """
 
-    group: int
-    community: int
+    group: Label
+    community: Label
     effect: float
     mean: float
 
@@ -77,7 +75,8 @@ class CrossTable:
     """How active each group of neurons is in each community of prompts.
 
     Made by `cross_table`. Row g is of group g, column c of community c; where a label
-    has no neuron or no prompt, there is nan.
+    has no neuron or no prompt, there is nan. Where labels are strings, rows and columns
+    are in their ascending order.
 
     Attributes
     ----------
@@ -106,6 +105,12 @@ class CrossTable:
     layer_names : tuple of str of length n_layers
         Names of the layers.
 
+    groups : list of int or str of length n_groups
+        Label of each row; the number of the row if None is given.
+
+    communities : list of int or str of length n_communities
+        Label of each column; the number of the column if None is given.
+
     See Also
     --------
     cross_table : Make one.
@@ -120,6 +125,16 @@ class CrossTable:
     community_sizes: np.ndarray
     layers: np.ndarray
     layer_names: tuple[str, ...]
+    groups: Any = None
+    communities: Any = None
+
+    def __post_init__(self) -> None:
+        for name, sizes in (
+            ("groups", self.group_sizes),
+            ("communities", self.community_sizes),
+        ):
+            if getattr(self, name) is None:  # frozen for everybody else
+                object.__setattr__(self, name, list(range(len(sizes))))
 
     @property
     def table(self) -> dict[str, np.ndarray]:
@@ -127,8 +142,8 @@ class CrossTable:
         present = self.group_sizes[:, None] * self.community_sizes > 0
         group, community = np.nonzero(present)
         return {
-            "group": group,
-            "community": community,
+            "group": _at(self.groups, group),
+            "community": _at(self.communities, community),
             "n_neurons": self.group_sizes[group],
             "n_prompts": self.community_sizes[community],
             "mean": self.means[present],
@@ -137,7 +152,7 @@ class CrossTable:
             "drives": self.drives[present],
         }
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         """Return all pairs as a pandas DataFrame, one row for each.
 
         Returns
@@ -163,8 +178,15 @@ class CrossTable:
         groups, communities = np.nonzero(self.drives)
         effects, means = self.effects[self.drives], self.means[self.drives]
         order = np.argsort(-effects, kind="stable")
-        columns = (of[order].tolist() for of in (groups, communities, effects, means))
-        return [DrivingPair(*pair) for pair in zip(*columns, strict=True)]
+        return [
+            DrivingPair(
+                self.groups[groups[pair]],
+                self.communities[communities[pair]],
+                float(effects[pair]),
+                float(means[pair]),
+            )
+            for pair in order.tolist()
+        ]
 
     def describe(self) -> list[str]:
         """Say which group drives what, in words.
@@ -183,16 +205,18 @@ class CrossTable:
             driven = np.flatnonzero(self.drives[group])
             order = np.argsort(-self.effects[group, driven], kind="stable")
             lines.append(
-                f"group {group} ({_counted(size, 'neuron')}, {self._place_of(group)}) "
-                f"drives {_named('community', driven[order].tolist())}"
+                f"group {self.groups[group]} ({_counted(size, 'neuron')}, "
+                f"{self._place_of(group)}) drives "
+                f"{_named('community', _taken(self.communities, driven[order]))}"
             )
         idle = np.flatnonzero((self.group_sizes > 0) & ~self.drives.any(axis=1))
         if idle.size:
             verb = "drives" if idle.size == 1 else "drive"
-            lines.append(f"{_named('group', idle.tolist())} {verb} no community")
+            named = _named("group", _taken(self.groups, idle))
+            lines.append(f"{named} {verb} no community")
         return lines
 
-    def plot(self, ax: Any = None) -> CrossTableDisplay:
+    def plot(self, ax: Any = None) -> "CrossTableDisplay":
         """Draw the effects; needs matplotlib.
 
         Parameters
@@ -251,8 +275,8 @@ class CrossTable:
     prefer_skip_nested_validation=True,
 )
 def cross_table(
-    prompt_labels: Sequence[int] | np.ndarray,
-    neuron_labels: Sequence[int] | np.ndarray,
+    prompt_labels: LabelsLike,
+    neuron_labels: LabelsLike,
     X: Any,
     *,
     layers: Mapping[str, int] | Sequence[int] | None = None,
@@ -277,12 +301,13 @@ def cross_table(
 
     Parameters
     ----------
-    prompt_labels : array-like of int of shape (n_samples,)
-        Communities of the rows of X; a row of -1 is in none, but among the others.
+    prompt_labels : array-like of int or str of shape (n_samples,)
+        Communities of the rows of X, as strings, integers or whole floats; a row of -1,
+        or "-1", is in none, but among the others.
 
-    neuron_labels : array-like of int of shape (n_neurons,)
+    neuron_labels : array-like of int or str of shape (n_neurons,)
         Groups of the neurons of all layers side by side, in the order of the layers;
-        a neuron of -1 is in none and is left out.
+        a neuron of -1, or "-1", is in none and is left out.
 
     X : LayerStack, mapping of {name: matrix}, or matrix
         The unsketched layers, dense or sparse, of prompts that groups and communities
@@ -316,9 +341,9 @@ def cross_table(
         If X is not layers in this process, such as Dask arrays.
 
     ValueError
-        If the rows of X are neurons; if labels are not one-dimensional integers of at
-        least -1, one for each row of X or for each neuron; if X holds NaN, infinity or
-        values that overflow, or a parameter is out of range.
+        If the rows of X are neurons; if labels are not one-dimensional, strings or
+        integers of at least -1, one for each row of X or for each neuron; if X holds
+        NaN, infinity or values that overflow, or a parameter is out of range.
 
     See Also
     --------
@@ -372,29 +397,32 @@ def cross_table(
     neurons = _checked(
         neuron_labels, "neuron_labels", n_neurons, "neuron of all layers"
     )
-    group_sizes = np.bincount(neurons[neurons >= 0])
-    sizes = np.bincount(prompts[prompts >= 0])
+    group_sizes, sizes = neurons.sizes, prompts.sizes
 
-    scores, order = _scores(stack, neurons, group_sizes.size)
+    scores, order = _scores(stack, neurons.numbers, group_sizes.size)
     groups = _Groups(scores, np.append(n - sizes.sum(), sizes))
-    found = groups.contrast(np.argsort(prompts[order], kind="stable"))
+    found = groups.contrast(np.argsort(prompts.numbers[order], kind="stable"))
     rng = check_random_state(random_state)
     chance = _chance(groups, found.errors, n_permutations, rng)
     enough = (found.effects >= min_effect) & (found.effects > 0)
     drives = enough & ~(found.effects <= chance)
-    for values in (found.means, found.effects, chance):
-        values[:, group_sizes == 0] = np.nan
+
+    def table(values: np.ndarray, empty: Any = np.nan) -> np.ndarray:
+        return neurons.placed(prompts.placed(values, empty).T, empty)
 
     layer_of = np.repeat(np.arange(len(stack.widths)), stack.widths)
+    shares = _shares(neurons.numbers, layer_of, group_sizes, len(stack.widths))
     return CrossTable(
-        found.means.T,
-        found.effects.T,
-        chance.T,
-        drives.T,
-        group_sizes,
-        sizes,
-        _shares(neurons, layer_of, group_sizes, len(stack.widths)),
+        table(found.means),
+        table(found.effects),
+        table(chance),
+        table(drives, False),
+        neurons.placed(group_sizes, 0),
+        prompts.placed(sizes, 0),
+        neurons.placed(shares, np.nan),
         stack.names,
+        neurons.places,
+        prompts.places,
     )
 
 
@@ -572,28 +600,38 @@ def _shares(
         return counts.reshape(sizes.size, n_layers) / sizes[:, None]
 
 
-def _checked(labels: Any, name: str, n: int, what: str) -> np.ndarray:
-    """Labels, refused by name if they are not one integer for each of n things."""
+def _checked(labels: Any, name: str, n: int, what: str) -> Labels:
+    """Labels, refused by name if they are not one for each of n things."""
     try:
-        labels = check_labels(labels)
+        numbered = number_labels(labels)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    if labels.size != n:
+    if numbered.numbers.size != n:
         raise ValueError(
-            f"{name} must give one label for each {what}; got {labels.size} for {n}. "
-            "Pass labels of prompts first and of neurons second, of the same rows and "
-            "layers as X."
+            f"{name} must give one label for each {what}; got {numbered.numbers.size} "
+            f"for {n}. Pass labels of prompts first and of neurons second, of the same "
+            "rows and layers as X."
         )
-    return labels
+    return numbered
+
+
+def _taken(labels: Sequence[Any], places: np.ndarray) -> list[Any]:
+    return [labels[place] for place in places.tolist()]
+
+
+def _at(labels: Sequence[Any], places: np.ndarray) -> np.ndarray:
+    """Give the labels at some places, as a column of a table."""
+    dtype = object if labels and isinstance(labels[0], str) else np.int64
+    return np.array(_taken(labels, places), dtype=dtype)
 
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word if number == 1 else _plural(word)}"
 
 
-def _named(word: str, numbers: Sequence[int]) -> str:
-    """Name things by their numbers: "group 3", "groups 3, 4 and 7"."""
-    return f"{word if len(numbers) == 1 else _plural(word)} {listed(numbers)}"
+def _named(word: str, labels: Sequence[Any]) -> str:
+    """Name things by their labels: "group 3", "groups 3, 4 and 7"."""
+    return f"{word if len(labels) == 1 else _plural(word)} {listed(labels)}"
 
 
 def _plural(word: str) -> str:

@@ -1,7 +1,5 @@
 """Why a row is in its community, neuron by neuron."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,7 +202,7 @@ def _place_of(row: int | str, X: Any) -> int:
 
 
 def _scales(layers: list[WeightedLayer]) -> np.ndarray:
-    """What each layer of each row is multiplied by, for rows of unit length."""
+    """Tell what each layer of each row is multiplied by, for rows of unit length."""
     n = layers[0].source.shape[0]
     norms, active = np.zeros((len(layers), n)), np.zeros((len(layers), n), dtype=bool)
     for number, layer in enumerate(layers):

@@ -9,14 +9,21 @@ import numpy as np
 import scipy.sparse as sp
 
 from skleiden._blocks.mapped import check_size
-from skleiden._blocks.rows import column_squares, densified, scale_rows
+from skleiden._blocks.rows import column_squares, densified, entries_above, scale_rows
 from skleiden._blocks.sources import Source, row_batches, source_of
 from skleiden._input import as_layer_stack
 from skleiden._kernels import countsketch
 from skleiden._layers import LayerStack
 
 from ._firing import Firing, firing_in
-from ._members import check_labels, check_positive_integer
+from ._members import (
+    Label,
+    Labels,
+    LabelsLike,
+    check_positive_integer,
+    number_labels,
+)
+from ._strongest import Strongest
 
 # Share of a sum that cancellation may leave of nothing.
 _ROUNDING = 1e-12
@@ -72,7 +79,7 @@ class TopFeature(NamedTuple):
 
 def prototypes(
     X: Any,
-    labels: Sequence[int] | np.ndarray,
+    labels: LabelsLike,
     *,
     standardize: bool = False,
     layers: Mapping[str, int] | Sequence[int] | None = None,
@@ -84,8 +91,9 @@ def prototypes(
     X : LayerStack, mapping of {name: matrix}, or matrix
         The unsketched layers, dense or sparse, which are not densified.
 
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise, which has no prototype.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
+        has no prototype.
 
     standardize : bool, default=False
         Whether to give means of z-scores: neurons less their mean over all rows, noise
@@ -97,12 +105,15 @@ def prototypes(
     Returns
     -------
     dict of {str: ndarray of shape (n_clusters, width of the layer)}
-        Float64 means, row c for community c (nan where no row has that label).
+        Float64 means, row c for community c (nan where no row has that label). Where
+        labels are strings, rows are in their ascending order; give large numbers as
+        strings, as there would be a row for each number up to the largest.
 
     Raises
     ------
     ValueError
-        If labels are not one-dimensional integers of at least -1, or as many as rows.
+        If labels are not one-dimensional, strings or integers of at least -1, or as
+        many as rows.
 
     Examples
     --------
@@ -116,19 +127,20 @@ def prototypes(
     """
     sums = community_sums(*layers_and_labels(X, labels, layers))
     return {
-        name: sums.prototypes(name, standardize=standardize) for name in sums.layers
+        name: sums.labels.placed(sums.prototypes(name, standardize=standardize), np.nan)
+        for name in sums.layers
     }
 
 
 def top_features(
     X: Any,
-    labels: Sequence[int] | np.ndarray,
+    labels: LabelsLike,
     *,
     n_features: int = 10,
     versus: str = "others",
     weighting: str = "row",
     layers: Mapping[str, int] | Sequence[int] | None = None,
-) -> dict[int, list[TopFeature]]:
+) -> dict[Label, list[TopFeature]]:
     """Find the neurons that set each community apart, over all layers.
 
     Neurons are ranked by a standardised difference of means, so that layers of
@@ -140,8 +152,9 @@ def top_features(
     X : LayerStack, mapping of {name: matrix}, or matrix
         The unsketched layers, dense or sparse, which are not densified.
 
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise, which counts among the others.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
+        counts among the others.
 
     n_features : int, default=10
         Neurons listed for each community.
@@ -160,15 +173,15 @@ def top_features(
 
     Returns
     -------
-    dict of {int: list of TopFeature}
+    dict of {int or str: list of TopFeature}
         For each community, largest effect first, ties in column order. Neurons whose
         mean does not exceed the baseline's are left out, so that lists may be shorter.
 
     Raises
     ------
     ValueError
-        If labels are not one-dimensional integers of at least -1, or as many as rows;
-        if `n_features` is below 1, or `versus` or `weighting` unknown.
+        If labels are not one-dimensional, strings or integers of at least -1, or as
+        many as rows; if `n_features` is below 1, or `versus` or `weighting` unknown.
 
     References
     ----------
@@ -190,16 +203,16 @@ def top_features(
         raise ValueError(f"versus must be 'others' or 'global'; got {versus!r}.")
     if weighting not in ("row", "community"):
         raise ValueError(f"weighting must be 'row' or 'community'; got {weighting!r}.")
-    stack, labels = layers_and_labels(X, labels, layers)
-    sums = community_sums(stack, labels, firing_in(stack))
+    stack, numbered = layers_and_labels(X, labels, layers)
+    sums = community_sums(stack, numbered, firing_in(stack))
     return named(sums.top_features(n_features, versus, weighting), stack)
 
 
 def named(
-    features: Mapping[int, Sequence[TopFeature]],
+    features: Mapping[Any, Sequence[TopFeature]],
     stack: LayerStack,
     texts: Sequence[str] | None = None,
-) -> dict[int, list[TopFeature]]:
+) -> dict[Any, list[TopFeature]]:
     """Give features with the names of their columns, and the texts of these."""
     columns = stack.columns if stack.prompts is None else (stack.prompts,)
     names = dict(zip(stack.names, columns, strict=True))
@@ -219,30 +232,32 @@ class _Sums(NamedTuple):
 
     `values` and `counts` (of rows in which a neuron fires), of shape
     (n_clusters + 1, width), are those of each community and, last, of the noise;
-    `squares`, of shape (width,), those of all rows. `thresholds` are those of `Firing`.
+    `squares`, of shape (width,), those of all rows. `thresholds` are those of `Firing`,
+    `strongest` the rows in which the neurons fire most, if they were asked for.
     """
 
     values: np.ndarray
     counts: np.ndarray
     squares: np.ndarray
     thresholds: np.ndarray
+    strongest: Strongest = Strongest.nothing()
 
 
 class CommunitySums(NamedTuple):
     """What one pass over X tells of the neurons of each community.
 
-    `sizes` are the rows of each community and, last, of the noise; `layers` the sums
-    of each layer, by name.
+    Communities are in the order of `labels`, and none is empty. `sizes` are the rows of
+    each and, last, of the noise; `layers` the sums of each layer, by name.
     """
 
+    labels: Labels
     sizes: np.ndarray
     layers: dict[str, _Sums]
 
     def prototypes(self, name: str, *, standardize: bool) -> np.ndarray:
-        """Give the means of communities in one layer, see `prototypes`."""
+        """Give the means of communities in one layer, one row for each."""
         sums, n_samples = self.layers[name], self.sizes.sum()
-        with np.errstate(invalid="ignore"):
-            found = sums.values[:-1] / self.sizes[:-1, None]
+        found = sums.values[:-1] / self.sizes[:-1, None]
         if standardize:
             mean = sums.values.sum(axis=0) / n_samples
             variance = sums.squares / n_samples - mean**2
@@ -250,16 +265,14 @@ class CommunitySums(NamedTuple):
             varies = variance > _ROUNDING * sums.squares / n_samples
             found -= mean
             found /= np.sqrt(variance, out=np.ones_like(mean), where=varies)
-            found[:, ~varies] *= 0  # but nan where there is no row
+            found[:, ~varies] = 0
         return found
 
     def top_features(
         self, n_features: int, versus: str = "others", weighting: str = "row"
-    ) -> dict[int, list[TopFeature]]:
+    ) -> dict[Any, list[TopFeature]]:
         """Give the neurons that set each community apart, see `top_features`."""
-        best: dict[int, list[TopFeature]] = {
-            c: [] for c in np.flatnonzero(self.sizes[:-1]).tolist()
-        }
+        best: list[list[TopFeature]] = [[] for _ in self.labels.values]
         for name, sums in self.layers.items():
             contrasts = _contrasts(sums, self.sizes, versus, weighting)
             for c, (effect, mean, *figures) in contrasts:
@@ -280,7 +293,7 @@ class CommunitySums(NamedTuple):
                 ]
                 best[c].sort(key=lambda one: (not one.fires, -one.effect_size))
                 del best[c][n_features:]
-        return best
+        return dict(zip(self.labels.values, best, strict=True))
 
 
 def _contrasts(
@@ -288,19 +301,19 @@ def _contrasts(
 ) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
     """Compare each community with its baseline, neuron by neuron, in one layer.
 
-    Gives its label, and the effect sizes, means and shares of a `TopFeature`; nothing
+    Gives its number, and the effect sizes, means and shares of a `TopFeature`; nothing
     for a community that there is nothing to compare with.
     """
     others, by_row = versus == "others", weighting == "row"
-    present, n_samples = np.flatnonzero(sizes[:-1]), int(sizes.sum())
+    n_communities, n_samples = sizes.size - 1, int(sizes.sum())
     both, squares = (sums.values, sums.counts), sums.squares
     totals = [of.sum(axis=0) for of in both]
     if not by_row:
-        added = [(of[present] / sizes[present, None]).sum(axis=0) for of in both]
-    for c in present.tolist():
+        added = [(of[:-1] / sizes[:-1, None]).sum(axis=0) for of in both]
+    for c in range(n_communities):
         size = int(sizes[c])
-        n_outside, n_communities = n_samples - size * others, present.size - others
-        if n_outside == 0 or not (by_row or n_communities):
+        n_outside, n_compared = n_samples - size * others, n_communities - others
+        if n_outside == 0 or not (by_row or n_compared):
             continue
         inside = [of[c] for of in both]
         mean, share = (of / size for of in inside)
@@ -314,7 +327,7 @@ def _contrasts(
         baseline, baseline_share = row_mean, row_share
         if not by_row:
             baseline, baseline_share = (
-                (total - own * others) / n_communities
+                (total - own * others) / n_compared
                 for total, own in zip(added, (mean, share), strict=True)
             )
         difference = mean - baseline
@@ -325,24 +338,27 @@ def _contrasts(
             deviation,
             out=np.zeros_like(difference),
             # Means of one constant differ by rounding.
-            where=difference > _ROUNDING * (np.abs(mean) + np.abs(baseline)),
+            where=np.abs(difference) > _ROUNDING * (np.abs(mean) + np.abs(baseline)),
         )
         yield c, (effect, mean, baseline, share, baseline_share)
 
 
 def community_sums(
     stack: LayerStack,
-    labels: np.ndarray,
+    labels: LabelsLike | Labels,
     firing: Sequence[Firing] | None = None,
     digest: Any = None,
+    n_strongest: int = 0,
 ) -> CommunitySums:
     """Sum up the rows of each community, in one pass over the layers.
 
     Without `firing`, values are taken as they are, and neurons fire where they are not
-    zero. A `digest` of hashlib, if one is given, takes in all that is read.
+    zero. A `digest` of hashlib, if one is given, takes in all that is read. So many
+    rows as `n_strongest` in which each neuron fires most are kept.
     """
-    n_clusters = int(labels.max()) + 1
-    placed = np.where(labels < 0, n_clusters, labels)
+    numbered = number_labels(labels)
+    n_clusters = len(numbered.values)
+    placed = np.where(numbered.numbers < 0, n_clusters, numbered.numbers)
     sizes = np.bincount(placed, minlength=n_clusters + 1)
     layers = {}
     for i, (name, matrix) in enumerate(zip(stack.names, stack.layers, strict=True)):
@@ -352,8 +368,8 @@ def community_sums(
         if digest is not None:
             digest.update(f"{name} {source.shape} {source.dtype} ".encode())
         of_layer = None if firing is None else firing[i]
-        layers[name] = _layer_sums(source, placed, sizes, of_layer, digest)
-    return CommunitySums(sizes, layers)
+        layers[name] = _layer_sums(source, placed, sizes, of_layer, digest, n_strongest)
+    return CommunitySums(numbered, sizes, layers)
 
 
 def _layer_sums(
@@ -362,6 +378,7 @@ def _layer_sums(
     sizes: np.ndarray,
     firing: Firing | None,
     digest: Any,
+    n_strongest: int,
 ) -> _Sums:
     """Sum up the rows of each group, whose numbers are given by `placed`."""
     by_rows = digest is not None
@@ -373,6 +390,7 @@ def _layer_sums(
     values = np.zeros((sizes.size, width))
     counts, squares = np.zeros(values.shape, np.int32), np.zeros(width)
     thresholds = np.zeros(width) if firing is None else firing.thresholds
+    strongest = Strongest.nothing()
     for rows in row_batches([source]):
         members = placed[rows], np.arange(rows.stop - rows.start)
         indicator = sp.csr_array(
@@ -392,6 +410,11 @@ def _layer_sums(
             squares += offset @ offset - 2 * (offset @ block)
         values += indicator @ block
         counts += (indicator @ fires).astype(np.int32)
+        if n_strongest:
+            least = np.maximum(strongest.least(width, n_strongest), thresholds)
+            of, columns, above = entries_above(block, least)
+            found = Strongest(columns, above, of + rows.start)
+            strongest = strongest.joined(found, n_strongest)
         with np.errstate(over="ignore"):  # told below
             squares += column_squares(block)
     if not np.isfinite(squares).all():
@@ -399,7 +422,7 @@ def _layer_sums(
             "X contains NaN or infinity, or values whose squares overflow. Repair "
             "these values, or leave their rows out of X and labels."
         )
-    return _Sums(values, counts, squares, thresholds)
+    return _Sums(values, counts, squares, thresholds, strongest)
 
 
 def _standardised(block: Any) -> tuple[Any, np.ndarray]:
@@ -415,9 +438,9 @@ def _standardised(block: Any) -> tuple[Any, np.ndarray]:
 
 def layers_and_labels(
     X: Any,
-    labels: Sequence[int] | np.ndarray,
+    labels: LabelsLike,
     layers: Mapping[str, int] | Sequence[int] | None,
-) -> tuple[LayerStack, np.ndarray]:
+) -> tuple[LayerStack, Labels]:
     """Layers of X and one label for each of its rows, refused if they do not fit."""
     stack = as_layer_stack(X, layers)
-    return stack, check_labels(labels, len(stack))
+    return stack, number_labels(labels, len(stack))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skleiden._blocks.layout import Layers
 from skleiden._blocks.rows import above, densified, positive_part
-from skleiden._blocks.runner import Local
 from skleiden._blocks.sources import check_only
 from skleiden._input import open_layers
 from skleiden._kernels import countsketch
@@ -45,11 +45,14 @@ class Firing(NamedTuple):
 
 def firing_of(sketcher: Any, stack: LayerStack) -> list[Firing]:
     """Give when neurons fire in each layer of what a sketcher was fitted on."""
-    if sketcher._activity().correlated or stack.row_layers is not None:
-        # What rows are compared by does not say which are the neurons.
+    activity, rows_are_neurons = sketcher._activity(), stack.row_layers is not None
+    found_so = activity.settings.weighting == "auto"
+    if activity.correlated != rows_are_neurons or (rows_are_neurons and not found_so):
+        # What rows are compared by does not say which are the neurons, nor does a
+        # stated weighting say what their negative values are.
         return firing_in(stack)
     mean, scale = (getattr(sketcher, name, None) for name in ("mean_", "scale_"))
-    return _firing(sketcher._activity(), sketcher.layer_widths_, mean, scale)
+    return _firing(activity, sketcher.layer_widths_, mean, scale)
 
 
 def firing_in(stack: LayerStack) -> list[Firing]:
@@ -57,13 +60,18 @@ def firing_in(stack: LayerStack) -> list[Firing]:
 
     Layers with signs are read twice.
     """
+    return firing_of_layers(open_layers(stack, None, check_only))
+
+
+def firing_of_layers(layers: Layers) -> list[Firing]:
+    """Find the same of layers wherever they are."""
     settings = Settings("auto", True, 1.0, False, 0.0, np.dtype(np.float32))
-    layers = open_layers(stack, None, check_only)
-    activity, counts = learn(layers, settings, None, Reading(None, None), Local())
+    runner = layers.runner(0)
+    activity, counts = learn(layers, settings, None, Reading(None, None), runner)
     scale = None
     if not activity.correlated:
         scale = countsketch.standard_deviation(counts.columns)
-    return _firing(activity, stack.widths, counts.columns.mean, scale)
+    return _firing(activity, layers.layout.widths, counts.columns.mean, scale)
 
 
 def _firing(
@@ -87,7 +95,7 @@ def _firing(
 
 
 def _unpowered(limits: np.ndarray, power: float) -> np.ndarray:
-    """The values above which values to the power are above some limits."""
+    """Give the values above which values to the power are above some limits."""
     if power > 0:
         return np.sign(limits) * np.abs(limits) ** (1 / power)
     # Signs: none is above 1, those of positive values are above 0.

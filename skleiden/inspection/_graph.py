@@ -1,7 +1,5 @@
 """What the graph tells of communities: representatives, a map, and a summary."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from skleiden._fitting import fitted_clusterer
 from skleiden._kernels.graph_layout import layout
 from skleiden._kernels.knn import rank_vertices
 
-from ._members import check_labels, check_positive_integer, members
+from ._members import check_labels, check_positive_integer, member_rows
 
 # Of the rows of a map, the strongest ties of each that its layout takes account of.
 _TIES = 10
@@ -138,7 +136,7 @@ def representatives(clusterer: Any, n: int = 5) -> dict[int, Representatives]:
             central=listed(of, np.argsort(-inside[of], kind="stable")),
             borderline=listed(of, np.argsort(share[of], kind="stable")),
         )
-        for label, of in members(labels, min_size=1).items()
+        for label, of in member_rows(labels).items()
     }
 
 
@@ -289,7 +287,7 @@ def community_map(
 
 
 def _strongest(graph: sp.csr_array, n_ties: int) -> sp.csr_array:
-    """The strongest edges of each vertex, of which it may keep more for others."""
+    """Give the strongest edges of each vertex, of which it may keep more for others."""
     rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
     order = np.lexsort((graph.indices, -graph.data, rows))
     rank = np.arange(order.size) - graph.indptr[rows]

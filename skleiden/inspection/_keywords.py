@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import TypeVar
 from unicodedata import category, normalize
 
 import numpy as np
@@ -14,7 +15,16 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from skleiden._text import as_text
 
-from ._members import check_labels, check_positive_integer, members
+from ._members import (
+    Label,
+    LabelsLike,
+    check_positive_integer,
+    member_rows,
+    number_labels,
+)
+
+# What groups of texts go by.
+_Group = TypeVar("_Group")
 
 # Scripts that are written without spaces are taken by pairs of letters. Words are of at
 # most so many letters.
@@ -39,10 +49,10 @@ _FEWEST_GROUPS = 4
 
 def keywords(
     texts: Sequence[str],
-    labels: Sequence[int] | np.ndarray,
+    labels: LabelsLike,
     *,
     n_keywords: int = 5,
-) -> dict[int, list[str]]:
+) -> dict[Label, list[str]]:
     """Find the words that tell the texts of each community from those of the others.
 
     Words and pairs of words are scored by class-based TF-IDF [1]_: their frequency in
@@ -50,21 +60,23 @@ def keywords(
     have them and ``a`` the mean number of words of a community. Words that are in more
     than half of four communities or more are left out, so that stop words are in any
     language; Chinese, Japanese and Thai, which are
-    written without spaces, are taken by pairs of letters.
+    written without spaces, are taken by pairs of letters, of which those that overlap
+    with a better one are left out.
 
     Parameters
     ----------
     texts : sequence of str of length n_samples
 
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise, which has no keywords.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
+        has no keywords.
 
     n_keywords : int, default=5
         Most keywords of a community.
 
     Returns
     -------
-    dict of {int: list of str}
+    dict of {int or str: list of str}
         For each community, best first, in lower case; empty where no word is in two of
         its texts, and in a twentieth of them.
 
@@ -74,7 +86,8 @@ def keywords(
         If `texts` is a single string.
 
     ValueError
-        If labels are not one-dimensional integers of at least -1, or as many as texts.
+        If labels are not one-dimensional, strings or integers of at least -1, or as
+        many as texts.
 
     References
     ----------
@@ -95,13 +108,13 @@ def keywords(
             "Give a list of them."
         )
     texts = [as_text(text) for text in texts]  # by their places, not by an index
-    labels = check_labels(labels, len(texts))
-    return keywords_of(texts, members(labels, min_size=1), n_keywords)
+    found = number_labels(labels, len(texts))
+    return keywords_of(texts, member_rows(found), n_keywords)
 
 
 def keywords_of(
-    texts: Sequence[str], rows: Mapping[int, np.ndarray], n_keywords: int
-) -> dict[int, list[str]]:
+    texts: Sequence[str], rows: Mapping[_Group, np.ndarray], n_keywords: int
+) -> dict[_Group, list[str]]:
     """Find the words of groups of texts, whose rows may overlap."""
     groups = list(rows)
     used, numbers = np.unique(
@@ -139,22 +152,38 @@ def _terms(text: str) -> list[str]:
     """Words of a text, and pairs of them, in lower case."""
     words: list[str] = []
     for word in _words().findall(normalize("NFC", text).lower()):
-        if re.match(f"[{_UNSPACED}]", word):
+        if _is_pair(word):
             words += map("".join, pairwise(word))
         elif len(word) <= _LONGEST:
             words.append(word)
-    spaced = [word for word in words if not re.match(f"[{_UNSPACED}]", word)]
+    spaced = [word for word in words if not _is_pair(word)]
     return words + list(map(" ".join, pairwise(spaced)))
 
 
 def _apart(terms: Sequence[str], n_keywords: int) -> list[str]:
-    """Take the first terms of which none has all words of another."""
+    """Take the first terms of which none says the same as another.
+
+    It does if it has all words of the other, or if both are pairs of letters of which
+    one goes on where the other ends, as both then are of one word, or of its border.
+    """
     taken: list[str] = []
     for term in terms:
         words = {*term.split()}
         others = [{*of.split()} for of in taken]
-        if not any(words <= other or words >= other for other in others):
+        same = any(words <= other or words >= other for other in others)
+        if not same and not (
+            _is_pair(term) and any(_goes_on(term, of) for of in taken)
+        ):
             taken.append(str(term))
         if len(taken) == n_keywords:
             break
     return taken
+
+
+def _is_pair(term: str) -> bool:
+    """Whether a term is two letters of a script without spaces."""
+    return re.match(f"[{_UNSPACED}]", term) is not None
+
+
+def _goes_on(term: str, other: str) -> bool:
+    return term[0] == other[-1] or term[-1] == other[0]

@@ -15,12 +15,12 @@ from skleiden._blocks.tensors import from_torch
 from skleiden._fitting import fitted_sketcher
 from skleiden._kernels import knn
 
-from ._members import check_labels, check_positive_integer
+from ._members import LabelsLike, check_positive_integer, number_labels
 
 
 def layer_agreement(
     X: np.ndarray,
-    labels: Sequence[int] | np.ndarray,
+    labels: LabelsLike,
     layers: Mapping[str, int] | Sequence[int],
     *,
     n_neighbors: int = 15,
@@ -37,8 +37,9 @@ def layer_agreement(
     X : array-like of shape (n_samples, n_features)
         The embedding, with the layers' columns side by side.
 
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise, of which no agreement is told.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise, of
+        which no agreement is told.
 
     layers : mapping of {name: width} or sequence of int
         Columns of each layer in the embedding, such as
@@ -61,7 +62,8 @@ def layer_agreement(
         For each layer and community, ``(share - chance) / (1 - chance)``, where chance
         is the community's share of all other rows: 1 if all neighbours are members, 0
         if as many as by chance. Members without activity in the layer are left out; nan
-        where none is left, or nobody is outside.
+        where none is left, or nobody is outside. Community c is at place c; where
+        labels are strings, communities are in their ascending order.
 
     Raises
     ------
@@ -91,24 +93,24 @@ def layer_agreement(
     check_real(X, "X")
     X = X.astype(np.result_type(X, np.float32), copy=False)
     n = X.shape[0]
-    labels = check_labels(labels, n)
+    numbered = number_labels(labels, n)
+    numbers, sizes = numbered.numbers, numbered.sizes
     names, widths = layer_layout(layers, X.shape[1])
-    sizes = np.bincount(labels[labels >= 0])
-    asked = _some_of_each(labels, max_members, check_random_state(random_state))
-    of = labels[asked]
+    asked = _some_of_each(numbers, max_members, check_random_state(random_state))
+    of = numbers[asked]
     # A neighbour counts only if there are members enough to be one.
     looked_at = np.minimum(n_neighbors, sizes[of] - 1)[:, None]
-    numbers = np.arange(n)
+    every = np.arange(n)
     agreement = {}
     for name, (start, stop) in zip(
         names, pairwise(np.cumsum([0, *widths])), strict=True
     ):
         vectors = knn.unit_rows(np.ascontiguousarray(X[:, start:stop]))
         k = min(n_neighbors, n - 1)
-        ranks = knn.Ranks(asked, numbers)
+        ranks = knn.Ranks(asked, every)
         found = knn.exact_neighbors(vectors[asked], vectors, k, ranks, own=asked)
         counted = np.arange(k) < looked_at
-        hits = (labels[found.ids] == of[:, None]) & (found.ids >= 0) & counted
+        hits = (numbers[found.ids] == of[:, None]) & (found.ids >= 0) & counted
         active = vectors[asked].any(axis=1) & (looked_at[:, 0] > 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = hits.sum(axis=1) / looked_at[:, 0]
@@ -116,9 +118,8 @@ def layer_agreement(
                 of[active], share[active], minlength=sizes.size
             ) / np.bincount(of[active], minlength=sizes.size)
             chance = (sizes - 1) / (n - 1)
-            agreement[name] = np.where(
-                chance < 1, (mean - chance) / (1 - chance), np.nan
-            )
+            share = np.where(chance < 1, (mean - chance) / (1 - chance), np.nan)
+        agreement[name] = numbered.placed(share, np.nan)
     return agreement
 
 

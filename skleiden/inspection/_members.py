@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from sklearn.utils import Bunch
 
 from skleiden._ids import as_id_array
+from skleiden._text import is_missing
+
+# A label of a community as it is given and given back.
+Label: TypeAlias = int | str
+# Labels of rows as all of `inspection` takes them, Series of pandas among them.
+LabelsLike: TypeAlias = Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
+
+_NOISE = "-1"
+_WANTED = "labels must be one integer per row, such as the labels_ of a clusterer"
 
 
-def summarize(labels: Sequence[int] | np.ndarray) -> Bunch:
+def summarize(labels: LabelsLike) -> Bunch:
     """Count communities, their sizes, and how many rows are in one.
 
     Parameters
     ----------
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise.
 
     Returns
     -------
     summary : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object, with the following attributes.
+        Dictionary-like object, of which :func:`json.dumps` makes JSON, with the
+        following attributes.
 
         n_samples, n_communities, n_noise : int
             Rows, communities with a member, and rows labelled -1.
@@ -30,49 +41,51 @@ def summarize(labels: Sequence[int] | np.ndarray) -> Bunch:
             Share of the rows that are in a community.
         largest_share : float
             Share of the rows that are in the largest community.
-        sizes : ndarray of shape (n_clusters,), dtype int64
+        labels : list of int or str of length n_clusters
+            The communities: integers from 0 to the largest label, those without a
+            member among them; or strings, ascending.
+        sizes : list of int of length n_clusters
             Members of each community.
-        shares : ndarray of shape (n_clusters,)
+        shares : list of float of length n_clusters
             Their share of the rows.
 
     Raises
     ------
     ValueError
-        If labels are not one-dimensional integers of at least -1.
+        If labels are not one-dimensional, strings or integers of at least -1.
 
     Examples
     --------
     >>> from skleiden.inspection import summarize
     >>> summary = summarize([0, 0, 1, -1])
-    >>> summary.n_communities, summary.sizes.tolist(), summary.coverage
+    >>> summary.n_communities, summary.sizes, summary.coverage
     (2, [2, 1], 0.75)
     """
-    labels = check_labels(labels)
-    sizes = np.bincount(labels[labels >= 0])
-    n_noise = int(np.count_nonzero(labels < 0))
+    found = number_labels(labels)
+    sizes, n = found.sizes, found.numbers.size
+    n_noise = n - int(sizes.sum())
     return Bunch(
-        n_samples=labels.size,
-        n_communities=int(np.count_nonzero(sizes)),
+        n_samples=n,
+        n_communities=sizes.size,
         n_noise=n_noise,
-        coverage=1 - n_noise / labels.size,
-        largest_share=float(sizes.max(initial=0) / labels.size),
-        sizes=sizes,
-        shares=sizes / labels.size,
+        coverage=1 - n_noise / n,
+        largest_share=float(sizes.max(initial=0) / n),
+        labels=found.places,
+        sizes=found.placed(sizes, 0).tolist(),
+        shares=found.placed(sizes / n, 0.0).tolist(),
     )
 
 
 def members(
-    labels: Sequence[int] | np.ndarray,
-    ids: Iterable[Any] | None = None,
-    *,
-    min_size: int = 2,
-) -> dict[int, np.ndarray]:
+    labels: LabelsLike, ids: Iterable[Any] | None = None, *, min_size: int = 2
+) -> dict[Label, list[Any]]:
     """List the members of each community.
 
     Parameters
     ----------
-    labels : array-like of int of shape (n_samples,)
-        Communities; -1 is noise and is left out.
+    labels : array-like of int or str of shape (n_samples,)
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise and is
+        left out.
 
     ids : sequence of length n_samples, default=None
         What to list; the row numbers if None.
@@ -82,64 +95,229 @@ def members(
 
     Returns
     -------
-    dict of {int: ndarray}
+    dict of {int or str: list}
         Members of each community in row order; largest community first, ties by label.
+        Numbers and strings of NumPy are given as those of Python, and dates as text, so
+        that :func:`json.dumps` takes them.
 
     Raises
     ------
     ValueError
-        If labels are not one-dimensional integers of at least -1, or the lengths
-        differ.
+        If labels are not one-dimensional, strings or integers of at least -1, or the
+        lengths differ.
 
     Examples
     --------
     >>> from skleiden.inspection import members
     >>> members([0, 1, 0, -1, 0], ["a", "b", "c", "d", "e"], min_size=1)
-    {0: array(['a', 'c', 'e'], dtype='<U1'), 1: array(['b'], dtype='<U1')}
+    {0: ['a', 'c', 'e'], 1: ['b']}
+    >>> members(["cat", "dog", "cat"], min_size=1)
+    {'cat': [0, 2], 'dog': [1]}
     """
-    labels = check_labels(labels)
-    rows = np.arange(labels.size) if ids is None else as_id_array(ids)
-    if rows.shape[0] != labels.size:
+    rows_of = member_rows(labels, min_size=min_size)
+    if ids is None:
+        return {label: rows.tolist() for label, rows in rows_of.items()}
+    listed, n = as_id_array(ids), np.shape(labels)[0]
+    if listed.shape[0] != n:
         raise ValueError(
-            f"ids must give one id per label; got {rows.shape[0]} ids for "
-            f"{labels.size} labels."
+            f"ids must give one id per label; got {listed.shape[0]} ids for {n} labels."
         )
-    sizes = np.bincount(labels[labels >= 0])
-    by_size = np.argsort(-sizes, kind="stable")
-    # Rows in order of label, each community's in row order.
-    order = np.argsort(labels, kind="stable")
-    ends = np.searchsorted(labels[order], np.arange(sizes.size), side="right")
+    if listed.dtype.kind in "mM":  # of which tolist may make integers
+        listed = listed.astype(str)
     return {
-        int(label): rows[order[ends[label] - sizes[label] : ends[label]]]
-        for label in by_size
-        if sizes[label] >= max(min_size, 1)
+        label: [_native(one) for one in listed[rows].tolist()]
+        for label, rows in rows_of.items()
     }
+
+
+def member_rows(labels: Any, *, min_size: int = 1) -> dict[Any, np.ndarray]:
+    """Give the rows of each community, as `members` lists them, as arrays."""
+    found = number_labels(labels)
+    sizes = found.sizes
+    # Rows in order of label, each community's in row order.
+    order = np.argsort(found.numbers, kind="stable")
+    ends = order.size - sizes.sum() + np.cumsum(sizes)
+    return {
+        found.values[number]: order[ends[number] - sizes[number] : ends[number]]
+        for number in np.argsort(-sizes, kind="stable").tolist()
+        if sizes[number] >= min_size
+    }
+
+
+class Labels(NamedTuple):
+    """Labels of rows, of any kind, and the numbers that stand for them.
+
+    Computing goes by `numbers`, which leave none out, so that nothing grows with the
+    largest label; results name communities by `values`.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_samples,), dtype int64
+        For each row the place of its label in `values`; -1 for noise.
+
+    values : list of int, or of str
+        The labels that rows have, ascending, without that of noise.
+    """
+
+    numbers: np.ndarray
+    values: list[Any]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Members of each label, at least one."""
+        placed = self.numbers[self.numbers >= 0]
+        return np.bincount(placed, minlength=len(self.values))
+
+    @property
+    def n_places(self) -> int:
+        """Places of a table.
+
+        Where labels are integers, a table has label i at place i, be it empty; else it
+        has the labels in their order.
+        """
+        if not self.values or isinstance(self.values[0], str):
+            return len(self.values)
+        return int(self.values[-1]) + 1
+
+    @property
+    def places(self) -> list[Any]:
+        """The label of each place in a table."""
+        n = self.n_places
+        return self.values if n == len(self.values) else list(range(n))
+
+    @property
+    def place_of_rows(self) -> np.ndarray:
+        """Place of each row's label in a table; -1 for noise."""
+        if self.n_places == len(self.values):
+            return self.numbers
+        return np.array([*self.values, -1])[self.numbers]
+
+    def placed(self, of_labels: np.ndarray, empty: Any) -> np.ndarray:
+        """Give a table of what is known of each label; `empty` where no row has it."""
+        if self.n_places == len(of_labels):
+            return of_labels
+        shape = self.n_places, *of_labels.shape[1:]
+        table = np.full(shape, empty, of_labels.dtype)
+        table[self.values] = of_labels
+        return table
+
+
+def number_labels(labels: Any, n_rows: int | None = None) -> Labels:
+    """Enumerate labels, which may be strings, integers, whole floats, or `Labels`."""
+    if isinstance(labels, Labels):
+        return labels
+    given = _read(labels, f"{_WANTED}, or one string", n_rows)
+    if given.dtype.kind == "O":
+        return _number_texts(given.tolist())
+    largest = int(given.max())
+    if largest < given.size:  # else there are numbers that no row has
+        sizes = np.bincount(given[given >= 0], minlength=largest + 1)
+        if sizes.all():
+            return Labels(given, list(range(sizes.size)))
+    values, numbers = np.unique(given, return_inverse=True)
+    n_noise = int(values[0] < 0)
+    return Labels(numbers.reshape(-1) - n_noise, values[n_noise:].tolist())
+
+
+def _number_texts(texts: list[str]) -> Labels:
+    values = sorted(str(text) for text in {*texts} - {_NOISE})
+    number_of = {value: number for number, value in enumerate(values)}
+    number_of[_NOISE] = -1
+    return Labels(np.array([number_of[text] for text in texts], np.int64), values)
 
 
 def check_labels(labels: Any, n_rows: int | None = None) -> np.ndarray:
     """Labels as an int64 array, refused if they are not one integer for each row."""
+    given = _read(labels, _WANTED, n_rows)
+    if given.dtype.kind == "O":
+        dtype = np.asarray(labels).dtype
+        raise ValueError(f"{_WANTED}; got shape {given.shape} and dtype {dtype}.")
+    return given
+
+
+def _read(labels: Any, wanted: str, n_rows: int | None) -> np.ndarray:
+    """Read labels as an array of int64, or of objects that are all strings."""
     if np.ma.is_masked(labels):
         raise ValueError(
             "labels must not be masked; got a masked array. Fill them with -1, noise."
         )
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.size == 0 or labels.dtype.kind not in "iu":
+    array = np.asarray(labels)
+    kind = array.dtype.kind
+    if array.ndim != 1 or array.size == 0 or kind not in "iufUTO":
+        raise ValueError(f"{wanted}; got shape {array.shape} and dtype {array.dtype}.")
+    if kind in "UTO":
+        # Of a list, NumPy would make strings of all that stands beside a string.
+        listed = array.tolist() if hasattr(labels, "dtype") else [*labels]
+        array = _of_one_kind(listed)
+        kind = array.dtype.kind
+    if kind == "f":
+        array = array.astype(np.float64)
+        _refuse_fractions(array, wanted)
+    if kind != "O":
+        if array.min() < -1:
+            raise ValueError(
+                f"labels must be at least 0, or -1 for noise; got {int(array.min())}."
+            )
+        if array.max() >= 2**63:
+            raise ValueError(f"labels must be below 2**63; got {int(array.max())}.")
+        array = array.astype(np.int64)
+    if n_rows is not None and array.size != n_rows:
         raise ValueError(
-            "labels must be one integer per row, such as the labels_ of a clusterer; "
-            f"got shape {labels.shape} and dtype {labels.dtype}."
-        )
-    if labels.min() < -1:
-        raise ValueError(
-            f"labels must be at least 0, or -1 for noise; got {labels.min()}."
-        )
-    if labels.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"labels must be below 2**63; got {labels.max()}.")
-    if n_rows is not None and labels.size != n_rows:
-        raise ValueError(
-            f"labels must give one label per row; got {labels.size} labels for "
+            f"labels must give one label per row; got {array.size} labels for "
             f"{n_rows} rows."
         )
-    return labels.astype(np.int64)
+    return array
+
+
+def _of_one_kind(labels: list[Any]) -> np.ndarray:
+    """Give strings as objects, or numbers as an array of numbers."""
+    is_text = [isinstance(label, str) for label in labels]
+    if all(is_text):
+        array = np.empty(len(labels), dtype=object)
+        array[:] = labels
+        return array
+    missing = next((i for i, label in enumerate(labels) if is_missing(label)), None)
+    if missing is not None:
+        _refuse_missing(labels[missing], missing)
+    other = labels[is_text.index(False)]
+    if any(is_text):
+        raise ValueError(
+            "labels must be all strings or all integers; got "
+            f"{labels[is_text.index(True)]!r} and {other!r}. Make strings of all, for "
+            "example by [str(label) for label in labels]."
+        )
+    for label in labels:
+        if isinstance(label, (bool, np.bool_)) or not isinstance(label, Real):
+            raise ValueError(  # noqa: TRY004 - all that labels are not is a ValueError
+                f"labels must be integers or strings; got {label!r}, of type "
+                f"{type(label).__name__}."
+            )
+    array = np.asarray(labels)
+    if array.dtype.kind == "O":
+        raise ValueError(f"labels must be below 2**63; got {max(labels)}.")
+    return array
+
+
+def _refuse_fractions(labels: np.ndarray, wanted: str) -> None:
+    """Refuse floats that are no whole numbers."""
+    missing = np.flatnonzero(np.isnan(labels))
+    if missing.size:
+        _refuse_missing(labels[missing[0]], int(missing[0]))
+    others = np.flatnonzero((labels != np.rint(labels)) | np.isinf(labels))
+    if others.size:
+        raise ValueError(f"{wanted}; got {labels[others[0]]} in row {others[0]}.")
+
+
+def _refuse_missing(label: Any, row: int) -> None:
+    raise ValueError(
+        f"labels must not be missing; got {label} in row {row}. Fill them with -1, "
+        'noise, or "-1" among strings.'
+    )
+
+
+def _native(value: Any) -> Any:
+    """Give a scalar of NumPy as one of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_positive_integer(value: Any, name: str) -> None:

@@ -246,7 +246,7 @@ def _add_graph(adata: Any, clusterer: Any) -> None:
 def _embedding(clusterer: Any) -> np.ndarray:
     """Give the vectors that a clusterer was fitted on, at unit length."""
     distinct = clusterer._distinct
-    vectors = as_shards(distinct.vectors).gather()
+    vectors = as_shards(distinct).gather()
     embedding = np.zeros((distinct.inverse.size, vectors.shape[1]), vectors.dtype)
     present = distinct.inverse >= 0
     embedding[present] = vectors[distinct.inverse[present]]

@@ -19,11 +19,12 @@ from skleiden.inspection import (
     Communities,
     CommunityMap,
     CrossTable,
+    NeuronActivity,
     Representative,
     Representatives,
     TopFeature,
-    members,
 )
+from skleiden.inspection._members import member_rows
 
 from ._activations._find import check_regular
 from ._activations._text import parse_json, read_text
@@ -95,11 +96,15 @@ def save_communities(
       Python's types; 1 and "1" stay apart. An id of any other type is refused: turn it
       into a string before;
     - ``communities``, largest first, each with ``label``, ``size``, ``members`` (their
-      ids), and, where known, ``texts``, ``keywords``, ``stability``,
-      ``top_features``, ``representatives``, ``layer_agreement`` and ``layer_share``;
+      ids), and, where known, ``name``, ``texts``, ``keywords``, ``stability``,
+      ``cohesion``, ``top_features``, ``representatives``, ``layer_agreement`` and
+      ``layer_share``;
     - ``noise``: ids of the rows in no community, and ``noise_texts``;
     - ``rows``: for every row its ``ids`` and ``labels``, and, where known,
-      ``confidence`` and ``attached``;
+      ``confidence``, ``attached``, ``strength`` and ``second``;
+    - ``neurons``: what the top neurons fire on, with ``strongest`` as pairs and
+      ``communities`` as triples;
+    - ``tree``: what `to_dict` of a `CommunityTree` gives;
     - ``map``: rows shown and their positions;
     - ``neuron_groups``: an object of the same form, of the neurons; and
       ``cross_table``, arrays by the names of `CrossTable`, one a group or, of pairs,
@@ -201,7 +206,7 @@ def check_communities(value: Any, taker: str) -> None:
 def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
     """Communities as native types of JSON, as a file and the page hold them."""
     ids = [_id_to_json(i) for i in found.ids]
-    listed = members(found.labels, min_size=min_size)
+    listed = member_rows(found.labels, min_size=min_size)
     noise = np.flatnonzero(found.labels < 0)
 
     def texts_of(rows: np.ndarray) -> list[str] | None:
@@ -222,7 +227,9 @@ def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
             {"label": label, "size": rows.size, "members": [ids[row] for row in rows]}
             | _known(
                 texts=texts_of(rows),
+                name=found.names.get(label),
                 stability=None if found.stability is None else found.stability[label],
+                cohesion=None if found.cohesion is None else found.cohesion[label],
                 keywords=found.keywords.get(label),
                 top_features=_features(found.top_features.get(label)),
                 representatives=found.representatives.get(label),
@@ -234,12 +241,21 @@ def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
         "noise": [ids[row] for row in noise],
         **_known(noise_texts=texts_of(noise)),
         "rows": {"ids": ids, "labels": found.labels}
-        | _known(confidence=found.confidence, attached=found.attached),
+        | _known(
+            confidence=found.confidence,
+            attached=found.attached,
+            strength=found.strength,
+            second=found.second,
+        ),
     }
     if found.neuron_groups is not None:
         document["neuron_groups"] = document_of(found.neuron_groups, min_size=min_size)
     if found.cross_table is not None:
         document["cross_table"] = vars(found.cross_table)
+    if found.neurons:
+        document["neurons"] = found.neurons
+    if found.tree is not None:
+        document["tree"] = found.tree
     if found.map is not None:
         positions = np.asarray(found.map.positions, dtype=np.float64).round(4)
         document["map"] = found.map._replace(positions=positions)
@@ -303,13 +319,12 @@ def _read(document: dict[str, Any]) -> Communities:
         return every
 
     layers = _mapping("summary", document["summary"]).get("layers")
-    stability = by_label("stability", lambda what, value, _: _share(what, value))
-    _require(
-        len(stability) in (0, len(listed)),
-        "stability",
-        "be told of each community",
-        [*stability],
-    )
+
+    def of_each(what: str) -> np.ndarray | None:
+        known = by_label(what, lambda name, value, _: _share(name, value))
+        each = len(known) in (0, len(listed))
+        _require(each, what, "be told of each community", [*known])
+        return of_all(known) if known else None
 
     def of_layers(what: str, low: float) -> dict[str, np.ndarray]:
         known = by_label(what, partial(_read_of_layers, low))
@@ -337,7 +352,10 @@ def _read(document: dict[str, Any]) -> Communities:
         texts=texts,
         confidence=_column(rows, "confidence", _share, n),
         attached=_column(rows, "attached", _flag, n),
-        stability=of_all(stability) if stability else None,
+        strength=_column(rows, "strength", _share, n),
+        second=_column(rows, "second", partial(_label_of, int(labels.max())), n),
+        stability=of_each("stability"),
+        cohesion=of_each("cohesion"),
         top_features=by_label(
             "top_features", lambda what, value, _: _read_features(what, value, layers)
         ),
@@ -345,6 +363,9 @@ def _read(document: dict[str, Any]) -> Communities:
         layer_agreement=of_layers("layer_agreement", -1),
         layer_share=of_layers("layer_share", 0),
         keywords=by_label("keywords", lambda what, value, _: _strings(what, value)),
+        names=by_label("name", lambda what, value, _: _strings(what, [value])[0]),
+        neurons=_read_neurons(document.get("neurons", []), labels, layers),
+        tree=_read_tree(document.get("tree"), n),
         map=None if shown is None else _read_map(shown, n),
         neuron_groups=None
         if groups is None
@@ -369,7 +390,7 @@ def _listed(
     communities: Any, labels: np.ndarray, ids: list[Any]
 ) -> dict[int, tuple[np.ndarray, dict[str, Any]]]:
     """Give the rows of each community listed, and what is told of it."""
-    rows_of = members(labels, min_size=1)
+    rows_of = member_rows(labels, min_size=1)
     listed = {}
     for one in _list("communities", communities):
         label = _mapping("a community", one)["label"]
@@ -393,14 +414,10 @@ def _listed(
 
 
 def _read_features(what: str, features: Any, layers: Any) -> list[TopFeature]:
-    widths = layers if isinstance(layers, dict) else {}
     found = []
     for one in _list(what, features):
         feature = TopFeature(**_mapping(what, one))
-        _require(type(feature.layer) is str, what, "name a layer", feature.layer)
-        width = widths.get(feature.layer)
-        last = width - 1 if type(width) is int else None
-        _integer(f"neuron in {what}", feature.neuron, 0, last)
+        _check_place(what, feature.layer, feature.neuron, layers)
         numbers: dict[str, Any] = {
             name: _number(f"{name} in {what}", one[name], *limits)
             for name, limits in _FEATURE_LIMITS.items()
@@ -441,6 +458,77 @@ def _read_of_layers(low: float, what: str, values: Any, _: Any) -> dict[str, flo
         name: _number(what, value, low, 1)
         for name, value in _mapping(what, values).items()
     }
+
+
+def _read_neurons(
+    neurons: Any, labels: np.ndarray, layers: Any
+) -> list[NeuronActivity]:
+    last = int(labels.max())
+    every, share = (-math.inf, math.inf), (0, 1)
+    found = []
+    for one in _list("neurons", neurons):
+        read = NeuronActivity(**_mapping("a neuron", one))
+        _check_place("a neuron", read.layer, read.neuron, layers)
+        what = f"neuron {read.layer}:{read.neuron}"
+        strongest = []
+        for pair in _list(f"strongest of {what}", read.strongest):
+            row, value = _list(f"a row of {what}", pair, 2)
+            _integer(f"a row of {what}", row, 0, labels.size - 1)
+            strongest.append((row, _number(f"activation of {what}", value, *every)))
+        communities = []
+        for triple in _list(f"communities of {what}", read.communities):
+            label, mean, part = _list(f"a community of {what}", triple, 3)
+            _integer(f"a community of {what}", label, 0, last)
+            communities.append(
+                (
+                    label,
+                    _number(f"mean of {what}", mean, *every),
+                    _number(f"share of {what}", part, *share),
+                )
+            )
+        found.append(
+            read._replace(
+                mean=_number(f"mean of {what}", read.mean, *every),
+                share=_number(f"share of {what}", read.share, *share),
+                strongest=strongest,
+                communities=communities,
+            )
+        )
+    return found
+
+
+def _read_tree(tree: Any, n: int) -> Any:
+    """Check a tree, of which each node must come after its parent."""
+    if tree is None:
+        return None
+    nodes = _list("nodes of tree", _mapping("tree", tree)["nodes"])
+    last = len(nodes) - 1
+    children: dict[int, list[int]] = {}
+    for number, node in enumerate(nodes):
+        what = f"node {number} of tree"
+        _integer(f"node in {what}", _mapping(what, node)["node"], number, number)
+        if number == 0:
+            _require(node["parent"] is None, what, "have no parent", node["parent"])
+        else:
+            _integer(f"parent in {what}", node["parent"], 0, number - 1)
+            children.setdefault(node["parent"], []).append(number)
+        _integer(f"size in {what}", node["size"], 0, n)
+        # An adjusted score, which rounding may take above 1.
+        _number(f"replicability in {what}", node["replicability"], -1, 1)
+        _strings(f"keywords in {what}", node["keywords"])
+    for number, node in enumerate(nodes):
+        what, found = f"children of node {number} of tree", node["children"]
+        _require(found == children.get(number, []), what, "be those it is of", found)
+    for value in _list("node_of_row of tree", tree["node_of_row"], n):
+        _integer("a number in node_of_row of tree", value, -1, last)
+    return tree
+
+
+def _check_place(what: str, layer: Any, neuron: Any, layers: Any) -> None:
+    """Refuse a neuron that is in no layer of these widths, where they are known."""
+    _require(type(layer) is str, what, "name a layer", layer)
+    width = layers.get(layer) if isinstance(layers, dict) else None
+    _integer(f"neuron in {what}", neuron, 0, width - 1 if type(width) is int else None)
 
 
 def _read_map(shown: Any, n: int) -> CommunityMap:
@@ -543,6 +631,11 @@ def _number(
     return float(value)
 
 
+def _label_of(last: int, what: str, value: Any) -> int:
+    _integer(what, value, -1, last)
+    return int(value)
+
+
 def _flag(what: str, value: Any) -> bool:
     _require(type(value) is bool, what, "be true or false", value)
     return bool(value)
@@ -607,7 +700,7 @@ def _id_from_json(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """A value with its containers as JSON can hold them, the rest as its repr."""
+    """Give a value with its containers as JSON can hold them, the rest as its repr."""
     if hasattr(value, "_asdict"):  # a named tuple
         value = value._asdict()
     if isinstance(value, Mapping):
@@ -628,7 +721,7 @@ def jsonable(value: Any) -> Any:
         return value if abs(value) < float("inf") else repr(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    return repr(value)
+    return value.__name__ if isinstance(value, type) else repr(value)
 
 
 def _keys(mapping: Iterable[Any]) -> list[str]:

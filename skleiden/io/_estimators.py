@@ -9,13 +9,15 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from skleiden import __version__
 from skleiden._blocks.sparse import sparse_from_arrays
@@ -25,6 +27,7 @@ from skleiden._kernels.countsketch import ColumnStatistics
 from skleiden._kernels.knn import UniqueRows, representatives, row_hashes
 from skleiden._neighbors import FaissKNeighborsTransformer
 from skleiden._sketcher import MultiLayerTfidfSketcher
+from skleiden._sklearn_steps import STEPS, UFUNCS, completed
 from skleiden._stages.distinct import Shards
 from skleiden._stages.sketch import Settings
 from skleiden.model_selection import StableLeiden
@@ -40,7 +43,9 @@ SCHEMA_VERSION = 1
 _ESTIMATORS: dict[str, type[BaseEstimator]] = {
     kind.__name__: kind
     for kind in (
+        *STEPS,
         FaissKNeighborsTransformer,
+        FeatureUnion,
         MultiLayerTfidfSketcher,
         MutualKNNLeiden,
         Pipeline,
@@ -64,13 +69,18 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
 
     estimator : estimator
         A `MultiLayerTfidfSketcher`, `FaissKNeighborsTransformer`, `MutualKNNLeiden` or
-        `StableLeiden`, or a pipeline of these.
+        `StableLeiden`; one of scikit-learn's `StandardScaler`, `MinMaxScaler`,
+        `MaxAbsScaler`, `RobustScaler`, `Normalizer`, `Binarizer`, `SimpleImputer`,
+        `VarianceThreshold`, `TfidfTransformer`, `PCA`, `TruncatedSVD`, and
+        `FunctionTransformer` of nothing or of a function of NumPy such as
+        ``numpy.log1p``; or a pipeline or `FeatureUnion` of these.
 
     Raises
     ------
     TypeError
-        If the estimator is another one, or has a parameter that the file has no form
-        for, such as a NumPy ``Generator``; the message names it.
+        If the estimator, or a step of the pipeline, is another one, or has a parameter
+        that the file has no form for, such as a NumPy ``Generator``; the message names
+        it.
 
     ValueError
         If a parameter is not valid, or the fitted state is not one that ``fit`` makes,
@@ -91,14 +101,17 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
     Notes
     -----
     Files are read by all later versions of skleiden. pickle and joblib work, too, but
-    run whatever a file says, and promise nothing from one version to the next.
+    run whatever a file says, and promise nothing from one version to the next. Steps of
+    scikit-learn are read by the version that is installed, if it has the attributes
+    that they were saved with, and refused if it has not.
 
     A fitted `MutualKNNLeiden` holds the rows it was fitted on, which ``predict`` needs;
     so does its file.
 
     The ``memory`` of a pipeline is a folder of pickles, which ``fit`` runs. A file that
     comes from elsewhere must not choose that folder: it is left out with a warning, and
-    the loaded pipeline has ``memory=None``. Set it again with ``set_params``.
+    the loaded pipeline has ``memory=None``. Set it again with ``set_params``. Callbacks
+    of scikit-learn, which ``set_callbacks`` sets, are not saved either.
 
     Examples
     --------
@@ -283,19 +296,26 @@ def _digest(tree: Any, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
-    """A value as JSON, with its arrays kept elsewhere; `where` it is, for errors."""
+    """Encode a value as JSON, its arrays kept elsewhere; errors name it by `where`."""
     name = type(value).__name__
 
     def inside(values: dict[str, Any]) -> dict[str, Any]:
         return {key: _encode(v, f"{where}.{key}", keep) for key, v in values.items()}
 
     def each(values: Any) -> list[Any]:
-        return [_encode(v, f"{where}[{i}]", keep) for i, v in enumerate(values)]
+        if _is_step(values):
+            return [values[0], _encode(values[1], where, keep)]
+        return [
+            _encode(v, f"{where}[{(v[0] if _is_step(v) else i)!r}]", keep)
+            for i, v in enumerate(values)
+        ]
 
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
         return {"float": value.hex()}
+    if any(value is ufunc for ufunc in UFUNCS.values()):
+        return {"ufunc": value.__name__}
     if _ESTIMATORS.get(name) is type(value):
         return {"estimator": name, "state": inside(_state(value, where))}
     if _RECORDS.get(name) is type(value):
@@ -310,6 +330,8 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
         return {"array": keep(value)}
     if type(value) is np.ndarray and all(type(v) is str for v in value.ravel()):
         return {"strings": value.tolist()}
+    if type(value) is np.ndarray and all(isinstance(v, Real) for v in value.ravel()):
+        return {"objects": each(value.tolist())}
     if isinstance(value, sp.csr_array):
         parts = (value.data, value.indices, value.indptr)
         return {"csr": [keep(part) for part in parts], "shape": list(value.shape)}
@@ -329,8 +351,8 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
 
 
 def _state(estimator: Any, where: str) -> dict[str, Any]:
-    """Give what is saved of an estimator: all but a pipeline's memory."""
-    state = vars(estimator)
+    """Give what is saved of an estimator: all but callbacks and a pipeline's memory."""
+    state = {key: v for key, v in vars(estimator).items() if key != "_skl_callbacks"}
     if isinstance(estimator, Pipeline) and estimator.memory is not None:
         warnings.warn(
             f"{where}.memory is not saved, got {estimator.memory!r}: fit runs what it "
@@ -343,8 +365,18 @@ def _state(estimator: Any, where: str) -> dict[str, Any]:
     return state
 
 
+def _is_step(value: Any) -> bool:
+    """Whether this is a name and an estimator, as in a pipeline."""
+    return (
+        type(value) in (list, tuple)
+        and len(value) == 2
+        and type(value[0]) is str
+        and isinstance(value[1], BaseEstimator)
+    )
+
+
 def _renewed_sketcher(state: dict[str, Any]) -> dict[str, Any]:
-    """A sketcher's state, or settings, as of now; files may be older."""
+    """Give a sketcher's state, or settings, as of now; files may be older."""
     if "sublinear_tf" not in state:
         return state
     if state.pop("sublinear_tf"):
@@ -360,13 +392,37 @@ def _renewed_sketcher(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renewed_clusterer(state: dict[str, Any]) -> dict[str, Any]:
-    """A fitted clusterer's state, maybe of a time without a correction for hubs."""
+    """Give a clusterer's state, as of now; files may be older."""
+    return _with_strength(_with_correction(state))
+
+
+def _with_correction(state: dict[str, Any]) -> dict[str, Any]:
+    """Add what tells of a correction for hubs, of which there once was none."""
     new = ("hubness", "hubness_", "hub_skewness_", "local_similarity_")
     if "kth_similarity_" not in state or any(name in state for name in new):
         return state
     local = np.zeros_like(state["kth_similarity_"])
     uncorrected = dict(zip(new, (None, None, float("nan"), local), strict=True))
     return {"device": "cpu", **state, **uncorrected}
+
+
+def _with_strength(state: dict[str, Any]) -> dict[str, Any]:
+    """Add what came with `n_clusters`; nan where the strength cannot be told."""
+    new = ("n_clusters", "n_merged_", "resolution_", "strength_")
+    if "kth_similarity_" not in state or any(name in state for name in new):
+        return state
+    state = {**state, "n_clusters": None}
+    distinct, labels = state["_distinct"], state["labels_"]
+    if labels.max() >= labels.size:
+        raise ValueError(f"labels_ go to {labels.max()} in {labels.size} rows")
+    state |= {"resolution_": float(state["resolution"]), "n_merged_": 0}
+    strength = np.full(labels.size, np.nan, dtype=np.float32)
+    if state["graph"] == "mutual" and state["weights"] == "similarity":
+        clusterer: Any = MutualKNNLeiden()
+        vars(clusterer).update(state)
+        votes = state["affinity_matrix_"][distinct.first][:, distinct.first]
+        strength = distinct.spread(clusterer._strengths(votes), 0)
+    return {**state, "strength_": strength}
 
 
 def _renewed_rows(fields: dict[str, Any]) -> dict[str, Any]:
@@ -387,11 +443,12 @@ _RENEWED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "Settings": _renewed_sketcher,
     "MutualKNNLeiden": _renewed_clusterer,
     "UniqueRows": _renewed_rows,
+    **{kind.__name__: partial(completed, kind) for kind in STEPS},
 }
 
 
 def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
-    """The value that `_encode` made JSON of."""
+    """Give the value that `_encode` made JSON of."""
     if not isinstance(tree, dict):
         return tree
 
@@ -428,6 +485,8 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
             return array(content)
         case "strings":
             return np.array(content, dtype=object)
+        case "objects":
+            return np.array([_decode(value, array) for value in content], dtype=object)
         case "csr":
             parts = zip(("data", "indices", "indptr"), content, strict=True)
             given = {name: array(key) for name, key in parts}
@@ -436,6 +495,8 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
                 given | {name: np.asarray(value) for name, value in about.items()},
                 "the file",
             )
+        case "ufunc":
+            return UFUNCS[content]
         case "type":
             return np.dtype(content).type
         case "dtype":

@@ -48,7 +48,7 @@ def check_place(path: str | os.PathLike[str]) -> Path:
 
 
 def as_given(path: Path, place: Path) -> Path:
-    """A path as it was given if it leads to its place, else the place.
+    """Give a path as it was given if it leads to its place, else the place.
 
     It does not where it goes back from a folder that does not exist: ``absent/../x``.
     """
@@ -72,7 +72,7 @@ def write_whole(
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file beside its place, moved there in the end, if all went well."""
+    """Give a new file beside its place, moved there in the end, if all went well."""
     place = check_place(path)
     with _new_file_beside(place) as (new, file):
         if place.exists():
@@ -129,7 +129,7 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """An empty file in the folder of `place`, removed in the end if it is still there.
+    """Make an empty file in the folder of `place`, removed in the end if still there.
 
     Errors name the folder rather than the file, whose name nobody knows.
     """
@@ -154,7 +154,7 @@ def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new file, open and, where that can be told, locked."""
+    """Give a new file, open and, where that can be told, locked."""
     while True:
         new = folder / f".skleiden-{uuid4().hex}.tmp"
         new.touch(exist_ok=False)

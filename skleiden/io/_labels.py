@@ -39,10 +39,12 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
 
     Notes
     -----
-    Columns are ``id``, ``community`` (-1 is noise) and, where known, ``confidence``,
-    ``attached`` (whether the row came from a small community) and ``text``.
+    Columns are ``id``, ``community`` (-1 is noise) and, where known, ``name`` (of the
+    community), ``confidence``, ``attached`` (whether the row came from a small
+    community), ``strength``, ``second`` (the other community of a row that lies between
+    two, else -1) and ``text``.
 
-    In CSV, which table programs open, ids and texts that begin as a formula does
+    In CSV, which table programs open, ids, names and texts that begin as a formula does
     (``=``, ``+``, ``-`` or ``@``, white space aside, a tab or the end of a line) or
     with an apostrophe have an apostrophe put before them, so that nothing is run. Ids
     are read back as the strings that they were by::
@@ -77,10 +79,12 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     if ids.dtype.kind in "mM":  # of which tolist may make integers
         ids = ids.astype(str)
     columns = {"id": ids.tolist(), "community": communities.labels.tolist()}
-    if communities.confidence is not None:
-        columns["confidence"] = communities.confidence.tolist()
-    if communities.attached is not None:
-        columns["attached"] = communities.attached.tolist()
+    if communities.names:
+        names = communities.names
+        columns["name"] = [names.get(c, "") for c in columns["community"]]
+    for name in ("confidence", "attached", "strength", "second"):
+        if (values := getattr(communities, name)) is not None:
+            columns[name] = values.tolist()
     if communities.texts is not None:
         columns["text"] = list(communities.texts)
     if suffix == ".csv":

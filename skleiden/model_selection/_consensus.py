@@ -258,7 +258,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     @available_if(_has_predict)
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, **params: Any) -> Any:
         """Give each row a community, as the estimator of the medoid does.
 
         Parameters
@@ -266,13 +266,16 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         X : array-like or LayerStack of n_queries rows
             What the estimator takes.
 
+        **params : dict
+            Of the estimator's ``predict``, such as ``return_strength=True``.
+
         Returns
         -------
         labels : ndarray of shape (n_queries,)
-            Communities.
+            Communities; with more of what ``predict`` of the estimator gives.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self.estimator_.predict(X, **params)
 
     def _inner(self) -> Any:
         return MutualKNNLeiden() if self.estimator is None else self.estimator

@@ -13,12 +13,12 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
-from tqdm import tqdm
 
 from skleiden._blocks.frames import as_html, frame_of
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import final_step
 from skleiden._kernels import partitions
+from skleiden._progress import progress
 from skleiden._sketcher import MultiLayerTfidfSketcher
 from skleiden._stages import replicate
 
@@ -167,10 +167,10 @@ def layer_profile(
     layers = sketcher._profiled_layers(X, n_rows, seed)
     names, done = sketcher.layer_names_, list[_Layer]()
     n_tasks = len(names) * (1 + n_permutations)
-    with tqdm(desc="Layers", total=n_tasks, disable=not verbose) as bar:
+    with progress("Layers", n_tasks, shown=verbose > 0, unit="clustering") as update:
         try:
             for layer in layers:
-                done.append(_profiled(layer, halving, n_permutations, bar.update))
+                done.append(_profiled(layer, halving, n_permutations, update))
         except (KeyboardInterrupt, MemoryError) as problem:
             if not done:
                 raise
@@ -327,7 +327,7 @@ class _Layer(NamedTuple):
 
 
 def _taken_from(estimator: Any) -> tuple[MultiLayerTfidfSketcher, int]:
-    """A clone of the sketcher in an estimator, and the number of neighbours."""
+    """Give a clone of the sketcher in an estimator, and the number of neighbours."""
     first, (_, last) = estimator, final_step(estimator)
     while type(first) is Pipeline:
         first = first.steps[0][1]
@@ -371,7 +371,7 @@ def _profiled(
 
 
 def _agreement(partitions_of_layers: Sequence[np.ndarray]) -> np.ndarray:
-    """Adjusted mutual information of each pair; a row of noise is alone."""
+    """Give the adjusted mutual information of each pair; a row of noise is alone."""
     n_layers = len(partitions_of_layers)
     labels = [
         np.where(one >= 0, one, one.size + np.arange(one.size))

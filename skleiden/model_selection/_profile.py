@@ -16,7 +16,6 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.parallel import Parallel, delayed
-from tqdm import tqdm
 
 from skleiden._blocks.frames import as_html, frame_of
 from skleiden._clusterer import MutualKNNLeiden
@@ -24,6 +23,7 @@ from skleiden._fitting import final_step, processes
 from skleiden._input import with_rows
 from skleiden._kernels import partitions
 from skleiden._kernels.leiden import WITHOUT_RESOLUTION
+from skleiden._progress import progress
 from skleiden._stages.partition import KNNGraph
 
 from ._null import permute_columns
@@ -100,7 +100,7 @@ def resolution_profile(
     Parameters
     ----------
     estimator : MutualKNNLeiden, or pipeline that ends in one
-        Is cloned, not fitted. Its `resolution` is ignored.
+        Is cloned, not fitted. Its `resolution` and `n_clusters` are ignored.
 
     X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
         What it would be fitted on.
@@ -209,6 +209,7 @@ def resolution_profile(
     if n_permutations:
         refuse_graph(estimator)
     X = with_rows(X)
+    own_resolution = {f"{prefix}n_clusters": None}  # resolutions are swept
     rng = check_random_state(random_state)
     sketches = _draw_sketches(estimator, X, prefix, n_runs, n_sketches, vary, rng)
     grid, n_resolutions = None, 0
@@ -223,31 +224,31 @@ def resolution_profile(
     real: _Sweep | None = None
     current: _Sweep | None = None
     nulls: list[_Chance] = []
-    bar = tqdm(
-        desc="Resolutions",
-        total=n_resolutions * len(sketches) * (1 + n_permutations),
-        disable=not verbose,
+    n_sweeps = len(sketches) * (1 + n_permutations)
+    watching = progress(
+        "Resolutions", n_resolutions * n_sweeps, shown=verbose > 0, unit="resolution"
     )
     try:
-        for copy in range(1 + n_permutations):
-            current = None
-            seed = rng.randint(2**31 - 1)
-            data = permute_columns(X, random_state=seed) if copy else X
-            for draw, leiden_seeds in sketches:
-                varied = clone(estimator).set_params(**draw.seeds)
-                half = seen(estimator, data, draw.neurons)
-                clusterer, graph = fit_graph(varied, half, y)
-                del half
-                if grid is None:
-                    grid = _find_grid(clusterer, graph, n_resolutions, guard)
-                sweep = current = current or _Sweep(grid)
-                for done in _run_all(clusterer, graph, grid, leiden_seeds, n_jobs):
-                    sweep.add(*done)
-                    bar.update()
-            if real is None:
-                real = sweep
-            else:
-                nulls.append(_chance(sweep, guard))
+        with watching as update:
+            for copy in range(1 + n_permutations):
+                current = None
+                seed = rng.randint(2**31 - 1)
+                data = permute_columns(X, random_state=seed) if copy else X
+                for draw, leiden_seeds in sketches:
+                    varied = clone(estimator).set_params(**draw.seeds, **own_resolution)
+                    half = seen(estimator, data, draw.neurons)
+                    clusterer, graph = fit_graph(varied, half, y)
+                    del half
+                    if grid is None:
+                        grid = _find_grid(clusterer, graph, n_resolutions, guard)
+                    sweep = current = current or _Sweep(grid)
+                    for done in _run_all(clusterer, graph, grid, leiden_seeds, n_jobs):
+                        sweep.add(*done)
+                        update()
+                if real is None:
+                    real = sweep
+                else:
+                    nulls.append(_chance(sweep, guard))
         found = real or sweep
     except (KeyboardInterrupt, BrokenProcessPool, MemoryError) as problem:
         if real is None:
@@ -268,8 +269,6 @@ def resolution_profile(
             UserWarning,
             stacklevel=3,  # past the validation of parameters
         )
-    finally:
-        bar.close()
     missing = _chance(_Sweep(found.grid), guard)
     nulls += [missing] * (n_permutations - len(nulls))
     return ResolutionProfile(found, nulls, guard)
@@ -391,6 +390,36 @@ class ResolutionProfile:
         }
         return float(self.table["resolution"][above[select[rule](results)]])
 
+    def at(self, n_clusters: int) -> float:
+        """Give the resolution of the table whose number of communities is nearest.
+
+        Parameters
+        ----------
+        n_clusters : int
+            Communities, within what the sweep found.
+
+        Returns
+        -------
+        resolution : float
+            That whose runs have nearest to so many on average; of equally near ones the
+            most stable. To have exactly so many, fit a `MutualKNNLeiden` with
+            `n_clusters`.
+
+        Raises
+        ------
+        ValueError
+            If there are more or fewer than at any resolution of the table.
+        """
+        found = self.table["n_clusters"]
+        if not np.floor(found.min()) <= n_clusters <= np.ceil(found.max()):
+            raise ValueError(
+                f"n_clusters must be between {found.min():g} and {found.max():g}, "
+                f"which the sweep found; got {n_clusters!r}. Sweep other resolutions."
+            )
+        distance = np.abs(found - n_clusters)
+        nearest = np.lexsort((-self.table["stability"], distance))[0]
+        return float(self.table["resolution"][nearest])
+
     def _reliable(self) -> np.ndarray:
         return self.table["above_null"] & (self.table["net_information"] > 0)
 
@@ -498,7 +527,7 @@ def _run_all(
     seeds: Sequence[int],
     n_jobs: int | None,
 ) -> Iterator[tuple[int, list[Run], float]]:
-    """Runs at every resolution, as they are done: its number, the runs, seconds."""
+    """Run at every resolution; yield its number, the runs and seconds of each."""
     # In the order of their reversed bits, numbers halve the gaps again and again: a
     # sweep that is cut short has gone over the whole range.
     order = sorted(range(grid.size), key=lambda i: f"{i:b}"[::-1])
@@ -531,7 +560,7 @@ def _draw_sketches(
     vary: str | Sequence[str],
     rng: np.random.RandomState,
 ) -> list[tuple[Draw, list[int]]]:
-    """What each graph is made with, and the seeds of the runs of Leiden on it."""
+    """Tell what each graph is made with, and the seeds of the runs of Leiden on it."""
     own = f"{prefix}random_state"
     varied = read_vary(estimator, vary)
     if n_sketches is None:

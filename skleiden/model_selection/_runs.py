@@ -90,7 +90,7 @@ class Guard:
         )
 
     def rand(self, one: Run, other: Run) -> float:
-        """Adjusted Rand index of two runs, on the rows that both have."""
+        """Give the adjusted Rand index of two runs, on the rows that both have."""
         a, b = common_labels(one, other)
         if self.noise == "cluster":
             a, b = a + 1, b + 1
@@ -100,7 +100,7 @@ class Guard:
         return partitions.adjusted_rand(a, b)
 
     def scores(self, runs: Sequence[Run]) -> np.ndarray:
-        """Adjusted Rand indices of all pairs of runs."""
+        """Give the adjusted Rand indices of all pairs of runs."""
         bad = [self.is_degenerate(run) for run in runs]
         return np.array(
             [
@@ -112,7 +112,7 @@ class Guard:
         )
 
     def figures(self, runs: Sequence[Run]) -> dict[str, float]:
-        """What some runs are like on average, and how well their pairs agree."""
+        """Tell what some runs are like on average, and how well their pairs agree."""
         names = ("n_clusters", "coverage", "largest_fraction", "modularity")
         scores = self.scores(runs)
         return {
@@ -244,7 +244,7 @@ def seed_names(estimator: Any) -> list[str]:
 def draw_seeds(
     estimator: Any, names: Sequence[str], n_runs: int, rng: np.random.RandomState
 ) -> list[dict[str, int]]:
-    """A seed for each named parameter and run.
+    """Give a seed for each named parameter and run.
 
     Random states left at None are held fixed: they get one seed for all runs.
     """
@@ -323,14 +323,14 @@ def seen(estimator: Any, X: Any, neurons: np.ndarray | None) -> Any:
 
 
 def _first_sketcher(estimator: Any) -> MultiLayerTfidfSketcher | None:
-    """The sketcher that X is handed to first, if it is one."""
+    """Give the sketcher that X is handed to first, if it is one."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[0][1]
     return estimator if isinstance(estimator, MultiLayerTfidfSketcher) else None
 
 
 def fitted_run(estimator: Any) -> Run:
-    """The partition that a fitted clusterer, or pipeline that ends in one, holds."""
+    """Give the partition of a fitted clusterer, or pipeline that ends in one."""
     last = fitted_labelling(estimator)
     return summarize_run(
         last.labels_,
@@ -345,7 +345,7 @@ def fit(estimator: Any, X: Any, y: Any) -> Any:
 
 
 def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
-    """What nested pipelines compute before Leiden, and the clusterer at their end."""
+    """Give what pipelines compute before Leiden, and the clusterer at their end."""
     while type(estimator) is Pipeline:
         *front, (_, last) = estimator.steps
         # With a last step that does nothing, `memory` caches all the others.
@@ -365,7 +365,7 @@ def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
 def leiden_runs(
     clusterer: MutualKNNLeiden, graph: KNNGraph, random_states: Iterable[Any]
 ) -> list[Run]:
-    """What `fit` computes after the graph, for several random states.
+    """Tell what `fit` computes after the graph, for several random states.
 
     None stands for the clusterer's own.
     """

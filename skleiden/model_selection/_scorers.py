@@ -635,7 +635,7 @@ def _check_common(draws: Sequence[Draw]) -> None:
 
 
 def _own_run(estimator: Any, n_samples: int) -> Run:
-    """The partition of an estimator that was fitted on the rows at hand."""
+    """Give the partition of an estimator that was fitted on the rows at hand."""
     run = fitted_run(estimator)
     if run.labels.size != n_samples:
         raise ValueError(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from itertools import groupby
 from numbers import Real
 from typing import Any, NamedTuple
@@ -18,7 +15,7 @@ from skleiden.inspection import Communities, summarize
 from skleiden.io._communities import check_communities, document_of, jsonable
 from skleiden.io._files import write_whole
 
-_TEMPLATES = "templates"
+from ._template import fill
 
 
 class _Words(NamedTuple):
@@ -53,8 +50,12 @@ _PROMPTS = _Words(
     letter="c",
     noise="noise",
 )
-# Prompts of which no text is known.
-_ROWS = _PROMPTS._replace(row=("row", "rows"), searched=("ids",))
+# What rows are called, by `rows` of the summary.
+_ROWS = {
+    "prompts": _PROMPTS,
+    "tokens": _PROMPTS._replace(row=("token", "tokens"), searched=("tokens", "ids")),
+    "rows": _PROMPTS._replace(row=("row", "rows"), searched=("texts", "ids")),
+}
 _NEURONS = _Words(
     kind="neurons",
     row=("neuron", "neurons"),
@@ -93,10 +94,15 @@ def write_report(
     """Write communities as one HTML page that needs no network.
 
     The page has the map, and a list of communities to search and sort, each with its
-    keywords, representatives, neurons, layers and prompts; whatever is not known is
-    left out. It is one file, works from disk, and loads nothing. Texts are shown as
-    they are, never run as code. A community has the colour that it has in the figures
-    of `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
+    name, keywords, representatives, neurons, layers and prompts, and what its numbers
+    mean; a neuron opens to the rows and communities in which it fires most. Communities
+    within communities are a list that opens. Whatever is not known is left out. Rows
+    are called borderline if at least a third of the weight of their edges leads out of
+    their community, and a community loose if most of it does.
+
+    It is one file, works from disk, and loads nothing. Texts are shown as they are,
+    never run as code. A community has the colour that it has in the figures of
+    `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
 
     Groups of neurons, if they are known, have a map and a list of their own below, each
     with its strongest prompts, keywords, layers and neurons. Where a cross table tells
@@ -158,39 +164,19 @@ def write_report(
 
 
 def _render(found: Communities, title: str | None) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-        from markupsafe import Markup
-    except ImportError as error:
-        raise ImportError(
-            'write_report needs Jinja2: pip install "skleiden[report]".'
-        ) from error
-    environment = Environment(
-        loader=PackageLoader(__package__, _TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    # Keys in the order given: layers are in theirs.
-    environment.policies["json.dumps_kwargs"] = {
-        "allow_nan": False,
-        "separators": (",", ":"),
-    }
-    style, script = _source("report.css"), _source("report.js")
     sides = _sides(found)
-    page: str = environment.get_template("report.html").render(
+    return fill(
+        "report.html",
+        "write_report",
+        styles=("report.css",),
+        scripts=("common.js", "report.js"),
         title=encodable(title or sides[0].words.heading),
-        style=Markup(style),  # noqa: S704 - the package's own, as is the script
-        script=Markup(script),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
         facts=_facts(sides[0]),
         sides=sides,
+        tree=found.tree is not None,
         tables=_tables(sides),
         data=_data(sides),
     )
-    return page
 
 
 def _sides(found: Communities) -> list[_Side]:
@@ -198,19 +184,12 @@ def _sides(found: Communities) -> list[_Side]:
     groups = found.neuron_groups
     if groups is None and found.summary.get("rows") == _NEURONS.kind:
         return [_Side(found, _NEURONS, "")]
-    words = _ROWS if found.texts is None else _PROMPTS
+    called = str(found.summary.get("rows"))
+    words = _ROWS.get(called, _ROWS["rows" if found.texts is None else "prompts"])
+    if found.texts is None:
+        words = words._replace(searched=("ids",))
     beside = [] if groups is None else [_Side(groups, _NEURONS, "groups-")]
     return [_Side(found, words, ""), *beside]
-
-
-def _source(name: str) -> str:
-    return files(__package__).joinpath(_TEMPLATES, name).read_text(encoding="utf-8")
-
-
-def _hash(source: str) -> str:
-    """Compute the hash by which a Content-Security-Policy allows a style or script."""
-    digest = hashlib.sha256(source.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _data(sides: Sequence[_Side]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 
 import skleiden
+from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.datasets import make_layered_activations
 
 pytestmark = pytest.mark.slow
@@ -427,3 +428,42 @@ def test_groups_of_neurons_are_judged_by_other_prompts(benchmark_scripts):
     assert driven[0] == 6
     assert driven[1] > driven[3]
     assert bench_neurons.n_driven(labels, groups, stack) == [6, 6]
+
+
+def test_groups_of_neurons_are_printed_as_they_come(
+    benchmark_scripts, tmp_path, capsys
+):
+    bench_neurons = benchmark_scripts("bench_neurons")
+    output = tmp_path / "neurons.json"
+    bench_neurons.main(["--rows", "150", "--seeds", "1", "--output", str(output)])
+    runs = json.loads(output.read_text())["data"]
+    assert list(runs) == ["prompts, 1.0", "prompts, 4.0"]
+    header, _, *rows = capsys.readouterr().out.splitlines()[:4]
+    assert header.startswith("| data | neurons x prompts |")
+    for row, ((one,), resolution) in zip(
+        rows, zip(runs.values(), "14", strict=True), strict=True
+    ):
+        start = f"| prompts | 9,216 x 150 | {resolution} | {one[0]:.0f} | "
+        assert row.startswith(start)
+        assert row.count("|") == header.count("|")
+
+
+def test_skleiden_runs_by_its_defaults_if_asked(bench_pipeline, activations):
+    stack = LayerStack(activations[0])
+    sketcher = MultiLayerTfidfSketcher(random_state=42)
+    leiden = MutualKNNLeiden(random_state=42)
+    for defaults in (True, False):
+        if not defaults:
+            sketcher.set_params(layer_weights=None)
+            leiden.set_params(hubness=None)
+        expected = leiden.fit_predict(sketcher.fit_transform(stack))
+        _, extras = bench_pipeline.run_skleiden(list(stack.layers), defaults)
+        assert_array_equal(extras()["labels"], expected)
+
+
+def test_comparisons_are_timed(benchmark_scripts, capsys):
+    script = benchmark_scripts("bench_compare")
+    for run in script.cases(1000).values():
+        assert 0.8 < run().ari < 1
+    script.main(["--rows", "1000", "--repeats", "1"])
+    assert capsys.readouterr().out.count("\n| labels") == 2

@@ -37,7 +37,13 @@ def blocks():
 def test_every_block_has_a_known_language():
     languages = {block[1] for block in BLOCK.finditer(README.read_text("utf-8"))}
     assert languages <= {"python", "text", "bash"}
-    assert len(blocks()) >= 5
+    assert len(blocks()) >= 2
+
+
+def test_the_page_comes_first_and_all_of_it_is_short():
+    text = README.read_text("utf-8")
+    assert len(text.splitlines()) <= 160
+    assert 0 < text.index("![") < text.index("```") < text.index("\n| ")
 
 
 def test_python_blocks(tmp_path, monkeypatch, model_folder):

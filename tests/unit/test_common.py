@@ -2,6 +2,7 @@
 
 from unittest.mock import patch
 
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skleiden import (
@@ -35,6 +36,9 @@ def expected_failures(estimator):
     return {}
 
 
+# The checks ask for one or two communities where their rows are in more components, or
+# too few for one.
+@pytest.mark.filterwarnings("ignore:n_clusters=. is fewer", "ignore:No resolution giv")
 @parametrize_with_checks(
     [
         MultiLayerTfidfSketcher(n_components=8),

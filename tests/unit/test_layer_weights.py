@@ -261,7 +261,7 @@ def test_copies_and_files(mixed, tmp_path):
 
 def test_progress_is_shown(mixed, capsys):
     sketcher(verbose=1).fit(mixed)
-    assert "Replicability: 100%" in capsys.readouterr().err
+    assert "Replicability: 3/3 in" in capsys.readouterr().err
 
 
 def test_an_unknown_word_is_refused(mixed):

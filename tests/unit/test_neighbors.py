@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsTransformer
 import skleiden._kernels.ivf
 import skleiden._stages.search
 from skleiden import FaissKNeighborsTransformer, LayerStack, MutualKNNLeiden
-from skleiden._kernels import ivf
+from skleiden._kernels import ivf, knn
 from tests.checks import brute_neighbors
 
 # HNSW's graph of all vectors is made in this process alone.
@@ -306,10 +306,10 @@ def test_ivf_of_rows_of_few_columns():
 
 
 def test_a_list_that_is_too_long_is_refused():
-    stripe = skleiden._kernels.ivf._Stripe
-    stripe(0, 2**21, 2**21, 9, np.empty(0))
+    code = skleiden._kernels.ivf._Code
+    code.of(2**21, 2**21)
     with pytest.raises(ValueError, match=r"list of 8388608 rows .* algorithm='hnsw'"):
-        stripe(0, 2**23, 2**23, 9, np.empty(0))
+        code.of(2**23, 2**23)
 
 
 def test_interrupted_ivf_leaves_threads_alone(monkeypatch):
@@ -491,7 +491,8 @@ def test_stripe_keeps_the_best_and_knows_their_last(k):
     """Candidates of rows 10 to 13, more than there is room for."""
     rng = np.random.RandomState(0)
     n, keep = 1000, k + 3
-    stripe = ivf._Stripe(10, 14, n, keep, np.empty(4 * (keep + 2), dtype=np.uint64))
+    code = ivf._Code.of(n, 4)
+    stripe = ivf._Stripe(10, 14, code, keep, np.empty(4 * (keep + 2), dtype=np.uint64))
     rows = np.repeat(np.arange(10, 14), 50)
     ids = np.concatenate([rng.permutation(n)[:50] for _ in range(4)])
     similarities = rng.uniform(-0.2, 1, rows.size).astype(np.float32)
@@ -499,9 +500,10 @@ def test_stripe_keeps_the_best_and_knows_their_last(k):
     least = np.full(n, -2, dtype=np.float32)
     order = rng.permutation(rows.size)
     for some in np.array_split(order, 20):
-        stripe.add(stripe.keys(rows[some], ids[some], similarities[some]), k, least)
+        tails = code.tails(rows[some], ids[some], similarities[some])
+        stripe.add(code.heads(rows[some] - 10) | tails, k, least)
     stripe.select(k, least)
-    table = stripe.table()
+    table = stripe.table(10, 14)
     assert table.shape == (4, keep)
     for row in range(4):
         own = slice(50 * row, 50 * (row + 1))
@@ -509,13 +511,55 @@ def test_stripe_keeps_the_best_and_knows_their_last(k):
         assert set(table[row]) == set(ids[own][best[:keep]])
         last = similarities[own][best[k]]
         assert last - 4e-6 <= least[10 + row] <= last
+    np.testing.assert_array_equal(stripe.table(11, 13), table[1:3])
     assert (least[:10] == -2).all()
     assert (least[14:] == -2).all()
 
 
 def test_the_longest_list_that_can_be_told_apart():
     """Rows, 21 bits of similarity and ids fill the 64 bits of a candidate."""
-    room = np.empty(0)
-    ivf._Stripe(0, 2**21, 2**22, 9, room)
+    ivf._Code.of(2**22, 2**21)
     with pytest.raises(ValueError, match=r"list of 2097153 rows among 4194304"):
-        ivf._Stripe(0, 2**21 + 1, 2**22, 9, room)
+        ivf._Code.of(2**22, 2**21 + 1)
+
+
+def test_a_stripe_takes_in_what_comes_while_another_thread_has_it():
+    """No thread waits: candidates are left, and taken in when the lock is free."""
+    code, k = ivf._Code.of(100, 1), 2
+    stripe = ivf._Stripe(5, 6, code, k + 2, np.empty(6, dtype=np.uint64))
+    least = np.full(100, -2, dtype=np.float32)
+    rows, ids = np.full(4, 5), np.array([5, 6, 7, 8])
+    similarities = np.array([1, 0.9, 0.8, 0.7], dtype=np.float32)
+    keys = code.heads(rows - 5) | code.tails(rows, ids, similarities)
+    with stripe.lock:
+        stripe.add(keys[2:], k, least)
+    assert stripe.filled == 0
+    stripe.add(keys[:2], k, least)
+    assert stripe.filled == 4
+    stripe.select(k, least)
+    np.testing.assert_array_equal(stripe.table(5, 6), [ids])
+
+
+def test_candidates_handed_on_in_parts_change_nothing(monkeypatch):
+    X = grouped_vectors()
+    graphs = []
+    for at_once in (2**17, 1):
+        monkeypatch.setattr(ivf, "_PAIRS_AT_ONCE", at_once)
+        monkeypatch.setattr(ivf, "_ROWS_SCANNED", 1024 if at_once > 1 else 50)
+        search = FaissKNeighborsTransformer(10, algorithm="ivf", random_state=0)
+        graphs.append(search.fit_transform(X))
+    assert (graphs[0] != graphs[1]).nnz == 0
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_order_by_keys_is_that_of_a_stable_sort(repeated):
+    rng = np.random.default_rng(0)
+    keys = (
+        rng.integers(-3, 3, (3, 500))
+        if repeated
+        else rng.integers(-(9**9), 9**9, (3, 500))
+    )
+    keys[:, 100:110] = keys[:, 200:210]
+    expected = np.lexsort(keys[::-1])
+    np.testing.assert_array_equal(knn._ordered(*keys), expected)
+    np.testing.assert_array_equal(knn._ordered(*keys[:, :1]), [0])

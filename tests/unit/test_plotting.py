@@ -153,7 +153,7 @@ def test_importing_the_modules_does_not_import_matplotlib(monkeypatch):
     displays = [
         of for of in sys.modules if "._plot" in of and of.startswith("skleiden")
     ]
-    assert len(displays) == 7
+    assert len(displays) == 8
     for name in ("skleiden.plotting", "skleiden._figures", *displays):
         monkeypatch.delitem(sys.modules, name)
     __import__("skleiden.plotting")
@@ -477,6 +477,16 @@ def test_a_number_gives_way_to_that_of_a_larger_community():
     x, y = texts[0].get_position()
     assert y == 0
     assert abs(x) > 0.03
+
+
+def test_names_without_room_give_way_to_numbers():
+    places = [[-1, 0], [-0.8, 0], [-0.79, 0], [1, 0.0]]
+    labels = np.repeat([0, 1, 2, 3], 5)
+    names = {0: "a name", 1: "another name that is long", 2: "short", 3: "alone"}
+    shown = CommunityMap(np.arange(20), np.repeat(places, 5, axis=0))
+    drawn = CommunityMapDisplay(shown, labels).plot(names=names)
+    texts = {label: text.get_text() for label, text in drawn.texts_.items()}
+    assert texts == {0: "a name", 1: "1", 3: "alone"}
 
 
 def test_names_replace_numbers():

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 from time import perf_counter
 
@@ -15,6 +14,7 @@ from skleiden.inspection import (
     Communities,
     CommunityMap,
     CrossTable,
+    NeuronActivity,
     Representative,
     Representatives,
     TopFeature,
@@ -43,9 +43,6 @@ HOSTILE = [
 ]
 # As they come back: no file can hold half a pair of surrogates.
 MENDED = [text.replace("\ud83d", "\N{REPLACEMENT CHARACTER}") for text in HOSTILE]
-
-BROWSERS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def make_found(**changes):
@@ -167,6 +164,14 @@ def both_page(both, tmp_path_factory):
     """The page of communities and of groups of neurons that drive them."""
     path = tmp_path_factory.mktemp("both") / "report.html"
     write_report(path, both)
+    return path
+
+
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory):
+    """The page of all that may be known of communities of prompts."""
+    path = tmp_path_factory.mktemp("full") / "report.html"
+    write_report(path, make_named(neurons=make_active(), tree=make_tree()))
     return path
 
 
@@ -366,65 +371,6 @@ def test_errors_of_the_path(tmp_path, found):
 # --- In a browser ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    required = os.environ.get("SKLEIDEN_REQUIRE_BROWSER") == "1"
-    give_up = pytest.fail if required else pytest.skip
-    if CHROMIUM is None:
-        give_up("No Chromium was found; on Debian: apt-get install chromium.")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        give_up('Playwright is not installed: pip install ".[test]".')
-    options = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-quic",
-    ]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """Opens a page; in the end, none may have complained or asked for more files."""
-    contexts, complaints, requests, visited = [], [], [], set()
-
-    def open_page(path, address="", **options):
-        usual = {
-            "viewport": {"width": 1280, "height": 900},
-            "reduced_motion": "reduce",  # clicks wait until nothing moves
-        }
-        context = browser.new_context(**(usual | options))
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on(
-            "console",
-            lambda said: (
-                said.type in ("error", "warning") and complaints.append(said.text)
-            ),
-        )
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("dialog", lambda dialog: complaints.append(dialog.message))
-        tab.on("request", lambda request: requests.append(request.url.split("#")[0]))
-        visited.add(path.as_uri())
-        tab.goto(path.as_uri() + address)
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-    assert set(requests) == visited
-    assert len(requests) == len(contexts)
-
-
 def order(tab, name="list"):
     items = tab.locator(f"#{name} > li:visible")
     return items.evaluate_all("all => all.map(li => li.id)")
@@ -476,12 +422,12 @@ def test_open_by_mouse(visit, page, found):
         ]
     assert "25% of links inside" in borderline.inner_text()
     neurons = panel.locator("table.neurons")
-    assert neurons.locator("tbody").count() == 2  # one for each layer
-    assert neurons.locator("tbody tr").all_inner_texts() == [
+    assert neurons.locator("tbody tr").all_inner_texts() == [  # largest effect first
         "layer_3:1188\t4.5\t75%\t25%\t2.00 / 0.10",
-        "layer_3:7001\t2.5\t50%\t25%\t2.00 / 0.10",
         "layer_10:4\t3.5\t100%\t13%\t2.00 / 0.10",
+        "layer_3:7001\t2.5\t50%\t25%\t2.00 / 0.10",
     ]
+    assert neurons.locator("button").count() == 0  # no more is known of them
     agreement = panel.locator("table.of-layers tr").all_inner_texts()
     assert agreement == [
         f"{name}\t{found.layer_agreement[name][1]:.2f}" for name in LAYERS
@@ -560,6 +506,7 @@ def test_sort(visit, page):
         "number",
         "stability",
         "mean confidence",
+        "largest effect",
     ]
     assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
     sort.select_option("stability")
@@ -574,6 +521,351 @@ def test_sort(visit, page):
     assert order(tab)[0] == "c2"
     sort.select_option("label")
     assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+
+
+def make_named(**changes):
+    """Communities of which more is known: names, strength, cohesion, second ones."""
+    second = np.full(N, -1)
+    second[np.flatnonzero(LABELS == 1)[0]] = 3
+    known = {
+        "names": {
+            0: "rivers & <b>deltas</b>",
+            1: "chess",
+            2: "copper, ore, mines",
+            3: "no words in common",
+        },
+        "keywords": {
+            0: ["river", "delta"],
+            1: ["gambit"],
+            2: ["copper", "ore", "mines", "tin"],
+            3: [],
+        },
+        "strength": np.where(LABELS == 3, 0.25, np.where(LABELS < 0, 0.0, 0.5)),
+        "second": second,
+        "cohesion": [0.9, 0.8, 0.45, np.nan],
+    }
+    return make_found(**(known | changes))
+
+
+@pytest.fixture(scope="module")
+def named_page(tmp_path_factory):
+    path = tmp_path_factory.mktemp("named") / "report.html"
+    write_report(path, make_named())
+    return path
+
+
+def test_names(visit, named_page):
+    tab = visit(named_page)
+    leads = tab.locator("#list .lead").all_inner_texts()
+    assert leads == [*make_named().names.values(), "In no community"]
+    line = "hangs together loosely · strength 0.50 · confidence 100% · Prompt"
+    assert tab.locator("#c2 .line").inner_text().startswith(line)
+    # Keywords are told unless the name says the same.
+    assert tab.locator("#c1 .line").inner_text().startswith("gambit · strength 0.50")
+    assert tab.locator("#noise .line").inner_text() == ""
+    rect = tab.locator("#sizes rect title").nth(1)
+    assert rect.text_content() == "Community 1 · chess: 40 prompts"
+    tab.locator("#c1 h3 button").click()
+    assert tab.get_by_role("region", name="Community 1 · chess").is_visible()
+    found = make_found()
+    row = int(next(row for row in found.map.rows if LABELS[row] == 1))
+    tab.mouse.move(*pixel_of(tab, row, found))
+    assert tab.locator(".tip .of").inner_text() == "Community 1 · chess"
+
+
+def test_search_of_names(visit, named_page):
+    tab = visit(named_page)
+    label = tab.locator("label[for=query]").inner_text()
+    assert label == "Search prompts, ids, names, keywords, neurons"
+    tab.locator("#query").fill("CHESS")
+    assert order(tab) == ["c1"]
+    told = "0 prompts and 1 name found in 1 of 4 communities"
+    assert tab.locator("#status").inner_text() == told
+    tab.locator("#query").fill("copper")  # which the name has from the keywords
+    assert order(tab) == ["c2"]
+    told = "0 prompts and 1 keyword found in 1 of 4 communities"
+    assert tab.locator("#status").inner_text() == told
+
+
+def test_names_on_the_map(visit, tmp_path):
+    """They are written where there is room."""
+    path = tmp_path / "report.html"
+    shown = CommunityMap(np.arange(8), np.repeat([[0, 0], [1, 1.0]], 4, axis=0))
+    labels = np.repeat([0, 1], 4)
+    pictures = []
+    for names in ({}, {0: "a name", 1: "b, c"}, {0: "n" * 30, 1: "no words in common"}):
+        write_report(path, Communities(labels, map=shown, names=names))
+        tab = visit(path)
+        pictures.append(tab.evaluate("document.querySelector('canvas').toDataURL()"))
+    assert pictures[1] != pictures[0]
+    assert pictures[2] == pictures[0]
+
+
+def test_sort_by_what_is_known(visit, named_page):
+    tab = visit(named_page)
+    tab.locator("#sort").select_option("strength")
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    tab.locator("#sort").select_option("cohesion")
+    assert order(tab) == ["c0", "c1", "c2", "c3", "noise"]
+    tab.locator("#reverse").click()
+    assert order(tab) == ["c2", "c1", "c0", "c3", "noise"]  # unknown stays last
+
+
+def test_sort_by_effect(visit, tmp_path):
+    path = tmp_path / "report.html"
+    effects = {0: 1.0, 1: 3.0, 2: np.inf, 3: 2.0}
+    features = {
+        c: [
+            TopFeature("a", 2 * c, -1.0, 1, 0, 1, 0),
+            TopFeature("a", 2 * c + 1, effect, 1, 0, 1, 0),
+        ]
+        for c, effect in effects.items()
+    }
+    write_report(path, make_found(top_features=features))
+    tab = visit(path)
+    tab.locator("#sort").select_option("effect")
+    assert order(tab) == ["c1", "c3", "c0", "c2", "noise"]
+
+
+def test_numbers_are_explained(visit, named_page, both_page):
+    tab = visit(named_page, "#c2")
+    told = tab.locator("#c2 .told p").all_inner_texts()
+    assert told == [
+        "Strength 0.50 how strongly its prompts are tied to it, on average, from 0 "
+        "to 1",
+        "Links inside 45% it hangs together loosely: most of the weight of its links "
+        "leads outside",
+        "Confidence 100% how often runs of other seeds place its prompts alike",
+    ]
+    panel = tab.locator("#c2 .panel").inner_text()
+    assert "Effect: how far the mean inside lies above the mean outside" in panel
+    assert "How many of a prompt\u2019s nearest neighbours, by one layer" in panel
+    tab = visit(named_page, "#c0")
+    told = tab.locator("#c0 .told p").all_inner_texts()
+    assert told[1:3] == [
+        "Links inside 90% share of the weight of its links that stays in the community",
+        "Stability 0.70 how well other runs find it again, from 0 to 1",
+    ]
+    tab = visit(both_page, "#g1")
+    panel = tab.locator("#g1 .panel").inner_text()
+    assert "Effect: how far the mean of its neurons lies above that of others" in panel
+    assert "Of the neurons of the group." in panel
+
+
+def test_rows_between_communities(visit, named_page):
+    tab = visit(named_page, "#c1")
+    first = tab.locator("#c1 ol.members > li").first
+    assert "strength 0.50" in first.inner_text()
+    assert "also near Community 3" in " ".join(first.text_content().split())
+    assert links_of(tab, "#c1 ol.members") == ["#c3"]
+    tab.locator("#c1 ol.members a").click()
+    opens(tab, "c3")
+
+
+def test_borderline_rows_are_at_a_border(visit, tmp_path):
+    path = tmp_path / "report.html"
+    rows = [
+        Representative(row, 1.0, share) for row, share in enumerate((0.4, 0.66, 0.7))
+    ]
+    found = Communities(
+        [0] * 4, representatives={0: Representatives(rows[2:], rows)}, ids=list("abcd")
+    )
+    write_report(path, found)
+    panel = visit(path, "#c0").locator("#c0 .panel")
+    assert panel.locator("h4").all_inner_texts() == [
+        *("Most central", "Borderline", "All 4 rows")
+    ]
+    assert panel.locator("ul.rows").nth(1).locator("bdi").all_inner_texts() == [
+        "a",
+        "b",
+    ]
+    sure = {0: Representatives(rows[2:], rows[2:])}
+    write_report(path, Communities([0] * 4, representatives=sure))
+    headings = visit(path, "#c0").locator("#c0 h4").all_inner_texts()
+    assert headings == ["Most central", "All 4 rows"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts", "label", "fact"),
+    [
+        ("tokens", ["a", "b"], "Search tokens, ids", "2 tokens"),
+        ("tokens", None, "Search ids", "2 tokens"),
+        ("rows", ["a", "b"], "Search texts, ids", "2 rows"),
+        ("prompts", None, "Search ids", "2 prompts"),
+        (["?"], None, "Search ids", "2 rows"),
+    ],
+)
+def test_rows_are_called_what_they_are(visit, tmp_path, rows, texts, label, fact):
+    path = tmp_path / "report.html"
+    write_report(path, Communities([0, 0], texts=texts, summary={"rows": rows}))
+    tab = visit(path, "#c0")
+    assert tab.locator("label[for=query]").inner_text() == label
+    assert fact in tab.locator(".facts").inner_text()
+    assert tab.locator("#c0 h4").inner_text() == f"All {fact}"
+
+
+def make_active(n_rows=2):
+    """What some of the neurons listed fire on."""
+    rows = [int(row) for row in np.flatnonzero(LABELS == 1)[:n_rows]]
+    noise = int(np.flatnonzero(LABELS < 0)[0])
+    strongest = [(row, 3.25 - i) for i, row in enumerate(rows)] + [(noise, 0.5)]
+    return [
+        NeuronActivity(
+            *("layer_3", 1188, 0.5, 0.125, strongest),
+            [(1, 2.0, 0.75), (3, 0.0, 0.25)],
+        ),
+        NeuronActivity("layer_10", 0, 0.5, 0.5, strongest, [(1, 0.0, 0.0)]),
+        NeuronActivity("layer_10", 4, 0.0, 0.0, [], [(1, 0.0, 0.0)]),
+    ]
+
+
+def test_a_click_on_a_neuron_shows_what_it_fires_on(visit, tmp_path):
+    path = tmp_path / "report.html"
+    found = make_named(neurons=make_active())
+    write_report(path, found)
+    tab = visit(path, "#c1")
+    neurons = tab.locator("#c1 table.neurons")
+    buttons = neurons.locator("th button")
+    assert buttons.all_inner_texts() == ["layer_3:1188", "layer_10:4"]
+    assert not neurons.locator(".below").first.is_visible()
+    buttons.first.focus()
+    tab.keyboard.press("Enter")
+    assert buttons.first.get_attribute("aria-expanded") == "true"
+    below = neurons.locator(".below").first
+    assert below.locator("h4, caption").all_inner_texts() == [
+        *("Strongest prompts", "Most active communities")
+    ]
+    rows = [row for row, _ in found.neurons[0].strongest]
+    assert below.locator(".text").all_inner_texts() == [
+        found.texts[row] for row in rows
+    ]
+    notes = below.locator(".notes").all_text_contents()
+    assert "activation 3.25in Community 1" in notes[0]
+    assert "activation 0.50In no community" in notes[2]
+    lines = [
+        " ".join(line.split()) for line in below.locator("table tr").all_text_contents()
+    ]
+    assert lines == [
+        "CommunityMeanFires in",
+        "Community 1 chess2.0075%",
+        "Community 3 no words in common0.0025%",
+        "all prompts0.5013%",
+    ]
+    tab.keyboard.press("Space")
+    assert not below.is_visible()
+    assert below.locator("*").count() == 0
+    buttons.nth(1).click()
+    assert "It fires in no prompt." in neurons.locator(".below").nth(1).inner_text()
+
+
+def make_tree():
+    """Of all rows, those of communities 0 and 1, and those of 1 and of 0 within."""
+    node_of_row = np.select([LABELS == 0, LABELS == 1, LABELS >= 0], [3, 4, 2], -1)
+    sizes = [287, 270, 17, 230, 40]
+    told = [
+        (None, [1, 2], 0.9, []),
+        (0, [3, 4], 0.75, ["water", "<i>board</i>"]),
+        (0, [], None, []),
+        (1, [], None, ["river"]),
+        (1, [], None, ["chess"]),
+    ]
+    nodes = [
+        {
+            "node": number,
+            "parent": parent,
+            "level": 0,
+            "size": size,
+            "children": children,
+            "resolution": None,
+            "replicability": replicability,
+            "keywords": keywords,
+        }
+        for number, (size, (parent, children, replicability, keywords)) in enumerate(
+            zip(sizes, told, strict=True)
+        )
+    ]
+    return {
+        "n_samples": N,
+        "n_levels": 3,
+        "nodes": nodes,
+        "node_of_row": node_of_row.tolist(),
+    }
+
+
+def test_tree_opens(visit, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, make_named(tree=make_tree()))
+    tab = visit(path)
+    assert tab.locator("h2").all_inner_texts()[3] == "Communities within communities"
+    summaries = tab.locator("#tree summary:visible")
+    assert summaries.all_inner_texts() == [
+        "All 287 prompts · 2 parts · replicability 0.90",
+        "water, <i>board</i> 270 prompts · 2 parts · replicability 0.75",
+        "no words in common 17 prompts",
+    ]
+    summaries.nth(1).focus()
+    tab.keyboard.press("Enter")
+    tab.locator("#tree summary", has_text="river").wait_for()
+    assert summaries.count() == 5
+    places = tab.locator("#tree .links").text_content()
+    assert places == "In communities Community 0 (230), Community 1 (40)"
+    tab.locator("#tree summary", has_text="river").click()
+    leaf = tab.locator("#tree .leaf")
+    assert leaf.locator("h4").inner_text() == "All 230 prompts"
+    assert leaf.locator("li").count() == 100
+    leaf.locator(".more").click()
+    assert leaf.locator("li").count() == 200
+    tab.locator("#tree .links a").first.click()
+    opens(tab, "c0")
+
+
+def test_parts_of_a_tree_without_texts(visit, tmp_path):
+    path = tmp_path / "report.html"
+    tree = make_tree()
+    nodes = [{**node, "keywords": []} for node in tree["nodes"]]
+    write_report(path, Communities(LABELS, tree={**tree, "nodes": nodes}))
+    leads = visit(path).locator("#tree .lead:visible").all_inner_texts()
+    assert leads == ["All", "Part 1", "Part 2"]
+
+
+def test_a_tree_that_is_not_divided(visit, tmp_path):
+    path = tmp_path / "report.html"
+    tree = make_tree()
+    root = {**tree["nodes"][0], "children": [], "replicability": None}
+    alone = {**tree, "nodes": [root], "node_of_row": [0] * N}
+    write_report(path, make_found(tree=alone))
+    told = visit(path).locator("#tree").inner_text()
+    assert "These prompts are not divided: random halves of their links" in told
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_of_layers_break_where_parts_end(visit, tmp_path, width):
+    path = tmp_path / "report.html"
+    layer = "model.encoder.block.11.layer.1.DenseReluDense.wi.output"
+    feature = TopFeature(layer, 1187, 4.5, 2.0, 0.1, 0.75, 0.25)
+    active = [NeuronActivity(layer, 1187, 0.5, 0.5, [(0, 2.0)], [(0, 1.0, 1.0)])]
+    found = Communities(
+        [0, 0, 1],
+        top_features={0: [feature]},
+        layer_agreement={layer: [0.5, 0.5]},
+        neurons=active,
+    )
+    write_report(path, found)
+    tab = visit(path, "#c0", viewport={"width": width, "height": 900})
+    words = tab.locator(".name").evaluate_all(
+        """names => names.filter(name => name.getClientRects().length).map(name => {
+          const walker = document.createTreeWalker(name, NodeFilter.SHOW_TEXT);
+          const lines = [];
+          while (walker.nextNode()) {
+            const range = document.createRange();
+            range.selectNodeContents(walker.currentNode);
+            lines.push(new Set([...range.getClientRects()].map(r => r.top)).size);
+          }
+          return lines;
+        })"""
+    )
+    assert len(words) >= 3
+    assert all(lines == 1 for of in words for lines in of)
 
 
 def test_show_more(visit, page, found):
@@ -993,12 +1285,14 @@ def test_colours_are_those_of_the_figures(tmp_path, visit, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["page", "both_page"])
+@pytest.mark.parametrize("name", ["page", "both_page", "full_page"])
 def test_contrast(visit, name, scheme, request):
     """Text of at least 4.5 to 1, by the formula of the WCAG."""
     tab = visit(request.getfixturevalue(name), "#c0", color_scheme=scheme)
     tab.locator("#query").fill("kind 0")
     for button in tab.locator("#groups-list h3 button").all()[:2]:
+        button.click()
+    for button in tab.locator("#c0 th button, #tree details details summary").all():
         button.click()
     assert tab.evaluate("getComputedStyle(document.body).colorScheme") == scheme
     ratios = tab.evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.cluster import hierarchy
 
 from skleiden._figures import QUIET_COLOR, heat_map, no_community, pyplot, thinned
 from skleiden.inspection._cross_table import CrossTable, cross_table
+from skleiden.inspection._members import LabelsLike
 
 # Labels that the longest axes have room for, in small letters.
 _MOST_LABELS = 64
@@ -36,10 +36,10 @@ class CrossTableDisplay:
     Attributes
     ----------
     groups_ : ndarray of int
-        Groups shown, from the top.
+        Rows of the table that are shown, from the top.
 
     communities_ : ndarray of int
-        Communities shown, from the left.
+        Columns of the table that are shown, from the left.
 
     image_ : matplotlib AxesImage
         The heat map; nan is shown hatched.
@@ -78,8 +78,8 @@ class CrossTableDisplay:
     @classmethod
     def from_predictions(
         cls,
-        prompt_labels: Sequence[int] | np.ndarray,
-        neuron_labels: Sequence[int] | np.ndarray,
+        prompt_labels: LabelsLike,
+        neuron_labels: LabelsLike,
         X: Any,
         *,
         ax: Any = None,
@@ -89,10 +89,10 @@ class CrossTableDisplay:
 
         Parameters
         ----------
-        prompt_labels : array-like of int of shape (n_samples,)
+        prompt_labels : array-like of int or str of shape (n_samples,)
             Communities of the rows of X; -1 is noise.
 
-        neuron_labels : array-like of int of shape (n_neurons,)
+        neuron_labels : array-like of int or str of shape (n_neurons,)
             Groups of the neurons of all layers side by side; -1 is none.
 
         X : LayerStack, mapping of {name: matrix}, or matrix
@@ -180,7 +180,7 @@ class CrossTableDisplay:
             ax,
             size,
             np.ma.masked_invalid(effects),
-            self.groups_.tolist(),
+            [self.table.groups[row] for row in self.groups_],
             "Effect size",
             cmap,
             (-limit, limit),
@@ -190,10 +190,11 @@ class CrossTableDisplay:
         self.dots_ = self.ax_.scatter(
             at_column, at_row, s=9, color="white", edgecolors="black", linewidths=0.6
         )
-        for axis, names in (
-            (self.ax_.xaxis, self.communities_),
-            (self.ax_.yaxis, self.groups_),
+        for axis, labels, shown_at in (
+            (self.ax_.xaxis, self.table.communities, self.communities_),
+            (self.ax_.yaxis, self.table.groups, self.groups_),
         ):
+            names = [labels[place] for place in shown_at]
             axis.set_ticks(*thinned(names, _MOST_LABELS))
         letters = 8 if max(n_rows, n_columns) <= 32 else 6
         self.ax_.tick_params(labelsize=letters)

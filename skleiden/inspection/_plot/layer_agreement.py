@@ -16,7 +16,7 @@ from skleiden._figures import (
 )
 from skleiden._fitting import fitted_labelling, fitted_sketcher
 from skleiden.inspection._layers import fitted_embedding, layer_agreement
-from skleiden.inspection._members import check_labels
+from skleiden.inspection._members import LabelsLike, number_labels
 
 
 class LayerAgreementDisplay:
@@ -29,6 +29,9 @@ class LayerAgreementDisplay:
     agreement : mapping of {layer name: array-like of shape (n_clusters,)}
         As :func:`skleiden.inspection.layer_agreement` gives it; nan, where it cannot
         be told, is shown hatched.
+
+    communities : sequence of int or str of length n_clusters, default=None
+        Labels of the communities; their numbers if None.
 
     Attributes
     ----------
@@ -57,8 +60,13 @@ class LayerAgreementDisplay:
     (2, 2)
     """
 
-    def __init__(self, agreement: Mapping[str, Sequence[float] | np.ndarray]) -> None:
+    def __init__(
+        self,
+        agreement: Mapping[str, Sequence[float] | np.ndarray],
+        communities: Sequence[int] | Sequence[str] | None = None,
+    ) -> None:
         self.agreement = agreement
+        self.communities = communities
 
     @classmethod
     def from_estimator(cls, estimator: Any, X: Any, **options: Any) -> Self:
@@ -105,7 +113,7 @@ class LayerAgreementDisplay:
     def from_predictions(
         cls,
         embedding: Any,
-        labels: Sequence[int] | np.ndarray,
+        labels: LabelsLike,
         layers: Mapping[str, int] | Sequence[int],
         *,
         n_neighbors: int = 15,
@@ -119,7 +127,7 @@ class LayerAgreementDisplay:
         embedding : array-like of shape (n_samples, n_features)
             The layers' columns side by side.
 
-        labels : array-like of int of shape (n_samples,)
+        labels : array-like of int or str of shape (n_samples,)
             Communities; -1 is noise.
 
         layers : mapping of {name: width} or sequence of int
@@ -147,7 +155,8 @@ class LayerAgreementDisplay:
             If matplotlib is not installed.
         """
         pyplot()  # told before the work
-        if check_labels(labels).max() < 0:
+        numbered = number_labels(labels)
+        if not numbered.values:
             raise ValueError(no_community("its layers"))
         found = layer_agreement(
             embedding,
@@ -156,7 +165,7 @@ class LayerAgreementDisplay:
             n_neighbors=n_neighbors,
             random_state=random_state,
         )
-        return cls(found).plot(ax)
+        return cls(found, numbered.places).plot(ax)
 
     def plot(self, ax: Any = None, *, cmap: Any = "viridis") -> Self:
         """Draw the heat map.
@@ -189,6 +198,11 @@ class LayerAgreementDisplay:
                 "agreement must have one number per community for every layer; got "
                 f"shapes {[of.shape for of in columns]}."
             )
+        if self.communities is not None and len(self.communities) != columns[0].size:
+            raise ValueError(
+                "communities must give one label for each number of a layer; got "
+                f"{len(self.communities)} for {columns[0].size}."
+            )
         values = np.column_stack(columns)
         n_rows, n_layers = values.shape
         size = (np.clip(1.8 + 0.4 * n_layers, 3.6, 12), np.clip(1 + 0.2 * n_rows, 3, 9))
@@ -197,7 +211,7 @@ class LayerAgreementDisplay:
             ax,
             size,
             np.ma.masked_invalid(values),
-            range(n_rows),
+            range(n_rows) if self.communities is None else self.communities,
             "Agreement above chance",
             cmap,
             (low, high or 1.0),

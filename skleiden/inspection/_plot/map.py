@@ -12,7 +12,11 @@ from skleiden._fitting import fitted_clusterer
 from skleiden._palette import LIGHT, colors_of
 from skleiden._text import encodable
 from skleiden.inspection._graph import CommunityMap, community_map
-from skleiden.inspection._members import check_labels, check_positive_integer
+from skleiden.inspection._members import (
+    LabelsLike,
+    check_positive_integer,
+    number_labels,
+)
 
 # Share of a map's area that its points would cover side by side, and the least and the
 # largest area of one, in square points.
@@ -36,7 +40,7 @@ class CommunityMapDisplay:
     map : CommunityMap
         Rows and their positions, see :func:`skleiden.inspection.community_map`.
 
-    labels : array-like of int of shape (n_samples,)
+    labels : array-like of int or str of shape (n_samples,)
         Communities of all rows, shown or not; -1 is noise.
 
     Attributes
@@ -50,9 +54,9 @@ class CommunityMapDisplay:
     noise_points_ : matplotlib PathCollection
         The grey points of the noise, below all others.
 
-    texts_ : dict of {int: matplotlib Text}
-        The numbers, or names, of communities. One that would cover another, of a
-        larger community, is left out.
+    texts_ : dict of {int or str: matplotlib Text}
+        The numbers, or names, of communities. A name that would cover another, of a
+        larger community, gives way to the number, and a number is left out.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -77,7 +81,7 @@ class CommunityMapDisplay:
     (300, [0, 1, 2, 3])
     """
 
-    def __init__(self, map: CommunityMap, labels: Sequence[int] | np.ndarray) -> None:  # noqa: A002
+    def __init__(self, map: CommunityMap, labels: LabelsLike) -> None:  # noqa: A002
         self.map = map
         self.labels = labels
 
@@ -115,11 +119,11 @@ class CommunityMapDisplay:
     def from_predictions(
         cls,
         affinity: Any,
-        labels: Sequence[int] | np.ndarray,
+        labels: LabelsLike,
         *,
         max_rows: int = 3000,
         random_state: int | np.random.RandomState | None = 0,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[Any, str] | None = None,
         min_points: int = 5,
         ax: Any = None,
     ) -> Self:
@@ -130,7 +134,7 @@ class CommunityMapDisplay:
         affinity : sparse matrix of shape (n_samples, n_samples)
             A symmetric graph.
 
-        labels : array-like of int of shape (n_samples,)
+        labels : array-like of int or str of shape (n_samples,)
             Communities; -1 is noise.
 
         max_rows : int, default=3000
@@ -156,11 +160,11 @@ class CommunityMapDisplay:
             If matplotlib is not installed.
         """
         pyplot()  # told before the work
-        labels = check_labels(labels)
+        n_labels = number_labels(labels).numbers.size
         layout = community_map(affinity, max_rows=max_rows, random_state=random_state)
-        if labels.size != affinity.shape[0]:
+        if n_labels != affinity.shape[0]:
             raise ValueError(
-                f"labels must give one label per row; got {labels.size} labels for a "
+                f"labels must give one label per row; got {n_labels} labels for a "
                 f"graph of {affinity.shape[0]} rows."
             )
         return cls(layout, labels).plot(ax, names=names, min_points=min_points)
@@ -169,7 +173,7 @@ class CommunityMapDisplay:
         self,
         ax: Any = None,
         *,
-        names: Mapping[int, str] | None = None,
+        names: Mapping[Any, str] | None = None,
         min_points: int = 5,
     ) -> Self:
         """Draw the map.
@@ -179,8 +183,8 @@ class CommunityMapDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; in a new figure if None.
 
-        names : mapping of {int: str}, default=None
-            Text to write on a community instead of its number.
+        names : mapping of {int or str: str}, default=None
+            Text to write on a community instead of its label.
 
         min_points : int, default=5
             Points a community must have on the map to have its number written there,
@@ -208,7 +212,8 @@ class CommunityMapDisplay:
                 f"{type(self.map).__name__}."
             )
         check_positive_integer(min_points, "min_points")
-        labels, rows = check_labels(self.labels), np.asarray(self.map.rows)
+        numbered, rows = number_labels(self.labels), np.asarray(self.map.rows)
+        labels = numbered.place_of_rows
         positions = np.asarray(self.map.positions)
         if rows.size == 0 or positions.shape != (rows.size, 2):
             raise ValueError(
@@ -238,16 +243,20 @@ class CommunityMapDisplay:
         self.points_ = self.ax_.scatter(
             *positions[placed].T, color=colors_of(labels[placed]), zorder=2, **style
         )
-        self.texts_ = self._write(positions, labels, names or {}, min_points)
+        words = {
+            label: str((names or {}).get(label, label)) for label in numbered.values
+        }
+        self.texts_ = self._write(positions, labels, numbered.places, words, min_points)
         return self
 
     def _write(
         self,
         positions: np.ndarray,
         labels: np.ndarray,
-        names: Mapping[int, str],
+        values: Sequence[Any],
+        names: Mapping[Any, str],
         min_points: int,
-    ) -> dict[int, Any]:
+    ) -> dict[Any, Any]:
         """Write on the communities, the largest first, where there is room."""
         from matplotlib.patheffects import withStroke
 
@@ -261,24 +270,27 @@ class CommunityMapDisplay:
         for label in np.argsort(-sizes, kind="stable"):
             if sizes[label] < min_points:
                 break
-            text = encodable(str(names.get(int(label), label)))
-            half = letter * [len(text), 1] / 2
             places = _densest_first(positions[labels == label])
-            apart = np.abs(places[:, None] - centers) >= half + halves
-            free = places[apart.any(axis=2).all(axis=1)]
-            if free.size == 0:
-                continue
-            centers, halves = np.vstack([centers, free[:1]]), np.vstack([halves, half])
-            texts[int(label)] = self.ax_.text(
-                *free[0],
-                text,
-                ha="center",
-                va="center",
-                fontsize=font_size,
-                fontweight="bold",
-                path_effects=[withStroke(linewidth=2, foreground="white")],
-                zorder=3,
-            )
+            given = encodable(names[values[label]])
+            for text in dict.fromkeys([given, encodable(str(values[label]))]):
+                half = letter * [len(text), 1] / 2
+                apart = np.abs(places[:, None] - centers) >= half + halves
+                free = places[apart.any(axis=2).all(axis=1)]
+                if free.size == 0:
+                    continue
+                centers = np.vstack([centers, free[:1]])
+                halves = np.vstack([halves, half])
+                texts[values[label]] = self.ax_.text(
+                    *free[0],
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=font_size,
+                    fontweight="bold",
+                    path_effects=[withStroke(linewidth=2, foreground="white")],
+                    zorder=3,
+                )
+                break
         return texts
 
 

@@ -17,7 +17,7 @@ from skleiden.inspection._features import (
     community_sums,
     layers_and_labels,
 )
-from skleiden.inspection._members import check_positive_integer
+from skleiden.inspection._members import LabelsLike, check_positive_integer
 
 _MOST_NEURON_TICKS = 80
 
@@ -32,7 +32,7 @@ class PrototypeHeatmapDisplay:
     values : array-like of shape (n_shown, n_columns)
         Means of z-scores.
 
-    communities : sequence of int of length n_shown
+    communities : sequence of int or str of length n_shown
         Labels of the communities shown.
 
     neurons : sequence of (layer, neuron) of length n_columns
@@ -72,7 +72,7 @@ class PrototypeHeatmapDisplay:
     def __init__(
         self,
         values: Any,
-        communities: Sequence[int],
+        communities: Sequence[int] | Sequence[str],
         neurons: Sequence[tuple[str, int]],
     ) -> None:
         self.values = values
@@ -132,7 +132,7 @@ class PrototypeHeatmapDisplay:
     def from_predictions(
         cls,
         X: Any,
-        labels: Sequence[int] | np.ndarray,
+        labels: LabelsLike,
         *,
         n_features: int = 3,
         max_communities: int = 20,
@@ -146,7 +146,7 @@ class PrototypeHeatmapDisplay:
         X : LayerStack, mapping of {name: matrix}, or matrix
             The unsketched layers.
 
-        labels : array-like of int of shape (n_samples,)
+        labels : array-like of int or str of shape (n_samples,)
             Communities; -1 is noise.
 
         n_features : int, default=3
@@ -169,7 +169,7 @@ class PrototypeHeatmapDisplay:
         Raises
         ------
         ValueError
-            If labels are not one integer per row, there is no community, no neuron
+            If labels are not one per row, there is no community, no neuron
             sets one apart, or a number is below 1.
 
         ImportError
@@ -190,16 +190,15 @@ class PrototypeHeatmapDisplay:
     ) -> Self:
         """Plot the top neurons that sums tell of, as `from_predictions` does."""
         check_positive_integer(max_communities, "max_communities")
-        sizes = sums.sizes[:-1]
+        sizes, labels = sums.sizes[:-1], sums.labels.values
         if sizes.size == 0:
             raise ValueError(no_community("its prototypes"))
-        largest = np.argsort(-sizes, kind="stable")[:max_communities]
-        shown = np.sort(largest[sizes[largest] > 0])
+        shown = np.sort(np.argsort(-sizes, kind="stable")[:max_communities])
         top = sums.top_features(n_features)
         chosen = {
             (feature.layer, feature.neuron)
-            for label in shown.tolist()
-            for feature in top[label]
+            for number in shown.tolist()
+            for feature in top[labels[number]]
         }
         if not chosen:
             raise ValueError(
@@ -213,7 +212,8 @@ class PrototypeHeatmapDisplay:
             sums.prototypes(name, standardize=True)[shown][:, [j for _, j in of]]
             for name, of in groupby(neurons, itemgetter(0))
         ]
-        return cls(np.hstack(values), shown.tolist(), neurons).plot(ax)
+        communities = [labels[number] for number in shown.tolist()]
+        return cls(np.hstack(values), communities, neurons).plot(ax)
 
     def plot(
         self, ax: Any = None, *, cmap: Any = "RdBu_r", limit: float | None = None

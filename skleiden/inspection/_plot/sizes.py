@@ -16,7 +16,7 @@ from skleiden._figures import (
 )
 from skleiden._fitting import fitted_labelling
 from skleiden._palette import LIGHT, colors_of
-from skleiden.inspection._members import summarize
+from skleiden.inspection._members import LabelsLike, summarize
 
 # Bars that have room for their heights.
 _MOST_BAR_LABELS = 16
@@ -38,6 +38,9 @@ class CommunitySizesDisplay:
 
     n_noise : int, default=0
         Rows in no community.
+
+    communities : sequence of int or str of length n_clusters, default=None
+        Labels of the communities; their numbers if None.
 
     Attributes
     ----------
@@ -65,9 +68,15 @@ class CommunitySizesDisplay:
     [3, 1]
     """
 
-    def __init__(self, sizes: Sequence[int] | np.ndarray, n_noise: int = 0) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int] | np.ndarray,
+        n_noise: int = 0,
+        communities: Sequence[int] | Sequence[str] | None = None,
+    ) -> None:
         self.sizes = sizes
         self.n_noise = n_noise
+        self.communities = communities
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
@@ -96,14 +105,12 @@ class CommunitySizesDisplay:
         return cls.from_predictions(fitted_labelling(estimator).labels_, ax=ax)
 
     @classmethod
-    def from_predictions(
-        cls, labels: Sequence[int] | np.ndarray, *, ax: Any = None
-    ) -> Self:
+    def from_predictions(cls, labels: LabelsLike, *, ax: Any = None) -> Self:
         """Plot the sizes of communities that are given as labels.
 
         Parameters
         ----------
-        labels : array-like of int of shape (n_samples,)
+        labels : array-like of int or str of shape (n_samples,)
             Communities; -1 is noise.
 
         ax : matplotlib Axes, default=None
@@ -116,13 +123,13 @@ class CommunitySizesDisplay:
         Raises
         ------
         ValueError
-            If labels are not one-dimensional integers of at least -1.
+            If labels are not one-dimensional, strings or integers of at least -1.
 
         ImportError
             If matplotlib is not installed.
         """
         summary = summarize(labels)
-        return cls(summary.sizes, summary.n_noise).plot(ax)
+        return cls(summary.sizes, summary.n_noise, summary.labels).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the bars.
@@ -139,7 +146,8 @@ class CommunitySizesDisplay:
         Raises
         ------
         ValueError
-            If sizes are not one-dimensional numbers of at least 0.
+            If sizes are not one-dimensional numbers of at least 0, or there are more or
+            fewer communities.
 
         ImportError
             If matplotlib is not installed.
@@ -151,6 +159,11 @@ class CommunitySizesDisplay:
                 f"number of at least 0; got sizes {self.sizes!r} and n_noise "
                 f"{self.n_noise!r}."
             )
+        if self.communities is not None and len(self.communities) != sizes.size:
+            raise ValueError(
+                "communities must give one label for each size; got "
+                f"{len(self.communities)} for {sizes.size}."
+            )
         order = np.argsort(-sizes, kind="stable")
         order = order[sizes[order] > 0]
         n = order.size
@@ -161,7 +174,8 @@ class CommunitySizesDisplay:
             np.arange(n), sizes[order], 1 - gap, color=colors_of(order)
         )
         self.noise_bar_ = None
-        ticks, names = thinned(order)
+        labels = np.arange(sizes.size) if self.communities is None else self.communities
+        ticks, names = thinned([labels[place] for place in order])
         if self.n_noise:
             width = max(1 - gap, 0.02 * n)
             place = n - 0.5 + 1.5 * width

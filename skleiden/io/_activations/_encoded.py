@@ -34,7 +34,7 @@ class SparseGroup(NamedTuple):
 
 
 def text_of(attribute: Any) -> str | None:
-    """The text of an attribute, as str or bytes; None if it is something else."""
+    """Give the text of an attribute, as str or bytes; None if it is something else."""
     if isinstance(attribute, np.ndarray) and attribute.size == 1:
         attribute = attribute.item()
     if isinstance(attribute, bytes):

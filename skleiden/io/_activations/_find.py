@@ -24,7 +24,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def find_files(paths: Any) -> dict[str, Parts]:
-    """The files, by the names of their layers, each with the parts of its rows."""
+    """Give the files, by the names of their layers, each with the parts of its rows."""
     if isinstance(paths, Mapping):
         files = {str(name): Parts(_listed(given)) for name, given in paths.items()}
     else:

@@ -23,7 +23,7 @@ _OF_TABLES = (".csv", ".tsv", ".tab")
 
 
 def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
-    """The layers of a file or folder by their own names, "" if it has but one."""
+    """Give the layers of a file or folder by their own names, "" if it has but one."""
     form = form_of(path)
     if form in _READERS:
         try:

@@ -1,7 +1,5 @@
-"use strict";
 // Every text gets into the page as a text node, never as HTML.
 
-const PAGE = 100; // members shown at a time
 const SNIPPET = 300; // characters of a prompt where one line is shown
 const NEAR = 14; // pixels around a point in which it is hit
 const MARGIN = 16; // pixels around the map
@@ -9,55 +7,11 @@ const SOME = 50; // points by which the middle of a community is told
 const FEW = 8; // points that a number upon them would hide
 const SHOWN = 5; // links in a row of a list
 const LARGEST = 3; // layers that are named where others are
-
-// --- Small helpers -------------------------------------------------------------------
-
-const byId = (id) => document.getElementById(id);
-
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  setAll(element, attributes);
-  element.append(...children);
-  return element;
-}
-
-function draw(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  setAll(element, attributes);
-  element.append(...children);
-  return element;
-}
-
-function setAll(element, attributes) {
-  for (const [name, value] of Object.entries(attributes)) {
-    element.setAttribute(name, value);
-  }
-}
-
-const grouped = new Intl.NumberFormat("en");
-const whole = (n) => grouped.format(n);
-const nameFor = (n, one, many) => (n === 1 ? one : many);
-const counted = (n, ...names) => `${whole(n)} ${nameFor(n, ...names)}`;
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
-const isNumber = (value) => typeof value === "number";
-const fixed = (value, digits = 2) =>
-  isNumber(value) ? value.toFixed(digits).replace(/^-(?=[0.]+$)/, "") : (value ?? "–");
-const percent = (value) => (isNumber(value) ? `${Math.round(100 * value)}%` : "–");
-
-/** Items in a row, with "and" before the last. */
-const inWords = (items) => {
-  const last = items.at(-1);
-  return items.length > 1 ? `${items.slice(0, -1).join(", ")} and ${last}` : last;
-};
-
-function mean(values) {
-  const known = values.filter(isNumber);
-  return known.length ? known.reduce((a, b) => a + b) / known.length : null;
-}
-
-function median(values) {
-  return Float64Array.from(values).sort()[values.length >> 1];
-}
+const BORDER = 2 / 3; // share of links inside below which a row is at a border
+const LOOSE = 0.5; // share of links inside below which a community is a loose one
+const LONG = 25; // letters without a place to break a line
+const SHORT = 18; // letters of a name on the map
+const NO_WORDS = "no words in common";
 
 // --- Sides ---------------------------------------------------------------------------
 
@@ -97,10 +51,13 @@ function makeSide(data, prefix) {
     part: (name) => byId(prefix + name),
     pattern: null, // what is searched for
     found: new Uint8Array(data.rows.labels.length), // rows that match it
+    activity: new Map( // of neurons that are listed
+      (data.neurons ?? []).map((one) => [`${one.layer}:${one.neuron}`, one]),
+    ),
     other: null, // words of the side that is linked with this one
     redraw: () => {},
   };
-  const { words, labels, texts, confidence } = side;
+  const { words, labels, texts, confidence, strength } = side;
   side.clusters = new Map(data.communities.map((one) => [one.label, one]));
   if (data.noise.length) {
     const noise = { label: -1, size: data.noise.length, texts: data.noise_texts };
@@ -114,6 +71,7 @@ function makeSide(data, prefix) {
   for (const one of side.listed) {
     one.side = side;
     one.noise = one.label < 0;
+    one.called = one.name ?? null;
     one.title = capital(words.cluster[0]);
     one.name = one.noise ? `In no ${words.cluster[0]}` : `${one.title} ${one.label}`;
     one.anchor = one.noise ? words.noise : words.letter + one.label;
@@ -122,6 +80,11 @@ function makeSide(data, prefix) {
       told: side.kind.told(feature),
     }));
     one.keywords ??= [];
+    // Else it says no more than they do.
+    one.hasOwnName = one.called !== null && !one.keywords.join(", ").startsWith(one.called);
+    one.effect = one.features.reduce(largest, null);
+    one.strength = one.noise || !strength ? null : mean(one.rows.map((row) => strength[row]));
+    one.isLoose = isNumber(one.cohesion) && one.cohesion < LOOSE;
     one.links = []; // to clusters of the other side
     one.confidence =
       one.noise || !confidence ? null : mean(one.rows.map((row) => confidence[row]));
@@ -135,6 +98,9 @@ function makeSide(data, prefix) {
   side.largest = Math.max(...side.listed.map((one) => one.size));
   return side;
 }
+
+const largest = (most, { effect_size: effect }) =>
+  isNumber(effect) && !(most >= effect && most !== null) ? effect : most;
 
 /** What is shown of a row, and what else tells it. */
 const toldOf = ({ texts, ids }, row) => (texts ? [texts[row], ids[row]] : [ids[row]]);
@@ -169,36 +135,19 @@ const swatchOf = (one) => paint(make("span", { class: "swatch" }), one);
 // --- Search --------------------------------------------------------------------------
 
 function find(side, query) {
-  side.pattern = query
-    ? new RegExp(query.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "giu")
-    : null;
+  side.pattern = patternOf(query);
   const found = (told) => told.some((text) => matches(side, text));
   for (const one of side.listed) {
     one.featuresFound = one.features.filter(({ told }) => found(told));
     one.keywordsFound = one.keywords.filter((word) => found([word]));
+    one.namesFound = one.hasOwnName && found([one.called]) ? [one.called] : [];
     for (const row of one.rows) {
       side.found[row] = found(toldOf(side, row));
     }
     one.found = one.rows.filter((row) => side.found[row]).length;
-    one.isTold = one.featuresFound.length + one.keywordsFound.length > 0;
+    const told = [one.featuresFound, one.keywordsFound, one.namesFound];
+    one.isTold = told.some(({ length }) => length);
   }
-}
-
-// `search` of a string starts at its beginning, whatever the pattern's last match.
-const matches = ({ pattern }, text) => pattern !== null && text.search(pattern) >= 0;
-
-/** The text, with what is searched for marked. */
-function marked(side, text) {
-  if (!matches(side, text)) {
-    return [text];
-  }
-  const parts = [];
-  let end = 0;
-  for (const match of text.matchAll(side.pattern)) {
-    parts.push(text.slice(end, match.index), make("mark", {}, match[0]));
-    end = match.index + match[0].length;
-  }
-  return [...parts, text.slice(end)];
 }
 
 /** How much is found in some clusters, what several have counted once. */
@@ -208,6 +157,7 @@ function foundIn({ words }, some) {
   const counts = [
     [new Set(features.map(({ layer, neuron }) => `${layer}:${neuron}`)), words.feature],
     [new Set(keywords), ["keyword", "keywords"]],
+    [new Set(some.flatMap((one) => one.namesFound)), ["name", "names"]],
   ].filter(([{ size }]) => size);
   const rows = some.reduce((sum, one) => sum + one.found, 0);
   return inWords([
@@ -224,7 +174,7 @@ function makeItem(one) {
     class: "panel",
     id: `${one.anchor}-panel`,
     role: "region",
-    "aria-label": one.name,
+    "aria-label": fullName(one),
   });
   one.panel.hidden = true;
   one.line = make("span", { class: "line" });
@@ -260,7 +210,10 @@ const numberOf = (one) => [
   String(one.label),
 ];
 
-const leadOf = (one) => one.side.kind.lead(one).slice(0, SNIPPET);
+const leadOf = (one) => (one.called ?? one.side.kind.lead(one)).slice(0, SNIPPET);
+
+/** The number of a cluster, with what it is called. */
+const fullName = (one) => [one.name, one.called].filter((told) => told !== null).join(" · ");
 
 function sizeBar(one) {
   const bar = make("span", { class: "bar", "aria-hidden": true });
@@ -274,8 +227,14 @@ function describe(one) {
     return [`${foundIn(one.side, [one])} found`];
   }
   const known = [];
-  if (one.keywords.length) {
+  if (one.keywords.length && (one.called === null || one.hasOwnName)) {
     known.push(make("bdi", {}, one.keywords.join(", ")));
+  }
+  if (one.isLoose) {
+    known.push("hangs together loosely");
+  }
+  if (isNumber(one.strength)) {
+    known.push(`strength ${fixed(one.strength)}`);
   }
   if (isNumber(one.stability)) {
     known.push(`stability ${fixed(one.stability)}`);
@@ -283,10 +242,17 @@ function describe(one) {
   if (isNumber(one.confidence)) {
     known.push(`confidence ${percent(one.confidence)}`);
   }
-  known.push(...one.features.slice(0, one.side.kind.inLine).map(({ told }) => told[0]));
+  if (one.called !== null && !one.noise) {
+    known.push(make("bdi", {}, one.side.kind.lead(one).slice(0, SNIPPET)));
+  }
+  const some = one.features.slice(0, one.side.kind.inLine);
   return [
     ...smallBars(one.shares),
     ...known.flatMap((told, i) => (i ? [" · ", told] : [told])),
+    ...some.flatMap(({ told }, i) => {
+      const before = known.length || i ? "· " : ""; // goes where the line is cut off
+      return [" ", make("span", { class: "piece" }, before, breakable(told[0]))];
+    }),
   ];
 }
 
@@ -366,22 +332,33 @@ function sort(side) {
 
 function contents(one) {
   const { side } = one;
+  const { central = [], borderline = [] } = one.representatives ?? {};
+  const atBorder = borderline.filter(({ share }) => share < BORDER);
   const rows = [
-    ...excerpts(side, "Most central", one.representatives?.central ?? []),
-    ...excerpts(side, "Most borderline", one.representatives?.borderline ?? []),
+    ...excerpts(side, "Most central", central),
+    ...excerpts(
+      side,
+      "Borderline",
+      atBorder,
+      `At least a third of the weight of their links leads outside.`,
+    ),
   ];
   const others = [];
   if (one.features.length) {
     others.push(side.kind.features(one));
   }
   if (one.agreement.length) {
-    others.push(layerTable("Agreement of layers", one.agreement, fixed));
+    const hint =
+      `How many of a ${side.words.row[0]}’s nearest neighbours, by one layer alone, are in ` +
+      `the ${side.words.cluster[0]} too: 1 if all are, 0 if no more than by chance.`;
+    others.push(layerTable("Agreement of layers", one.agreement, fixed, hint));
   }
   if (one.shares.length) {
-    others.push(layerTable("Shares of layers", one.shares, percent));
+    const hint = `Of the ${side.words.row[1]} of the ${side.words.cluster[0]}.`;
+    others.push(layerTable("Shares of layers", one.shares, percent, hint));
   }
   const pair = side.kind.rowsFirst ? [...rows, ...others] : [...others, ...rows];
-  const known = [...keywordsOf(one), ...linksOf(one)];
+  const known = [...keywordsOf(one), ...figuresOf(one), ...linksOf(one)];
   if (pair.length) {
     known.push(make("div", { class: "pair" }, ...pair));
   }
@@ -397,6 +374,45 @@ function keywordsOf(one) {
   ]);
   return words.length ? [make("p", {}, term("Keywords"), ...words)] : [];
 }
+
+/** The numbers of a cluster, with what they mean. */
+function figuresOf(one) {
+  const { row, cluster } = one.side.words;
+  const known = [
+    [
+      "Strength",
+      fixed(one.strength),
+      isNumber(one.strength),
+      `how strongly its ${row[1]} are tied to it, on average, from 0 to 1`,
+    ],
+    [
+      "Links inside",
+      percent(one.cohesion),
+      isNumber(one.cohesion),
+      one.isLoose
+        ? "it hangs together loosely: most of the weight of its links leads outside"
+        : `share of the weight of its links that stays in the ${cluster[0]}`,
+    ],
+    [
+      "Stability",
+      fixed(one.stability),
+      isNumber(one.stability),
+      "how well other runs find it again, from 0 to 1",
+    ],
+    [
+      "Confidence",
+      percent(one.confidence),
+      isNumber(one.confidence),
+      `how often runs of other seeds place its ${row[1]} alike`,
+    ],
+  ].filter(([, , isKnown]) => isKnown);
+  const lines = known.map(([name, shown, , meaning]) =>
+    make("p", {}, term(name), shown, " ", hintOf(meaning, "span")),
+  );
+  return lines.length ? [make("div", { class: "told" }, ...lines)] : [];
+}
+
+const hintOf = (text, tag = "p") => make(tag, { class: "hint" }, text);
 
 const term = (text) => make("span", { class: "term" }, `${text} `);
 
@@ -434,37 +450,25 @@ function linkTo(one) {
   return link;
 }
 
-/** What is told of a row or a feature, by its text first if it has one. */
-function entry(side, [shown, ...names], notes, isFound) {
-  const item = make(
-    "li",
-    { tabindex: -1 },
-    make("bdi", { class: "text" }, ...marked(side, shown)),
-  );
-  const all = [
-    ...names.map((name) => make("bdi", { class: "id" }, ...marked(side, name))),
-    ...notes.map((note) => make("span", {}, note)),
-  ];
-  if (all.length) {
-    item.append(make("span", { class: "notes" }, ...all));
-  }
-  item.classList.toggle("found", isFound);
-  return item;
-}
-
 const rowEntry = (side, row, notes) =>
   entry(side, toldOf(side, row), notes, side.found[row] === 1);
 
-function entryList(heading, items) {
+function entryList(heading, items, hint) {
   const list = make("ul", { class: "rows" }, ...items);
-  return make("div", {}, make("h4", {}, heading), list);
+  return make("div", {}, make("h4", {}, heading), ...(hint ? [hintOf(hint)] : []), list);
 }
 
-function excerpts(side, heading, rows) {
+function excerpts(side, heading, rows, hint) {
   const items = rows.map(({ row, share }) =>
-    rowEntry(side, row, [`${percent(share)} of links inside`]),
+    rowEntry(side, row, [`${percent(share)} of links inside`, ...secondOf(side, row)]),
   );
-  return items.length ? [entryList(heading, items)] : [];
+  return items.length ? [entryList(heading, items, hint)] : [];
+}
+
+/** The other cluster of a row that lies between two. */
+function secondOf({ second, clusters }, row) {
+  const other = clusters.get(second?.[row] ?? -1);
+  return !other || other.noise ? [] : [["also near ", linkTo(other)]];
 }
 
 function promptList(one) {
@@ -480,66 +484,135 @@ function promptList(one) {
     }
     return entry(side, feature.told, notes, one.featuresFound.includes(feature));
   });
-  return entryList(side.words.features, items);
+  const hint =
+    `Effect: how far the mean of its ${side.words.row[1]} lies above that of others, in ` +
+    `standard deviations.`;
+  return entryList(side.words.features, items, hint);
 }
 
-function cell(value, shown, tag = "td") {
-  const element = make(tag, { class: "share" }, shown);
-  const share = isNumber(value) ? Math.min(Math.max(value, 0), 1) : 0;
-  element.style.setProperty("--share", share.toFixed(4));
-  return element;
+/** A name that breaks where its parts end; parts that are too long, anywhere. */
+function breakable(name, parts = [name]) {
+  const broken = parts.flatMap((part) =>
+    typeof part === "string"
+      ? part.split(/(?<=[._/\\-])/).flatMap((piece, i) => (i ? [make("wbr"), piece] : [piece]))
+      : [part],
+  );
+  const isLong = name.split(/[._/\\\s-]/).some(({ length }) => length > LONG);
+  return make("bdi", isLong ? {} : { class: "name" }, ...broken);
 }
 
 function neuronTable(one) {
+  const { side } = one;
   const headings = ["Neuron", "Effect", "Fires inside", "Fires outside", "Mean in / out"];
-  const layers = new Map(); // in the order of their strongest neuron
-  for (const feature of one.features) {
-    const row = make(
-      "tr",
-      {},
-      make(
-        "th",
-        { scope: "row" },
-        make("bdi", {}, ...marked(one.side, feature.told[0])),
-        // Files of older versions do not tell.
-        feature.fires === false ? " (less inhibited)" : "",
-      ),
-      make("td", {}, fixed(feature.effect_size, 1)),
-      cell(feature.share, percent(feature.share)),
-      cell(feature.baseline_share, percent(feature.baseline_share)),
-      make("td", {}, `${fixed(feature.mean, 2)} / ${fixed(feature.baseline_mean, 2)}`),
-    );
-    row.classList.toggle("found", one.featuresFound.includes(feature));
-    layers.set(feature.layer, [...(layers.get(feature.layer) ?? []), row]);
-  }
-  return make(
+  const rows = one.features.flatMap((feature) => neuronRows(one, feature));
+  const table = make(
     "table",
     { class: "figures neurons" },
-    make("caption", {}, one.side.words.features),
+    make("caption", {}, side.words.features),
     make(
       "thead",
       {},
       make("tr", {}, ...headings.map((name) => make("th", { scope: "col" }, name))),
     ),
-    ...[...layers.values()].map((rows) => make("tbody", {}, ...rows)),
+    make("tbody", {}, ...rows),
   );
+  const hint =
+    `Effect: how far the mean inside lies above the mean outside, in standard ` +
+    `deviations. A neuron fires where its activation is above zero; in layers of both ` +
+    `signs, where it is more than one standard deviation above the neuron’s mean.`;
+  return make("div", { class: "of-neurons" }, table, hintOf(hint));
 }
 
-function layerTable(caption, values, shown) {
+/** The row of a neuron and, if more is known of it, one below to open. */
+function neuronRows(one, feature) {
+  const { side } = one;
+  const name = breakable(feature.told[0], marked(side, feature.told[0]));
+  const heading = make("th", { scope: "row" }, name);
+  const row = make(
+    "tr",
+    {},
+    heading,
+    make("td", {}, fixed(feature.effect_size, 1)),
+    cell(feature.share, percent(feature.share)),
+    cell(feature.baseline_share, percent(feature.baseline_share)),
+    make("td", {}, `${fixed(feature.mean, 2)} / ${fixed(feature.baseline_mean, 2)}`),
+  );
+  row.classList.toggle("found", one.featuresFound.includes(feature));
+  // Files of older versions do not tell.
+  heading.append(feature.fires === false ? " (less inhibited)" : "");
+  const activity = side.activity.get(feature.told[0]);
+  if (!activity) {
+    return [row];
+  }
+  const below = make("tr", { class: "below" });
+  below.hidden = true;
+  const button = make("button", { type: "button", "aria-expanded": false }, name);
+  heading.prepend(button);
+  button.addEventListener("click", () => {
+    below.hidden = !below.hidden;
+    button.setAttribute("aria-expanded", !below.hidden);
+    const shown = below.hidden ? [] : [make("td", { colspan: 5 }, activityOf(side, activity))];
+    below.replaceChildren(...shown);
+  });
+  return [row, below];
+}
+
+/** What a neuron fires on: its strongest rows, and communities. */
+function activityOf(side, { mean, share, strongest, communities }) {
+  const { clusters, labels, words } = side;
+  const items = strongest.map(([row, activation]) => {
+    const one = clusters.get(labels[row]);
+    const place = one.noise ? one.name : ["in ", linkTo(one)];
+    return rowEntry(side, row, [`activation ${fixed(activation)}`, place]);
+  });
+  const listed = communities.map(([label, ...figures]) => {
+    const one = clusters.get(label);
+    return activityRow([linkTo(one), " ", make("bdi", {}, one.called ?? "")], figures);
+  });
+  const all = activityRow([`all ${words.row[1]}`], [mean, share]);
+  const headings = [capital(words.cluster[0]), "Mean", "Fires in"];
+  const table = make(
+    "table",
+    { class: "figures" },
+    make("caption", {}, `Most active ${words.cluster[1]}`),
+    make(
+      "thead",
+      {},
+      make("tr", {}, ...headings.map((name) => make("th", { scope: "col" }, name))),
+    ),
+    make("tbody", {}, ...listed, all),
+  );
+  const rows = items.length
+    ? [entryList(`Strongest ${words.row[1]}`, items)]
+    : [make("p", {}, `It fires in no ${words.row[0]}.`)];
+  return make("div", { class: "pair" }, ...rows, table);
+}
+
+const activityRow = (name, [mean, share]) =>
+  make(
+    "tr",
+    {},
+    make("th", { scope: "row" }, ...name),
+    make("td", {}, fixed(mean)),
+    cell(share, percent(share)),
+  );
+
+function layerTable(caption, values, shown, hint) {
   const rows = values.map(([name, value]) =>
     make(
       "tr",
       {},
-      make("th", { scope: "row" }, make("bdi", {}, name)),
+      make("th", { scope: "row" }, breakable(name)),
       cell(value, shown(value)),
     ),
   );
-  return make(
+  const table = make(
     "table",
     { class: "figures of-layers" },
     make("caption", {}, caption),
     make("tbody", {}, ...rows),
   );
+  return make("div", {}, table, hintOf(hint));
 }
 
 /** All members, those that match a search first, so many at a time. */
@@ -549,36 +622,27 @@ function memberList(one) {
     ? [...one.rows].sort((a, b) => side.found[b] - side.found[a] || a - b)
     : one.rows;
   const list = make("ol", { class: `rows members${side.texts ? "" : " short"}` });
-  const button = make("button", { type: "button", class: "more" });
-  const show = () => {
-    const start = list.childElementCount;
-    const next = rows.slice(start, start + PAGE);
-    list.append(...next.map((row) => rowEntry(side, row, notesOf(side, row))));
-    const left = rows.length - list.childElementCount;
-    button.textContent = `Show ${whole(Math.min(PAGE, left))} more of ${whole(left)}`;
-    button.hidden = left === 0;
-    return list.children[start];
-  };
-  button.addEventListener("click", () => {
-    const first = show();
-    if (button.hidden) {
-      first.focus({ preventScroll: true }); // else the focus would be lost
-    }
-  });
-  show();
+  const button = fillBySteps(list, rows, (row) =>
+    rowEntry(side, row, notesOf(side, row)),
+  );
   const all = one.size === 1 ? "The" : `All ${whole(one.size)}`;
   const heading = `${all} ${nameFor(one.size, ...side.words.row)}`;
   return [make("h4", {}, heading), list, button];
 }
 
-function notesOf({ confidence, labels, attached, words }, row) {
+function notesOf(side, row) {
+  const { confidence, strength, labels, attached, words } = side;
   const notes = [];
+  if (strength && labels[row] >= 0) {
+    notes.push(`strength ${fixed(strength[row])}`);
+  }
   if (confidence && labels[row] >= 0) {
     notes.push(`confidence ${percent(confidence[row])}`);
   }
   if (attached?.[row]) {
     notes.push(`from a small ${words.cluster[0]}`);
   }
+  notes.push(...secondOf(side, row));
   return notes;
 }
 
@@ -605,7 +669,7 @@ function drawBars(bars, attributes) {
 
 function barChart(figure, title, range, bars, spoken = range) {
   const chart = drawBars(bars, { "aria-label": `${title}: ${spoken}` });
-  const caption = [title, range].map((text) => make("span", {}, text));
+  const caption = [title, range].map((text) => make("span", {}, breakable(text)));
   figure.append(make("figcaption", {}, ...caption), chart);
   return [...chart.children];
 }
@@ -633,7 +697,7 @@ function showSizes(side) {
     `largest ${largest}, smallest ${whole(ordered.at(-1).size)}`,
     ordered.map((one) => ({
       share: one.size / ordered[0].size,
-      told: `${one.name}: ${counted(one.size, ...words.row)}`,
+      told: `${fullName(one)}: ${counted(one.size, ...words.row)}`,
     })),
   );
   ordered.forEach((one, i) => {
@@ -660,8 +724,79 @@ function showLayers(side) {
   rects.forEach((rect) => rect.classList.add("grey"));
   const ends = layers.length > 1 ? [layers[0], layers.at(-1)] : layers;
   figure.append(
-    make("div", { class: "ends" }, ...ends.map(({ name }) => make("bdi", {}, name))),
+    make("div", { class: "ends" }, ...ends.map(({ name }) => breakable(name))),
   );
+}
+
+// --- Tree ----------------------------------------------------------------------------
+
+/** Communities within communities, as a list whose items open. */
+function showTree(side, { nodes, node_of_row: nodeOfRow }) {
+  const rowsOf = nodes.map(() => []);
+  nodeOfRow.forEach((node, row) => {
+    for (let at = node; at >= 0; at = nodes[at].parent ?? -1) {
+      rowsOf[at].push(row);
+    }
+  });
+  const { cluster, row } = side.words;
+  const hint =
+    nodes.length > 1
+      ? `All ${row[1]} are divided by their links anew, whatever the ${cluster[1]} above ` +
+        `are, and each part again, as long as random halves of its links find the same ` +
+        `parts. Replicability is 1 if both find the same, 0 if they agree by chance only.`
+      : `These ${row[1]} are not divided: random halves of their links do not find the ` +
+        `same parts.`;
+  const root = treeNode(side, nodes, rowsOf, 0);
+  root.querySelector("details").open = true;
+  byId("tree").append(hintOf(hint), make("ul", { class: "tree" }, root));
+}
+
+function treeNode(side, nodes, rowsOf, number) {
+  const { keywords, children, replicability } = nodes[number];
+  const rows = rowsOf[number];
+  const known = [counted(rows.length, ...side.words.row)];
+  if (children.length) {
+    known.push(`${whole(children.length)} parts`);
+  }
+  if (isNumber(replicability)) {
+    known.push(`replicability ${fixed(replicability)}`);
+  }
+  const isWordless = !nodes.some((node) => node.keywords.length); // no texts
+  const words = keywords.join(", ") || (isWordless ? `Part ${number}` : NO_WORDS);
+  const title = make("bdi", { class: "lead" }, number ? words : "All");
+  const summary = make(
+    "summary",
+    {},
+    title,
+    " ",
+    make("span", { class: "line" }, known.join(" · ")),
+  );
+  const details = make("details", {}, summary);
+  details.addEventListener("toggle", () => {
+    const shown = children.length
+      ? make("ul", {}, ...children.map((child) => treeNode(side, nodes, rowsOf, child)))
+      : make("div", { class: "leaf" }, ...memberList({ side, rows, size: rows.length }));
+    const inside = number ? [placesOf(side, rows), shown] : [shown];
+    details.replaceChildren(summary, ...(details.open ? inside : []));
+  });
+  return make("li", {}, details);
+}
+
+/** The clusters of the list in which rows are, the largest shares first. */
+function placesOf({ clusters, labels, words }, rows) {
+  const counts = new Map();
+  for (const row of rows) {
+    counts.set(labels[row], (counts.get(labels[row]) ?? 0) + 1);
+  }
+  const places = [...counts].sort(([a, n], [b, m]) => m - n || a - b);
+  const links = places.slice(0, SHOWN).flatMap(([label, count], i) => {
+    const one = clusters.get(label);
+    return [i ? ", " : "", one.noise ? "none" : linkTo(one), ` (${whole(count)})`];
+  });
+  const more = places.length - SHOWN;
+  const left = more > 0 ? [` and ${whole(more)} more`] : [];
+  const names = nameFor(places.length, ...words.cluster);
+  return make("p", { class: "links hint" }, `In ${names} `, ...links, ...left);
 }
 
 // --- Map -----------------------------------------------------------------------------
@@ -702,7 +837,8 @@ function showMap(side) {
     (rows.length < labels.length
       ? `${points} of ${whole(labels.length)}, drawn at random.`
       : `Each point is a ${words.row[0]}.`) +
-    ` What is close is linked; distances between ${words.cluster[1]} mean little.`;
+    ` Near neighbours are linked, and linked points lie close together; distances ` +
+    `between ${words.cluster[1]} mean little.`;
 
   let pixels = []; // where points are on the canvas
 
@@ -755,7 +891,7 @@ function showMap(side) {
     drawNumbers(stands);
   };
 
-  /** Numbers at communities, the largest first, where there is room. */
+  /** Names and numbers at communities, the largest first, where there is room. */
   function drawNumbers(stands) {
     const style = getComputedStyle(canvas);
     pen.font = `600 12px ${style.fontFamily}`;
@@ -767,19 +903,35 @@ function showMap(side) {
     pen.fillStyle = style.color;
     const taken = [];
     const bySize = [...proper].sort((a, b) => b.size - a.size);
-    for (const { label } of bySize) {
+    for (const one of bySize) {
+      const { label } = one;
       const its = (shown.get(label) ?? []).filter((point) => stands[point]);
       if (!its.length) {
         continue;
       }
       let [x, y] = middle(its.map((point) => pixels[point]));
       y -= its.length < FEW ? 12 : 0;
-      if (taken.every(([u, v]) => Math.abs(u - x) > 20 || Math.abs(v - y) > 13)) {
-        taken.push([x, y]);
-        pen.strokeText(label, x, y);
-        pen.fillText(label, x, y);
+      // With its name, where there is room.
+      for (const text of textsOnMap(one)) {
+        const half = pen.measureText(text).width / 2 + 3;
+        const isFree = taken.every(
+          ([u, v, other]) => Math.abs(u - x) > half + other || Math.abs(v - y) > 13,
+        );
+        if (isFree) {
+          taken.push([x, y, half]);
+          pen.strokeText(text, x, y);
+          pen.fillText(text, x, y);
+          break;
+        }
       }
     }
+  }
+
+  /** What may be written at a cluster: number and a short name, else the number. */
+  function textsOnMap({ label, called }) {
+    const short = called?.split(",")[0] ?? "";
+    const fits = short && short.length <= SHORT && called !== NO_WORDS;
+    return fits ? [`${label} ${short}`, String(label)] : [String(label)];
   }
 
   /** Of points, in one place or several, one amid the most of them. */
@@ -819,7 +971,7 @@ function showMap(side) {
     const [x, y] = pixels[nearest];
     ring.style.translate = `${x}px ${y}px`;
     tip.replaceChildren(
-      make("p", { class: "of" }, one.swatch.cloneNode(), one.name),
+      make("p", { class: "of" }, one.swatch.cloneNode(), make("bdi", {}, fullName(one))),
       make("p", {}, make("bdi", {}, toldOf(side, row)[0].slice(0, SNIPPET))),
     );
     const rightmost = canvas.clientWidth - tip.offsetWidth;
@@ -876,6 +1028,9 @@ if (data.drives) {
   linkSides(...sides, data.drives);
 }
 sides.forEach(start);
+if (data.tree) {
+  showTree(sides[0], data.tree);
+}
 // Not before "load": the browser takes the focus away when it looks for the anchor.
 addEventListener("load", visitAddress);
 addEventListener("hashchange", visitAddress);

@@ -22,6 +22,7 @@ import skleiden.model_selection
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden._blocks.stored import read_stored
 from skleiden.cli import main
+from skleiden.cli._names import load_names
 from skleiden.io import load_activations, load_communities
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,16 @@ def table(path):
 
 
 # --- cluster --------------------------------------------------------------------------
+
+
+def test_a_number_of_communities(files, tmp_path, capsys):
+    out, options = tmp_path / "run", ["--n-components", 32, "--n-neighbors", 15]
+    assert run("cluster", *paths(files), "--out", out, *options, "--n-clusters", 7) == 0
+    labels = [int(row["community"]) for row in table(out / "labels.csv")]
+    assert {*labels} - {-1} == {*range(7)}
+    with pytest.raises(SystemExit):
+        run("cluster", *paths(files), "--out", out, "--n-clusters", 0)
+    assert "must be an int in the range [1, inf); got 0" in capsys.readouterr().err
 
 
 def test_cluster_saves_everything(files, tmp_path, capsys):
@@ -118,6 +129,91 @@ def test_cluster_neurons(files, tmp_path, capsys):
     )
 
 
+def test_names_and_tree(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    (files / "names.csv").write_text('community,name\n0,"wide, rivers"\n99,none\n')
+    texts = [f"{'river delta' if i % 2 else 'chess'} {i}" for i in range(400)]
+    (files / "texts.json").write_text(json.dumps(dict(zip(IDS, texts, strict=True))))
+    given = ["--texts", files / "texts.json", "--names", files / "names.csv", "-q"]
+    left_out = "names of communities that there are not: 99, of 4. They are left out"
+    with pytest.warns(UserWarning, match=left_out):
+        assert run("cluster", *paths(files), "--out", out, "--tree", *given) == 0
+    printed = capsys.readouterr().out
+    assert "  wide, rivers\n" in printed
+    found = load_communities(out / "communities.json")
+    assert found.names[0] == "wide, rivers"
+    assert found.names[1] == ", ".join(found.keywords[1][:3]) or "no words in common"
+    rows = table(out / "labels.csv")
+    assert [row["name"] for row in rows] == [found.names[c] for c in found.labels]
+    expected = make_pipeline(
+        MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ).fit(load_activations(files / "layer_*.npz"))
+    tree = skleiden.inspection.community_tree(expected, texts=texts, random_state=0)
+    assert found.tree == json.loads(json.dumps(tree.to_dict()))
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Communities within communities" in page
+    assert "wide, rivers" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("n.json", '{"a": "x"}', "got 'a' as a number. Correct the file"),
+        ("n.json", '{"0": 3}', "got 3 as a name"),
+        ("n.json", '["x"]', "got list. Correct"),
+        ("n.json", "{", "n.json' must hold names of communities by their numbers"),
+        ("n.csv", "0,a\n0,b\n", "got 0 twice"),
+        ("n.csv", " 0,a\n00,b\n", "got 0 twice"),
+        ("n.json", '{"0": "a", " 0": "b"}', "got 0 twice"),
+        ("n.csv", '0,"a\n1,b\n', "n.csv' must hold names of communities by their"),
+        ("n.csv", "-1,noise\n", "got '-1' as a number"),
+        ("n.csv", "1.0,a\n", "got '1.0' as a number"),
+        ("n.csv", b"0,\xe9\n", "n.csv' must hold names of communities by their"),
+        ("n.csv", "0,a,b\n", "got a line of 3 cells, ['0', 'a', 'b']"),
+        ("n.csv", "0,a\nb,c\n", "got 'b' as a number"),
+        ("missing.csv", None, "Cannot read"),
+    ],
+)
+def test_names_are_checked_before_the_work(
+    files, tmp_path, monkeypatch, capsys, name, text, message
+):
+    monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, "fit", pytest.fail)
+    if text is not None:
+        (files / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    given = ["cluster", *paths(files), "--out", tmp_path / "out", "-q"]
+    assert run(*given, "--names", files / name) == 1
+    error = capsys.readouterr().err
+    if text is not None:
+        assert message in error
+    assert name in error
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('0,"two\nlines"\n1,b\n', {0: "two\nlines", 1: "b"}),
+        ("0,a\u2028b\n1,c\x0bd\n", {0: "a\u2028b", 1: "c\x0bd"}),
+        ("number;name\r\n0;a, b\r\n", {0: "a, b"}),
+        ("0;a\n", {0: "a"}),
+    ],
+)
+def test_names_are_those_of_the_file(tmp_path, text, names):
+    path = tmp_path / "names.csv"
+    path.write_text(text, newline="", encoding="utf-8")
+    assert load_names(path) == names
+
+
+def test_rows_that_are_tokens(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--rows", "tokens", "--texts", files / "texts.csv", "-q"]
+    assert run("cluster", *paths(files), "--out", out, *options, "--center") == 0
+    assert re.search(
+        r"\n400 tokens, \d+ communities, 0 tokens", capsys.readouterr().out
+    )
+    assert load_communities(out / "communities.json").summary["rows"] == "tokens"
+    assert "Search tokens, ids" in (out / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "option", ["--n-components=16,32,16", "--layer-weights=1,2,3", "--center"]
 )
@@ -166,7 +262,7 @@ def test_cluster_for_programs(files, tmp_path, capsys):
     assert set(result["seconds"]) == stages
     assert 0 <= result["stability"] <= 1
     assert result["not_saved"] == []
-    columns = {"id", "community", "confidence", "attached"}
+    columns = {"id", "community", "confidence", "attached", "strength", "second"}
     assert set(table(out / "labels.csv")[0]) == columns
     found = load_communities(out / "communities.json")
     assert found.parameters["random_state"] == 3

@@ -32,7 +32,7 @@ def defaults_of(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "own"), [("cluster", set()), ("profile", {"resolution"})]
+    ("command", "own"), [("cluster", set()), ("profile", {"resolution", "n_clusters"})]
 )
 def test_options_are_all_parameters_with_their_defaults(command, own):
     found = defaults_of(command)

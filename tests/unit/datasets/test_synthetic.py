@@ -1,6 +1,7 @@
 """Synthetic layers with planted communities."""
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -239,3 +240,52 @@ def test_signal_of_groups_alone():
 def test_errors(options, message):
     with pytest.raises(ValueError, match=message):
         make_layered_activations(**options)
+
+
+# --- communities within communities ---------------------------------------------------
+
+
+def test_communities_nest():
+    stack, labels = make_layered_activations(
+        300, n_layers=2, n_communities=(2, 5, 12), random_state=0
+    )
+    assert (labels.shape, labels.dtype) == ((300, 3), np.int64)
+    assert (labels.max(axis=0) + 1).tolist() == [2, 5, 12]
+    assert (np.bincount(labels[:, 2]) == 25).all()
+    for coarse, fine in pairwise(labels.T):
+        for community in range(fine.max() + 1):
+            assert np.unique(coarse[fine == community]).size == 1
+    assert stack.shape[0] == 300
+
+
+def test_nearer_communities_share_more_neurons():
+    stack, labels = make_layered_activations(
+        400, 2, 1000, n_communities=(2, 8), nnz_per_row=40, signal=1.0, random_state=0
+    )
+    active = (stack.layers[0] > 0).astype(np.float64)
+    common = (active @ active.T).toarray()
+    same = labels[:, None] == labels[None]
+    fine, coarse = same[..., 1], same[..., 0] & ~same[..., 1]
+    apart = ~same[..., 0]
+    assert common[fine].mean() > 1.5 * common[coarse].mean() > 3 * common[apart].mean()
+
+
+def test_one_level_in_a_sequence_is_that_number():
+    (one, labels), (other, column) = (
+        make_layered_activations(50, 2, 100, n_communities=n, random_state=0)
+        for n in (3, [3])
+    )
+    assert_array_equal(column[:, 0], labels)
+    for a, b in zip(one.layers, other.layers, strict=True):
+        assert_array_equal(a.toarray(), b.toarray())
+
+
+@pytest.mark.parametrize("n", [(), (3, 3), (6, 2), (2, 4.0), "ab"])
+def test_levels_must_grow(n):
+    with pytest.raises(ValueError, match="several, each larger than the last"):
+        make_layered_activations(50, n_communities=n)
+
+
+def test_levels_are_not_driven_by_groups():
+    with pytest.raises(ValueError, match="not driven by groups of neurons; got"):
+        make_layered_activations(50, n_communities=(2, 4), n_neuron_groups=3)

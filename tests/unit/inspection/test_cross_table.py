@@ -397,8 +397,8 @@ def test_nothing_to_tell(prompts, neurons, shape):
          "row of X; got 59 for 60. Pass labels of prompts first"),
         ({"neuron_labels": NEURONS[1:]}, "neuron_labels must give one label for each "
          "neuron of all layers; got 12 for 13. Pass labels of prompts first"),
-        ({"prompt_labels": PROMPTS / 1}, "prompt_labels: labels must be one integer"),
-        ({"neuron_labels": NEURONS / 1}, "neuron_labels: labels must be one integer"),
+        ({"prompt_labels": PROMPTS / 2}, "prompt_labels: labels must be one integer"),
+        ({"neuron_labels": NEURONS / 2}, "neuron_labels: labels must be one integer"),
         ({"neuron_labels": NEURONS - 1}, "neuron_labels: labels must be at least 0"),
         ({"prompt_labels": PROMPTS[None]}, r"prompt_labels: .* got shape \(1, 60\)"),
         ({"layers": [7, 7]}, r"add up to the columns of X; got \(7, 7\)"),

@@ -73,6 +73,7 @@ def test_one_pass_over_the_layers():
     in_memory, _ = describe(pipeline, layers)
     assert found.top_features == in_memory.top_features
     assert found.fingerprint == in_memory.fingerprint
+    assert found.neurons == in_memory.neurons
 
 
 @pytest.mark.parametrize(

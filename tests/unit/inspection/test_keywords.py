@@ -1,10 +1,17 @@
 """Words that tell the texts of one group from those of the others."""
 
+import importlib.util
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.datasets import load_prompt_activations
 from skleiden.inspection import keywords
+
+PROMPT_THEMES = Path(__file__).parents[3] / "benchmarks" / "prompt_themes.py"
 
 TOPICS = {
     "German": (
@@ -46,6 +53,45 @@ def test_in_any_language(language):
     labels = [0] * len(bread) + [1] * len(train)
     found = keywords([*bread, *train], labels, n_keywords=1)
     assert [found[0][0], found[1][0]] == words
+
+
+def test_pairs_of_letters_do_not_overlap():
+    bread = ["我喜欢吃面包", "面包很好吃", "妈妈买面包", "面包很好吃吗"]
+    train = ["坐火车去北京", "火车去北京很快", "火车站在北京", "火车来了"]
+    found = keywords([*bread, *train], [0] * 4 + [1] * 4)
+    assert found == {0: ["面包", "好吃"], 1: ["火车", "北京"]}
+
+
+@pytest.fixture(scope="module")
+def own_words():
+    """The words of the things of each theme that are of no other one."""
+    if not PROMPT_THEMES.exists():  # in an installed package
+        pytest.skip("benchmarks are not there")
+    spec = importlib.util.spec_from_file_location("prompt_themes", PROMPT_THEMES)
+    prompt_themes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prompt_themes)
+    words = {
+        name: {*re.findall(r"[\w']+", theme.things.lower())}
+        for name, theme in prompt_themes.THEMES.items()
+    }
+    return {
+        name: own.difference(*(words[other] for other in words if other != name))
+        for name, own in words.items()
+    }
+
+
+def test_keywords_are_of_the_themes_own_words(own_words):
+    """One of the first five, for each theme but four at most, in their communities."""
+    data = load_prompt_activations()
+    embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(data.data)
+    labels = MutualKNNLeiden(n_clusters=29, random_state=0).fit_predict(embedding)
+    found, hits = keywords(data.prompts, labels), set()
+    for community, words in found.items():
+        target = np.bincount(data.target[labels == community]).argmax()
+        own = own_words[str(data.target_names[target])]
+        if own & {part for word in words for part in word.split()}:
+            hits.add(target)
+    assert len(hits) >= 25
 
 
 def test_themes_of_the_prompts_that_come_with_the_package():
@@ -94,6 +140,23 @@ def test_texts_go_by_their_places():
     series = pandas.Series(texts, index=[3, 0, 1, 9])
     assert keywords(series, [0, 1, 0, 1]) == {0: ["bread"], 1: ["train"]}
     assert keywords([*texts, None], [0, 1, 0, 1, -1])[0] == ["bread"]
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "series", "floats"])
+def test_labels_of_any_kind(kind):
+    texts = ["bread here", "a train", "bread now", "the train", "bread"]
+    labels = ["c1", "c0", "c1", "c0", "-1"]
+    if kind == "floats":
+        assert keywords(texts, [1.0, 0.0, 1.0, 0.0, -1.0]) == {
+            0: ["train"],
+            1: ["bread"],
+        }
+        return
+    if kind == "array":
+        labels = np.array(labels)
+    elif kind == "series":
+        labels = pytest.importorskip("pandas").Series(labels, index=[9, 3, 1, 0, 4])
+    assert keywords(texts, labels) == {"c0": ["train"], "c1": ["bread"]}
 
 
 def test_bad_input():

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.inspection import (
     Communities,
+    NeuronActivity,
     describe_communities,
     layer_agreement,
     representatives,
@@ -49,7 +51,9 @@ def named(stack):
 @pytest.fixture(scope="module")
 def found(pipeline, named):
     stability = np.linspace(0.5, 1, pipeline[-1].n_clusters_)
-    return describe_communities(pipeline, named, texts=TEXTS, stability=stability)
+    known = describe_communities(pipeline, named, texts=TEXTS, stability=stability)
+    second = (known.labels + 1) % stability.size
+    return replace(known, strength=np.linspace(0, 1, second.size), second=second)
 
 
 def assert_same(a, b):
@@ -226,6 +230,76 @@ def test_round_trip_of_what_is_known(tmp_path, known):
     assert_same(load_communities(tmp_path / "c.json"), found)
 
 
+TREE = {
+    "n_samples": 5,
+    "n_levels": 2,
+    "nodes": [
+        {
+            "node": number,
+            "parent": parent,
+            "level": 0,
+            "size": 2,
+            "children": children,
+            "resolution": 0.5,
+            "replicability": replicability,
+            "keywords": ["a", "b"],
+        }
+        for number, parent, children, replicability in [
+            *((0, None, [1, 2], 1.0), (1, 0, [], None), (2, 0, [], -0.1))
+        ]
+    ],
+    "node_of_row": [2, 1, 1, -1, 0],
+}
+NEURON = NeuronActivity(
+    *("mlp", 7, 0.5, 0.25, [(0, 3.5), (4, 1.25)]), [(2, 1.5, 0.5), (0, -0.25, 0.0)]
+)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"names": {0: "é <b>", 2: "="}},
+        {"strength": [0.0, 0.5, 1.0, 0.0, 0.25], "second": [1, -1, 0, -1, 2]},
+        {"cohesion": [0.5, np.nan, 1.0]},
+        {"neurons": [NEURON, NEURON._replace(neuron=8, strongest=[], communities=[])]},
+        {"tree": TREE},
+    ],
+    ids=lambda known: next(iter(known)),
+)
+def test_round_trip_of_what_newer_files_hold(tmp_path, known):
+    found = Communities([2, 0, 1, -1, 0], **known)
+    save_communities(tmp_path / "c.json", found)
+    loaded = load_communities(tmp_path / "c.json")
+    for name, value in known.items():
+        if name in ("names", "neurons", "tree"):
+            assert getattr(loaded, name) == value
+        else:
+            assert_array_equal(getattr(loaded, name), value)
+    again = tmp_path / "again.json"
+    save_communities(again, loaded)
+    assert again.read_bytes() == (tmp_path / "c.json").read_bytes()
+
+
+def test_older_files_load(tmp_path):
+    """They have nothing of what came later, and what is not known is not saved."""
+    save_communities(tmp_path / "c.json", Communities([0, 0, 1], texts=list("abc")))
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert not {"tree", "neurons"} & set(document)
+    assert set(document["rows"]) == {"ids", "labels"}
+    assert not {"name", "cohesion"} & set(document["communities"][0])
+    loaded = load_communities(tmp_path / "c.json")
+    assert (loaded.names, loaded.neurons, loaded.tree) == ({}, [], None)
+    assert loaded.strength is loaded.second is loaded.cohesion is None
+
+
+def test_a_tree_of_other_rows_is_refused():
+    with pytest.raises(ValueError, match="tree must be of the same rows; got one of 5"):
+        Communities([0, 0, 1], tree=TREE)
+    for tree in (3, {}, [TREE]):
+        with pytest.raises(TypeError, match=r"tree must be a CommunityTree, or .* got"):
+            Communities([0, 0, 1], tree=tree)
+
+
 def test_labels_of_communities_that_are_not_listed_are_kept(tmp_path):
     found = Communities([0, 0, 1, -1], texts=list("abcd"))
     save_communities(tmp_path / "c.json", found, min_size=2)
@@ -390,6 +464,10 @@ def whole(found, tmp_path_factory):
                 **vars(found),
                 "confidence": np.linspace(0, 1, n),
                 "attached": found.labels == 1,
+                "strength": np.linspace(0, 1, n),
+                "second": np.full(n, -1),
+                "names": {0: "first"},
+                "tree": {**TREE, "node_of_row": [0] * n},
             }
         ),
     )
@@ -502,6 +580,61 @@ ONE = ("communities", 0)
         (set_in("map", "positions", 0, [1, None]), "a position must be a number"),
         (set_in("map", "positions", 0, [1, 1e300]), "a position must be a number"),
         (set_in("map", []), "map must be an object of JSON"),
+        (set_in(*ONE, "name", 3), r"name of community 0 must be strings; got \[3\]"),
+        (
+            set_in(*ONE, "cohesion", 1.5),
+            "cohesion of community 0 must be a number from",
+        ),
+        (set_in("rows", "strength", 3, 1.5), "rows.strength must be a number from 0"),
+        (set_in("rows", "second", 3, 99), "rows.second must be an integer of at least"),
+        (set_in("rows", "second", 3, -2), "rows.second must be an integer of at least"),
+        (set_in("neurons", 0, "layer", 3), "a neuron must name a layer; got 3"),
+        (set_in("neurons", 0, "neuron", 300), "neuron in a neuron must .* at most 299"),
+        (
+            set_in("neurons", 0, "share", 2),
+            "share of neuron layer_.* from 0 to 1; got 2",
+        ),
+        (
+            set_in("neurons", 0, "strongest", 0, 0, 400),
+            "a row of neuron .* at most 399",
+        ),
+        (
+            set_in("neurons", 0, "strongest", 0, 1, "x"),
+            "activation of neuron .* got 'x'",
+        ),
+        (set_in("neurons", 0, "strongest", 0, [1]), "a row of neuron .* of length 2"),
+        (
+            set_in("neurons", 0, "communities", 0, 0, 99),
+            "a community of neuron .* most",
+        ),
+        (set_in("neurons", 0, "communities", 0, 2, 7), "share of neuron .*; got 7"),
+        (set_in("neurons", 0, {"layer": "a"}), "TypeError"),
+        (set_in("tree", []), "tree must be an object of JSON"),
+        (
+            set_in("tree", "nodes", 1, "parent", 1),
+            "parent in node 1 .* at most 0; got 1",
+        ),
+        (
+            set_in("tree", "nodes", 1, "parent", None),
+            "parent in node 1 of tree must be",
+        ),
+        (set_in("tree", "nodes", 0, "parent", 0), "node 0 of tree must have no parent"),
+        (
+            set_in("tree", "nodes", 0, "children", [0]),
+            "children of node 0 of tree must",
+        ),
+        (
+            set_in("tree", "nodes", 1, "node", 7),
+            "node in node 1 of tree must be an integ",
+        ),
+        (
+            set_in("tree", "nodes", 1, "size", -1),
+            "size in node 1 of tree must be an int",
+        ),
+        (set_in("tree", "nodes", 1, "keywords", [1]), "keywords in node 1 .* strings"),
+        (set_in("tree", "nodes", 1, "replicability", 3), "replicability in node 1 of"),
+        (set_in("tree", "node_of_row", 0, 3), "a number in node_of_row .* at most 2"),
+        (set_in("tree", "node_of_row", [0]), "node_of_row of tree must .* length 400"),
         (set_in("summary", 3), "summary must be an object of JSON; got 3"),
         (set_in("parameters", []), "parameters must be an object of JSON"),
         (set_in("versions", None), "versions must be an object of JSON; got None"),
@@ -625,7 +758,10 @@ def test_labels_as_a_table(tmp_path, found):
     save_labels(tmp_path / "labels.csv", found)
     save_labels(tmp_path / "labels.parquet", found)
     table = pd.read_csv(tmp_path / "labels.csv")
-    assert list(table) == ["id", "community", "attached", "text"]
+    names = ["id", "community", "name", "attached", "strength", "second", "text"]
+    assert list(table) == names
+    assert table["name"].tolist() == [found.names[c] for c in found.labels.tolist()]
+    assert table["second"].tolist() == found.second.tolist()
     assert table["id"].tolist() == found.ids.tolist()
     assert table["community"].tolist() == found.labels.tolist()
     pd.testing.assert_frame_equal(
@@ -798,6 +934,10 @@ def test_table_of_communities(found):
     sizes = np.bincount(found.labels)
     assert_array_equal(table["size"], np.sort(sizes)[::-1])
     assert_array_equal(table["size"], sizes[table["community"]])
+    assert table["name"].tolist() == [found.names[c] for c in table["community"]]
+    assert_array_equal(table["cohesion"], found.cohesion[table["community"]])
+    strength = [found.strength[found.labels == c].mean() for c in table["community"]]
+    assert table["strength"].tolist() == pytest.approx(strength)
     assert table["share"].sum() == pytest.approx((found.labels >= 0).mean())
     assert_array_equal(table["stability"], found.stability[table["community"]])
     first = table["community"][0]

@@ -13,9 +13,26 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.utils import get_tags
 
 from skleiden import (
     FaissKNeighborsTransformer,
@@ -23,6 +40,7 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
+from skleiden._sklearn_steps import STEPS
 from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import StableLeiden
 from tests import attack_saved_estimators as attack
@@ -47,6 +65,10 @@ def sketcher(**parameters):
     return MultiLayerTfidfSketcher(
         **{"n_components": 16, "random_state": 0} | parameters
     )
+
+
+def rows_of_nothing(X):
+    return 0 * X
 
 
 def leiden(**parameters):
@@ -150,14 +172,34 @@ def test_file_of_version_0_1_0():
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (object(), r"takes one of \['FaissKNeighborsTransformer', .* got object"),
+        (object(), r"takes one of \['Binarizer', .* got object"),
         (
             make_pipeline(leiden(), sketcher(), leiden(verbose=1j)),
-            r"Pipeline\.steps\[2\]\[1\]\.verbose is a complex, for which the file has",
+            r"Pipeline\.steps\['mutualknnleiden-2'\]\.verbose is a complex, for which",
         ),
         (
             leiden(random_state=np.random.default_rng(0)),
             r"MutualKNNLeiden\.random_state is a Generator",
+        ),
+        (
+            make_pipeline(StandardScaler(), KMeans(2), leiden()),
+            r"Pipeline\.steps\['kmeans'\] is a KMeans, for which the file has no form",
+        ),
+        (
+            make_pipeline(make_column_transformer((PCA(2), [0])), leiden()),
+            r"Pipeline\.steps\['columntransformer'\] is a ColumnTransformer",
+        ),
+        (
+            make_pipeline(make_union(PCA(2), KMeans(2)), leiden()),
+            r"\.steps\['featureunion'\]\.transformer_list\['kmeans'\] is a KMeans",
+        ),
+        (
+            make_pipeline(FunctionTransformer(rows_of_nothing), leiden()),
+            r"Pipeline\.steps\['functiontransformer'\]\.func is a function",
+        ),
+        (
+            make_pipeline(PCA(2, random_state=np.random.default_rng(0)), leiden()),
+            r"Pipeline\.steps\['pca'\]\.random_state is a Generator",
         ),
         (
             sketcher(layer_weights={1: 2.0}),
@@ -382,9 +424,263 @@ def test_rows_on_workers(tmp_path):
     assert_array_equal(loaded.predict(X), leiden().fit(X).predict(X))
 
 
+# --- steps of scikit-learn ------------------------------------------------------------
+
+
+def gappy():
+    X = np.abs(rows())
+    X[[3, 7], [2, 0]] = np.nan
+    X[:, 4] = np.nan
+    return X
+
+
+def low():
+    """Rows of fewer dimensions than columns, one of which is constant."""
+    X = np.abs(rows())
+    X[:, 3:5] = X[:, :2]
+    X[:, 5] = 3
+    return X
+
+
+# Each with the rows that it is fitted on.
+FORMS = {
+    "float64": lambda: np.abs(rows()),
+    "float32": lambda: np.abs(rows()).astype("f4"),
+    "CSR": lambda: sp.csr_array(np.abs(some("zero"))),
+    "low": low,
+}
+TRANSFORMERS = {
+    "StandardScaler": StandardScaler,
+    "without mean": lambda: StandardScaler(with_mean=False),
+    "without deviation": lambda: StandardScaler(with_std=False),
+    "neither": lambda: StandardScaler(with_mean=False, with_std=False),
+    "MinMaxScaler": MinMaxScaler,
+    "range": lambda: MinMaxScaler((-1, 2), clip=True),
+    "MaxAbsScaler": MaxAbsScaler,
+    "RobustScaler": RobustScaler,
+    "not centred": lambda: RobustScaler(with_centering=False),
+    "not scaled": lambda: RobustScaler(with_scaling=False),
+    "Normalizer": lambda: Normalizer("l1"),
+    "Binarizer": lambda: Binarizer(threshold=2.0),
+    "function": FunctionTransformer,
+    "log1p": lambda: FunctionTransformer(
+        np.log1p, np.expm1, validate=True, accept_sparse=True, check_inverse=False
+    ),
+    "PCA": lambda: PCA(3, whiten=True, random_state=0),
+    "share": lambda: PCA(0.9),
+    "arpack": lambda: PCA(4, svd_solver="arpack", random_state=0),
+    "randomized": lambda: PCA(
+        4, svd_solver="randomized", random_state=np.random.RandomState(0)
+    ),
+    "TruncatedSVD": lambda: TruncatedSVD(3, random_state=0),
+    "SVD by arpack": lambda: TruncatedSVD(5, algorithm="arpack", random_state=0),
+    "SimpleImputer": SimpleImputer,
+    "TfidfTransformer": TfidfTransformer,
+    "without idf": lambda: TfidfTransformer(use_idf=False, sublinear_tf=True),
+    "not smooth": lambda: TfidfTransformer(smooth_idf=False),
+    "VarianceThreshold": lambda: VarianceThreshold(0.1),
+    "union": lambda: make_union(StandardScaler(with_mean=False), TruncatedSVD(2)),
+    "union with rows": lambda: make_union("passthrough", MaxAbsScaler()),
+    "set_output": lambda: MaxAbsScaler().set_output(transform="default"),
+}
+
+
+def dense(X):
+    return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_steps_of_scikit_learn_come_back(tmp_path, name, form):
+    X, transformer = FORMS[form](), TRANSFORMERS[name]()
+    tags = get_tags(transformer)
+    if form == "CSR" and (
+        not tags.input_tags.sparse or name in ("StandardScaler", "RobustScaler")
+        or name in ("without deviation", "not scaled", "range", "arpack", "share")
+    ):  # fmt: skip
+        pytest.skip("takes no sparse rows")
+    last = make_pipeline(sketcher(n_components=4, weighting="none"), leiden())
+    pipeline = make_pipeline(transformer, last).fit(X)
+    save_estimator(tmp_path / "saved.npz", pipeline)
+    loaded = load_estimator(tmp_path / "saved.npz")
+    assert_array_equal(loaded.predict(X), pipeline.predict(X))
+    # Of a SimpleImputer, which later versions of scikit-learn ask for.
+    assert vars(loaded[0]).keys() - {"_fill_dtype"} == (
+        vars(transformer).keys() - {"_fill_dtype"}
+    )
+    made, expected = (dense(one[0].transform(X)) for one in (loaded, pipeline))
+    assert made.dtype == expected.dtype
+    # Components that are not in the order of C are summed in another order.
+    atol = 1e-5 if hasattr(transformer, "components_") else 0
+    np.testing.assert_allclose(made, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "imputer",
+    [
+        SimpleImputer(),
+        SimpleImputer(strategy="constant", fill_value=0),
+        SimpleImputer(strategy="most_frequent", keep_empty_features=True),
+        SimpleImputer(missing_values=-1, strategy="constant", fill_value=2.5),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+def test_imputers_come_back(tmp_path, imputer):
+    X = gappy()
+    if imputer.missing_values == -1:
+        X = np.nan_to_num(X, nan=-1)
+    pipeline = make_pipeline(clone(imputer), StandardScaler(), leiden()).fit(X)
+    save_estimator(tmp_path / "saved.npz", pipeline)
+    loaded = load_estimator(tmp_path / "saved.npz")
+    assert_array_equal(loaded.predict(X), pipeline.predict(X))
+
+
+def test_indicators_are_refused_by_the_name_of_the_step(tmp_path):
+    X = np.delete(gappy(), 4, axis=1)
+    pipeline = make_pipeline(SimpleImputer(add_indicator=True), leiden()).fit(X)
+    with pytest.raises(
+        TypeError, match=r"steps\['simpleimputer'\]\.indicator_ is a Mi"
+    ):
+        save_estimator(tmp_path / "saved.npz", pipeline)
+    pipeline = make_pipeline(
+        FunctionTransformer(np.sqrt, kw_args={"where": False}), leiden()
+    )
+    with pytest.raises(ValueError, match=r"FunctionTransformer\.kw_args must be None"):
+        save_estimator(tmp_path / "saved.npz", pipeline)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_transformer_is_tried():
+    tried = {type(make()).__name__ for make in TRANSFORMERS.values()}
+    assert tried - {"FeatureUnion"} == {kind.__name__ for kind in STEPS}
+
+
+def test_steps_of_an_older_scikit_learn(tmp_path):
+    """It had fewer parameters, and a SimpleImputer no `_fill_dtype`."""
+    pipeline = make_pipeline(SimpleImputer(), MaxAbsScaler(), leiden())
+    X = np.abs(rows())
+    save_estimator(tmp_path / "saved.npz", pipeline.fit(X))
+    arrays, document = attack.read(tmp_path / "saved.npz")
+    for kind, state in attack.states(document):
+        for key in ("clip", "_fill_dtype", "keep_empty_features"):
+            if kind != "Pipeline":
+                state.pop(key, None)
+    attack.write(tmp_path / "old.npz", arrays, document)
+    loaded = load_estimator(tmp_path / "old.npz")
+    assert_array_equal(loaded.predict(X), pipeline.predict(X))
+    assert loaded[0].keep_empty_features is False
+
+
+def test_callbacks_are_left_out(tmp_path):
+    fitted = leiden().fit(rows())
+    fitted._skl_callbacks = [object()]
+    save_estimator(tmp_path / "saved.npz", fitted)
+    assert not hasattr(load_estimator(tmp_path / "saved.npz"), "_skl_callbacks")
+
+
+def assert_refused(path, folder, attribute, edit, message):
+    arrays, document = attack.read(path)
+    attack.edit(arrays, document, attribute, edit)
+    attack.write(folder / "changed.npz", arrays, document)
+    with pytest.raises(ValueError, match=message):
+        load_estimator(folder / "changed.npz")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "edit", "message"),
+    [
+        ("scale_", lambda a: a[:-1], r"scale_ must .* of shape \(6,\)"),
+        ("scale_", lambda a: 2 * a, "scale_ must be what the rest of the state"),
+        ("scale_", np.zeros_like, "scale_ must"),
+        ("var_", lambda a: -a, "var_ must be between 0"),
+        ("mean_", lambda a: a * np.nan, "mean_ must be finite"),
+        ("mean_", lambda a: a.astype(int), "mean_ must be an array of floats"),
+        ("with_std", lambda _: False, "var_ must be None"),
+        ("n_samples_seen_", lambda _: -3, "n_samples_seen_ must be a number"),
+    ],
+)
+def test_scalers_that_fit_does_not_make(saved, tmp_path, attribute, edit, message):
+    message = rf"StandardScaler\.{message}"
+    assert_refused(saved / "scaled.npz", tmp_path, attribute, edit, message)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "edit", "message"),
+    [
+        ("components_", lambda a: 2 * a, "components_ must be unit vectors at right"),
+        ("components_", lambda a: a[:, :-1], "components_ must be an array of shape"),
+        ("components_", lambda a: a[:1], "components_ must be an array of shape"),
+        ("n_components_", lambda _: 99, "n_components_ must be .* at most 6"),
+        ("noise_variance_", lambda _: "x", "noise_variance_ must be a number"),
+        ("explained_variance_", lambda a: -a, "explained_variance_ must be between 0"),
+        ("_fit_svd_solver", lambda _: 3, "_fit_svd_solver must be a string"),
+    ],
+)
+def test_components_that_fit_does_not_make(saved, tmp_path, attribute, edit, message):
+    message = rf"PCA\.{message}"
+    assert_refused(saved / "scaled.npz", tmp_path, attribute, edit, message)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "edit", "message"),
+    [
+        ("feature_range", lambda _: {"tuple": [1, 0]}, "must be two ascending numbers"),
+        ("data_max_", lambda a: a + 9, r"MinMaxScaler\.data_range_ must be what the r"),
+        ("min_", lambda a: a + 9, r"MinMaxScaler\.min_ must be what the rest of the"),
+        ("max_abs_", lambda a: a * 3, r"MaxAbsScaler\.scale_ must be what the rest"),
+        ("func", lambda _: {"ufunc": "frompyfunc"}, "'frompyfunc'"),
+        (
+            "func",
+            lambda _: "os.system",
+            "FunctionTransformer has a parameter that",
+        ),
+        ("kw_args", lambda _: {"dict": {"where": False}}, "kw_args must be None: arg"),
+        ("statistics_", lambda a: a[1:], r"SimpleImputer\.statistics_ must be an arr"),
+        ("_fit_dtype", lambda _: "f8", r"SimpleImputer\._fit_dtype must be a dtype of"),
+        ("transformer_weights", lambda _: {"dict": {"x": 1}}, "_weights must be None,"),
+        ("n_jobs", lambda _: "x", r"FeatureUnion\.n_jobs must be an integer"),
+        ("verbose_feature_names_out", lambda _: 3, "names_out must be a boolean"),
+        ("transformer_list", lambda _: {"list": []}, r"transformer_list must be pairs"),
+        ("transformer_list", lambda _: {"list": [{"tuple": ["a", "os"]}]}, "got str"),
+        (
+            "transformer_list",
+            lambda tree: {"list": [*tree["list"][:1], *tree["list"][:1]]},
+            r"FeatureUnion\.transformer_list must have names that differ|used twice",
+        ),
+    ],
+)
+def test_steps_that_fit_does_not_make(saved, tmp_path, attribute, edit, message):
+    assert_refused(saved / "steps.npz", tmp_path, attribute, edit, message)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StandardScaler(),
+        VarianceThreshold(3.0),
+        PCA(2),
+        make_union("passthrough", PCA(2)),
+    ],
+)
+def test_columns_of_steps_fit_together(tmp_path, other):
+    pipeline = make_pipeline(clone(other), leiden()).fit(np.abs(rows()))
+    pipeline[0].fit(np.abs(rows(d=9)))
+    pipeline[0].set_params(**{"n_components": 3} if isinstance(other, PCA) else {})
+    pipeline[0].fit(np.abs(rows(d=9)))
+    with pytest.raises(ValueError, match=r"MutualKNNLeiden.n_features_in_ must be the"):
+        save_estimator(tmp_path / "saved.npz", pipeline)
+
+
 # --- states that fit does not make ----------------------------------------------------
 
 SAVED = {
+    "steps": lambda: make_pipeline(
+        SimpleImputer(),
+        make_union(MinMaxScaler(), MaxAbsScaler()),
+        FunctionTransformer(np.square),
+        leiden(),
+    ),
+    "scaled": lambda: make_pipeline(StandardScaler(), PCA(4, random_state=0), leiden()),
     "idf": lambda: make_pipeline(sketcher(n_components=4, weighting="idf"), leiden()),
     "zscore": lambda: make_pipeline(
         sketcher(weighting="zscore", random_state=np.random.RandomState(3)),
@@ -410,7 +706,7 @@ def saved(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["zscore", "graph", "runs"])
+@pytest.mark.parametrize("name", ["zscore", "graph", "runs", "steps", "scaled"])
 def test_changed_arrays_are_refused_or_make_no_difference(saved, name):
     """Each array in some 25 ways; in a child process, as memory may be overwritten."""
     done = subprocess.run(
@@ -599,7 +895,7 @@ SKETCHER, LEIDEN = r"MultiLayerTfidfSketcher\.", r"MutualKNNLeiden\."
             "graph",
             "steps",
             lambda _: {"list": [{"tuple": ["a", "os"]}]},
-            r"Pipeline\.steps must be one of \['FaissKNeighborsTransform.* got str",
+            r"Pipeline\.steps must be one of \['Binarizer', .* got str",
         ),
         (
             "graph",
@@ -629,14 +925,21 @@ def test_missing_and_unknown_attributes(saved, tmp_path, name):
     """Each is asked for, and no other is taken: also half a fit is refused."""
     path = tmp_path / "changed.npz"
     whole, document = attack.read(saved / f"{name}.npz")
-    states = [state for _, state in attack.states(document)]
-    for i, state in enumerate(states):
-        for key in state:
+    own = {kind.__name__: kind for kind in STEPS}
+    stateless = {"Normalizer", "FunctionTransformer"}
+    for i, (kind, state) in enumerate(attack.states(document)):
+        # Parameters of scikit-learn's, which are more in later versions.
+        added = {"_fill_dtype"}
+        if kind in own:
+            added |= {*own[kind]._get_param_names()}
+        for key in state.keys() - added:
             arrays, changed = attack.read(saved / f"{name}.npz")
             _, there = list(attack.states(changed))[i]
             del there[key]
             attack.write(path, arrays, changed)
-            optional = key == "n_features_in_" and name == "runs" and i == 0
+            optional = key == "n_features_in_" and (
+                (name == "runs" and i == 0) or kind in stateless
+            )
             if not optional:
                 with pytest.raises(ValueError, match=re.escape(repr(str(path)))):
                     load_estimator(path)

@@ -143,6 +143,16 @@ def test_most_rows_are_kept(pair):
     assert len(set(partner.values())) == len(partner)
 
 
+def test_matching_takes_no_time_for_labels_that_no_row_has():
+    """It took minutes: each of the numbers was left without a partner on its own."""
+    labels = np.array([0, 0, 10**6, 10**6, -1, 7])
+    other = np.array([10**5, 10**5, 3, 3, 0, -1])
+    partner = partitions.match(labels, other)
+    assert partner.size == 10**6 + 1
+    assert {c: partner[c] for c in np.flatnonzero(partner >= 0)} == {0: 10**5, 10**6: 3}
+    assert partitions.kept_together(labels, other).tolist() == [True] * 4 + [False] * 2
+
+
 def test_matching_many_small_communities():
     labels = np.arange(5000)
     np.testing.assert_array_equal(partitions.kept_together(labels, labels[::-1]), True)

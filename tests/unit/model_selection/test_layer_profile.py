@@ -199,7 +199,7 @@ def test_a_profile_that_is_cut_short_holds_what_was_done(
 
 def test_progress_is_shown(mixed, capsys):
     layer_profile(None, mixed, n_permutations=1, verbose=1)
-    assert "Layers: 100%" in capsys.readouterr().err
+    assert "Layers: 6/6 in" in capsys.readouterr().err
 
 
 def test_frame(profile, monkeypatch):
