@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,6 +160,7 @@ class SparseSource(Source):
     """A CSR matrix or array in memory, or of memory maps."""
 
     cuts_columns = False
+    _made: sp.csr_array | None = None
 
     @classmethod
     def check(cls, matrix: Any, what: str) -> Any:
@@ -175,8 +175,14 @@ class SparseSource(Source):
     def whole(self) -> sp.csr_array:
         return self._canonical
 
-    @cached_property
+    @property
     def _canonical(self) -> sp.csr_array:
+        # Not a cached_property, whose lock a process forked meanwhile would wait for.
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> sp.csr_array:
         # A new wrapper, because SciPy caches what it finds out on the caller's object.
         matrix = sp.csr_array(_parts(self.matrix), shape=self.shape)
         if not matrix.has_canonical_format:

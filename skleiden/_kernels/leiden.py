@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any
@@ -91,6 +90,7 @@ class Network:
 
     def __init__(self, graph: sp.csr_array, loops: np.ndarray) -> None:
         self.graph, self.loops = graph, loops
+        self._made: tuple[Any, memoryview] | None = None
 
     @property
     def has_edges(self) -> bool:
@@ -100,15 +100,21 @@ class Network:
     @property
     def vertices(self) -> Any:
         """The graph as igraph has it."""
-        return self._of_igraph[0]
+        return self._of_igraph()[0]
 
     @property
     def weights(self) -> memoryview:
         """Weights of igraph's edges."""
-        return self._of_igraph[1]
+        return self._of_igraph()[1]
 
-    @cached_property
     def _of_igraph(self) -> tuple[Any, memoryview]:
+        # Not a cached_property: before Python 3.12 it holds a lock meanwhile, for which
+        # a process forked then would wait for ever.
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> tuple[Any, memoryview]:
         upper = sp.triu(self.graph, k=1, format="coo")
         looped = np.flatnonzero(self.loops)
         values: Any = np.append(upper.data.astype(np.float64), self.loops[looped])

@@ -721,7 +721,7 @@ def jsonable(value: Any) -> Any:
         return value if abs(value) < float("inf") else repr(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    return value.__name__ if isinstance(value, type) else repr(value)
+    return repr(value)
 
 
 def _keys(mapping: Iterable[Any]) -> list[str]:
