@@ -208,7 +208,9 @@ def choice_table(found: Sequence[dict[str, Any]]) -> str:
 # -------------------------------------------------------------------------------- cost
 
 
-def cost(n_rows: int, repeats: int, n_jobs: int, *, search: bool) -> dict[str, Any]:
+def cost(
+    n_rows: int, repeats: int, n_jobs: int, *, search: bool, n_resolutions: int = 12
+) -> dict[str, Any]:
     """Seconds of a fit, of a run of Leiden, and of the sweep."""
     from skleiden.datasets import make_layered_activations
 
@@ -218,7 +220,7 @@ def cost(n_rows: int, repeats: int, n_jobs: int, *, search: bool) -> dict[str, A
     pipeline = make_pipeline(
         MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
     )
-    grid = np.geomspace(0.1, 20, 12).tolist()
+    grid = np.geomspace(0.1, 20, n_resolutions).tolist()
     pipeline.fit(stack)  # imports and first calls are nobody's time
     runs = []
     for _ in range(repeats):

@@ -8,10 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Files run in as many processes as there are cores: several share costly fixtures. They
-# run in the order of their folders, the slow ones first, so that in the end no process
-# is alone with one of them.
-TESTS = ("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+# Files run in as many processes as there are cores: several share costly fixtures.
+TESTS = ("pytest", "-n", "auto", "--dist", "loadfile")
 QUICK = ("-m", "not slow and not cluster and not browser")
 ARGUMENTS = sys.argv[1:]
 if ARGUMENTS[:1] == ["quick"]:

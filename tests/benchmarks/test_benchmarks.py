@@ -226,7 +226,7 @@ def test_rules_of_choice_are_compared(bench_resolution, tmp_path, capsys):
 # Of 500 rows the finest resolutions leave no community.
 @pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
 def test_cost_of_a_sweep_is_measured(bench_resolution):
-    results = bench_resolution.cost(500, 1, 1, search=True)
+    results = bench_resolution.cost(500, 1, 1, search=True, n_resolutions=3)
     assert results["rows"] == 500
     medians = results["medians"]
     assert min(medians.values()) > 0
