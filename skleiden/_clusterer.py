@@ -225,9 +225,6 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     TypeError
         If X is a `LayerStack` or a list of matrices: embed it first.
 
-    ImportError
-        If a device other than the CPU is asked for and torch is not installed.
-
     MemoryError
         If a worker of a cluster has too little memory, or dies again and again; if
         "libreville" might not have enough, or a GPU has no room for the smallest
@@ -554,16 +551,19 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         """
         check_is_fitted(self)
         found = nearest_of_queries(self, X)
-        chosen, strength = map(
-            np.concatenate,
-            zip(*(self._vote(near, equal) for near, equal in found), strict=True),
-        )
-        return (chosen, strength) if return_strength else chosen
+        answers = [self._vote(near, equal, return_strength) for near, equal in found]
+        chosen = np.concatenate([of_rows for of_rows, _ in answers])
+        if not return_strength:
+            return chosen
+        return chosen, np.concatenate([strength for _, strength in answers])
 
     def _vote(
-        self, found: knn.Neighbors, equal: np.ndarray
+        self, found: knn.Neighbors, equal: np.ndarray, with_strength: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and strengths of queries, by their nearest, and which are equal."""
+        """Labels of queries, by their nearest and which are equal, and strengths.
+
+        Strengths are 0 if they are not asked for.
+        """
         distinct, n = self._distinct, found.ids.shape[0]
         if found.ids.shape[1] == 0:  # all fitted rows were zero
             return np.full(n, -1, dtype=np.int64), np.zeros(n, np.float32)
@@ -594,6 +594,8 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         ballots = cast(votes | equal)
         ballots.data *= distinct.counts()[ballots.indices]
         chosen = labels.vote(ballots, self.labels_[distinct.first])
+        if not with_strength:
+            return chosen, np.zeros(n, np.float32)
         same = np.where(equal, found.ids, -1).max(axis=1)
         return chosen, self._strengths(cast(votes & ~equal), chosen, same)
 
