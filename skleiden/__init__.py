@@ -4,14 +4,14 @@ A researcher has one matrix per layer of a network, samples (prompts, tokens) x 
 and asks which samples the network treats alike, and by which neurons. Two estimators
 answer, as steps of a :class:`sklearn.pipeline.Pipeline`:
 
-- :class:`MultiLayerTfidfSketcher` weights the neurons of each layer, shortens it by a
-  random projection, its *sketch*, and puts the sketches side by side: the *embedding*,
-  one short vector per sample;
+- :class:`MultiLayerTfidfSketcher` weights the neurons of each layer, shortens the layer
+  by a random projection to its *sketch*, and puts the sketches side by side: the
+  *embedding*, one short vector per sample;
 - :class:`MutualKNNLeiden` joins each sample to its nearest neighbours in the embedding,
-  and divides that graph into *communities*, groups with many edges inside and few to
-  the outside.
+  and divides that graph into *communities*: groups of samples with many edges inside
+  and few to the outside.
 
-:class:`LayerStack` holds the layers so that the pipeline, searches and splits see one
+:class:`LayerStack` holds the layers so that pipelines, searches and splits see a single
 matrix with rows:
 
 >>> from sklearn.pipeline import make_pipeline
@@ -36,19 +36,19 @@ matrix with rows:
 (100,)
 
 A single wide matrix works too, if the sketcher is told the widths of the layers
-(``MultiLayerTfidfSketcher(layers={"mlp_17": 2000, "mlp_18": 300})``), and activations
-that come as ``{prompt id: vector}`` for each layer are brought to their common prompts
-by :func:`align_layers`. A bare list of matrices is refused, because scikit-learn would
+(``MultiLayerTfidfSketcher(layers={"mlp_17": 2000, "mlp_18": 300})``). Activations that
+come as ``{prompt id: vector}`` for each layer are brought to their common prompts by
+:func:`align_layers`. A bare list of matrices is refused, because scikit-learn would
 take it for a list of samples.
 
 Parameters that matter
 ----------------------
 
-- ``resolution`` (1.0) or ``n_clusters``: how many communities; the larger, the more and
-  the smaller.
+- ``resolution`` (1.0) or ``n_clusters``: how many communities there are. The larger the
+  resolution, the more and smaller they are.
 - ``n_neighbors`` (40): fewer neighbours make fewer links and smaller communities.
-- ``n_components`` (64 per layer): more columns, less noise from the sketch. The
-  variance of a similarity is about 1 / ``n_components`` per layer.
+- ``n_components`` (64 per layer): with more columns, there is less noise from the
+  sketch. The variance of a similarity is about 1 / ``n_components`` per layer.
 - ``weighting`` ("auto"): layers of activations that are positive or nearly so (after
   ReLU, GELU and their like) are weighted by TF-IDF, layers of large values with both
   signs (after SwiGLU and other gates) are standardised. ``weighting_`` tells which was
@@ -59,33 +59,33 @@ Parameters that matter
 - ``hubness`` ("auto"): hubs, samples that are near to nearly everything, are kept from
   being everyone's neighbours.
 - ``small_clusters`` ("attach"): samples of communities below ``min_cluster_size`` (5)
-  join their most similar community, become noise (-1), or stay.
+  join their most similar community, become noise (-1), or stay as they are.
 
-:mod:`skleiden.model_selection` chooses among them without labels. After the fit,
+:mod:`skleiden.model_selection` chooses values of these without labels. After the fit,
 :mod:`skleiden.inspection` tells what the communities are, and :mod:`skleiden.report`
-writes a page of them.
+writes a page about them.
 
 What is reproducible
 --------------------
 
 With an int as ``random_state`` of both steps, labels are the same for every repetition,
-any ``n_jobs`` and number of threads, in worker processes, for the rows in any order,
-and for the same numbers in any container: `LayerStack`, wide matrix, memory map, data
-frame. Dense and sparse storage add numbers in another order, so that their embeddings
-agree to 1e-6 only. Similarities are rounded to 6 decimals. Where the order of rows
-would decide, a hash of what is in them does. Other processors and other versions
-of NumPy or igraph may round or search otherwise. Rows without any activity are
-labelled -1.
+for any ``n_jobs`` and number of threads, in worker processes, for the rows in any
+order, and for the same numbers in any container: `LayerStack`, wide matrix, memory map,
+data frame. Where the order of the rows would decide, a hash of their content decides
+instead. Dense and sparse storage add numbers in different orders, so their embeddings
+agree to 1e-6 only; similarities are rounded to 6 decimals. Other processors and other
+versions of NumPy or igraph may round or search differently. Rows without any activity
+are labelled -1.
 
 Larger than memory, larger than a machine
 -----------------------------------------
 
 Memory maps, Zarr and HDF5 arrays are read block by block, and the sketcher writes an
 embedding larger than memory to a file (``out=``), which the clusterer maps. Layers
-larger than a machine are Dask arrays (``pip install "skleiden[dask]"``): the workers of
-the client that is open do all of the work, with the same labels. A client of a real
-cluster, ``Client("tcp://scheduler:8786")``, is used in the same way as this one, whose
-workers are threads of this process:
+larger than one machine are given as Dask arrays (``pip install "skleiden[dask]"``): the
+workers of the client that is open do all of the work, and give the same labels. A
+client of a real cluster, ``Client("tcp://scheduler:8786")``, is used in the same way as
+this one, whose workers are threads of this process:
 
 >>> import dask.array as da
 >>> from dask.distributed import Client
@@ -100,9 +100,9 @@ workers are threads of this process:
 True
 
 A worker that dies is replaced, and what it held is computed again. If a worker has too
-little memory, a `MemoryError` names the stage. `MutualKNNLeiden` and
-`MultiLayerTfidfSketcher` tell what each of their stages needs. Searches of parameters
-over arrays in memory run on Dask's workers inside ``joblib.parallel_config("dask")``.
+little memory, a `MemoryError` names the stage. The notes of `MutualKNNLeiden` and
+`MultiLayerTfidfSketcher` say what their stages need. Searches of parameters over arrays
+in memory run on Dask's workers inside ``joblib.parallel_config("dask")``.
 
 On a machine with a GPU, ``MutualKNNLeiden(device="cuda")`` finds the exact neighbours
 there; labels are those of the CPU. Layers that are CUDA tensors are brought to the CPU

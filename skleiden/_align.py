@@ -1,4 +1,4 @@
-"""Bringing layers that name their rows to their common rows."""
+"""Layers that name their rows, brought to their common rows."""
 
 from __future__ import annotations
 
@@ -28,19 +28,17 @@ def align_layers(
     Parameters
     ----------
     layer_maps : mapping of {layer: {prompt id: vector}}
-        Vectors are one-dimensional arrays, CPU tensors or sequences of numbers,
-        of one width within a layer. Layers are kept in the mapping's order.
+        Vectors are one-dimensional arrays, CPU tensors or sequences of numbers, of the
+        same width within a layer. Layers stay in the mapping's order.
 
     order : {"sorted", "reference"}, default="sorted"
-        Order of the rows: sorted by id, or as the ids stand in the layer
-        `reference`.
+        Order of the rows: sorted by id, or that of the ids in the layer `reference`.
 
     reference : layer, default=None
-        The layer whose order is kept with ``order="reference"``; the first if
-        None.
+        The layer whose order is kept with ``order="reference"``; the first one if None.
 
     zero_tol : float, default=0.0
-        Entries whose absolute value is at most this are taken as zero.
+        Entries count as zero if their absolute value is at most this; at least 0.
 
     dtype : dtype, default=numpy.float32
         Floating dtype of the layers of the stack.
@@ -54,17 +52,21 @@ def align_layers(
         The aligned layers, with the common prompts' ids.
 
     report : dict
-        ``n_common``, the number of prompts in all layers, and ``layers``, which
-        gives for each layer ``n_prompts`` seen, ``n_removed`` and ``width``.
+        ``n_common``, the number of prompts that all layers have, and ``layers``, which
+        gives for each layer ``n_prompts``, those it has, ``n_removed``, those of them
+        that were left out, and its ``width``.
 
     Raises
     ------
     TypeError
-        If the input is not a mapping of mappings, or ids cannot be sorted.
+        If the input is not a mapping of mappings, or ids cannot be sorted; if `dtype`
+        is not a floating dtype, or float16 with `sparse`.
 
     ValueError
-        If no prompt is in all layers; if a vector is not one-dimensional, not of
-        its layer's width, or not finite (the message names layer and id).
+        If there is no layer, or no prompt is in all layers; if a vector is not
+        one-dimensional, not of real numbers, not of its layer's width, or not finite
+        (the message names layer and id); if `order`, `reference` or `zero_tol` is not
+        one of those allowed.
 
     Examples
     --------
@@ -183,7 +185,7 @@ def _stack_rows(
     dtype: Any,
     sparse: bool,
 ) -> np.ndarray | sp.csr_array:
-    """One layer's vectors as a matrix; only one dense vector at a time if sparse."""
+    """Stack the vectors of a layer; if sparse, only one dense vector at a time."""
     width = None
     data, indices, indptr = [], [], np.zeros(len(ids) + 1, dtype=np.int64)
     dense = None

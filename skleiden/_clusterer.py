@@ -28,112 +28,121 @@ __all__ = ["MutualKNNLeiden"]
 class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     """Find communities by Leiden on the mutual nearest-neighbour graph.
 
-    Each row is joined by an edge to the rows that are among its `n_neighbors` nearest
-    by cosine similarity and have it among theirs; the Leiden algorithm [1]_ divides
-    the weighted graph into communities.
+    Two rows are joined by an edge if each is among the `n_neighbors` nearest rows of
+    the other, by cosine similarity. The Leiden algorithm [1]_ then divides this
+    weighted graph into communities.
 
     Parameters
     ----------
     n_neighbors : int, default=40
-        Neighbours of each row; at least 1, clipped to ``n_samples - 1``.
+        Number of neighbours of each row, at least 1; clipped to ``n_samples - 1``.
 
     metric : {"cosine", "precomputed"}, default="cosine"
-        With "precomputed", X is a graph of cosine distances: sparse, as made by
+        With "precomputed", X is a graph of cosine distances: a sparse one, as
         `FaissKNeighborsTransformer` or
-        ``KNeighborsTransformer(mode="distance", metric="cosine")``, or a dense square
-        matrix.
+        ``KNeighborsTransformer(mode="distance", metric="cosine")`` make it, or a dense
+        square matrix.
 
     algorithm : {"auto", "exact", "hnsw", "ivf"}, default="auto"
-        The search for neighbours: "exact" compares all pairs, "ivf" and "hnsw" are
-        approximate, "auto" is exact up to 10,000 distinct rows and mostly "ivf" above.
-        See `FaissKNeighborsTransformer`.
+        How neighbours are searched: "exact" compares all pairs, "ivf" and "hnsw" are
+        approximate, "auto" chooses. "auto" is "exact" up to 10,000 distinct rows and
+        mostly "ivf" above. See `FaissKNeighborsTransformer`.
 
     target_recall : float, default=0.95
-        Share of true neighbours that an approximate search must find, in (0, 1].
+        Share of the true neighbours that an approximate search must find, in (0, 1].
 
     hnsw_m : int, default=32
         Links of each row in the search graph of "hnsw", 2 to 512.
 
     ef_construction : int, default=200
-        Candidates kept while "hnsw" builds.
+        Number of candidates kept while "hnsw" builds its graph.
 
     ef_search : int, default=64
-        Candidates kept while "hnsw" searches, raised as `target_recall` demands.
+        Number of candidates kept while "hnsw" searches; raised as `target_recall`
+        demands.
 
     hubness : {"auto", "csls"} or None, default="auto"
-        How to treat hubs, rows that are among the nearest of very many others [6]_:
-        None not at all; "csls" chooses the neighbours among twice as many of the
-        nearest, by a similarity from which the mean similarity of either row to its 10
-        nearest has been taken, half of each [7]_; "auto" does so, but for a precomputed
-        graph that has not so many. Weights of edges are plain similarities.
+        How to treat hubs, rows that are among the nearest of very many others [6]_.
+        None leaves them as they are. "csls" looks at twice as many of the nearest rows,
+        and chooses the neighbours among them by a corrected similarity, from which half
+        of each row's mean similarity to its own 10 nearest is subtracted [7]_. "auto"
+        does the same, unless a precomputed graph has too few neighbours for it. Edges
+        are weighted by the uncorrected similarities.
 
     graph : {"mutual", "union"}, default="mutual"
-        Whether an edge needs both rows to list each other, or one to list the other.
+        Whether an edge needs both rows to list each other ("mutual") or only one to
+        list the other ("union").
 
     weights : {"similarity", "uniform", "jaccard", "umap"}, default="similarity"
-        Edge weights: cosine similarity, 1, the overlap of both rows' neighbour lists
-        (shared over all, as in PhenoGraph [2]_), or UMAP's strengths [5]_, which fall
-        with the distance on the scale of each row's own neighbourhood. With
-        ``graph="union"`` these are the graph that scanpy clusters; on real activations
-        it matched known labels best (benchmarks/README.md).
+        Weight of each edge: cosine similarity, 1, the overlap of both neighbour lists
+        ("jaccard") or UMAP's strength. The overlap is the neighbours in both lists over
+        the neighbours in either, as in PhenoGraph [2]_. UMAP's strength [5]_ falls with
+        the distance, on the scale of each row's own neighbourhood. "umap" with
+        ``graph="union"`` gives the graph that scanpy clusters; on real activations it
+        matched known labels best (benchmarks/README.md).
 
     objective : {"modularity", "cpm", "rber", "surprise", "significance"}, \
             default="modularity"
-        What is maximised: modularity with a resolution [3]_, the constant Potts model
-        [4]_, Reichardt and Bornholdt's model with an Erdos-Renyi null, surprise, or
-        significance. The last two take no resolution, the last no weights.
+        Quality that Leiden maximises: modularity, the constant Potts model ("cpm"),
+        "rber", surprise or significance. "modularity" [3]_ and "cpm" [4]_ have a
+        resolution, and so has "rber", Reichardt and Bornholdt's model with an
+        Erdos-Renyi null. "surprise" and "significance" have none, and "significance"
+        ignores weights.
 
     resolution : float, default=1.0
         Above 0; the larger, the more and smaller the communities. For "cpm" it is a
-        density of weight, so that useful values are far below 1. Not used if
+        density of weight, so that useful values are far below 1. Ignored if
         `n_clusters` is given.
 
     n_clusters : int or None, default=None
-        Number of communities, at least 1, for which the resolution is found; None to
-        have as many as `resolution` gives. See Notes.
+        Number of communities to find, at least 1; the resolution is chosen to give it.
+        None finds as many as `resolution` gives. See Notes.
 
     n_iterations : int, default=2
-        Iterations of Leiden, each starting from the last one's result; -1 iterates
-        until nothing is gained.
+        Number of iterations of Leiden, each starting from the result of the last; -1
+        iterates until nothing more is gained. (igraph and leidenalg then stop after
+        100.)
 
     backend : {"auto", "igraph", "leidenalg", "libreville"}, default="auto"
-        The implementation of Leiden. "auto" takes igraph for "modularity" and "cpm",
-        where it optimises the same objective several times faster, and leidenalg for
-        the rest. "libreville" is a Leiden in Rust [8]_ that runs on several threads,
-        with one result for any number of them; it has "modularity" alone, finds other
-        communities than igraph, of the same quality, and needs
+        Implementation of Leiden. "auto" takes igraph for "modularity" and "cpm", where
+        it is several times faster than leidenalg at the same objective, and leidenalg
+        for the rest. "libreville" is a Leiden in Rust [8]_ that runs on several
+        threads, with one result for any number of them. It has "modularity" alone,
+        finds other communities than igraph, of the same quality, and needs
         ``pip install "skleiden[libreville]"``.
 
     min_cluster_size : int, default=5
-        Communities of fewer rows are small.
+        Communities of fewer rows than this are small. See `small_clusters`.
 
     small_clusters : {"attach", "noise", "keep"}, default="attach"
-        What becomes of the rows of small communities: "attach" gives each to the
-        community that it is most similar to by its neighbours in the union graph, in
-        rounds until nothing changes, and -1 where there is none; "noise" labels them
-        -1; "keep" keeps their communities.
+        What becomes of the rows of small communities: they join others ("attach"),
+        become noise (-1), or stay ("keep"). "attach" gives each row to the community
+        that it is most similar to by its neighbours in the union graph, in rounds until
+        nothing changes; rows that no round reaches are -1.
 
     random_state : int, RandomState instance or None, default=None
-        Determines Leiden's choices, and what "ivf" and "hnsw" do. Pass an int for the
-        same labels every time.
+        Determines the choices of Leiden, and those of "ivf" and "hnsw". Pass an int for
+        the same labels every time.
 
     n_jobs : int or None, default=None
-        Threads of the search, and of "libreville": None leaves OpenMP's setting alone,
-        -1 is all processors. Labels do not depend on it. A process forked after FAISS
-        was loaded has one thread, because OpenMP's threads do not survive a fork.
+        Number of threads of the search, and of "libreville": None leaves OpenMP's
+        setting as it is, -1 is all processors. Labels do not depend on it. A process
+        forked after FAISS was loaded has one thread, because OpenMP's threads do not
+        survive a fork.
 
     verbose : int, default=0
         Show progress on standard error if positive.
 
     device : {"cpu", "cuda"} or str, default="cpu"
-        Where ``fit`` compares all pairs: "cuda" or, of several GPUs, "cuda:1", by
-        torch. Labels do not depend on it: they are those of ``algorithm="exact"``,
-        which "auto" then is for any number of rows. See `FaissKNeighborsTransformer`.
+        Where ``fit`` compares all pairs of rows: on the CPU or, by torch, on a GPU
+        ("cuda", or "cuda:1" for the second of several). Labels do not depend on it:
+        they are those of ``algorithm="exact"``, which "auto" then means for any number
+        of rows. See `FaissKNeighborsTransformer`.
 
     Attributes
     ----------
     labels_ : ndarray of shape (n_samples,), dtype int64
-        Community of each row. 0 is the largest, no number is left out; -1 is noise.
+        Community of each row: 0 is the largest, no number is skipped, and -1 is noise.
         Zero rows are always -1.
 
     n_clusters_ : int
@@ -144,12 +153,13 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         treated, in the graph of the distinct rows (see Notes).
 
     quality_ : float
-        The objective's value for that partition: for "modularity" and "cpm" divided
-        by twice the total weight, for the others as leidenalg states it.
+        Value of the objective for that partition: for "modularity" and "cpm" divided by
+        twice the total weight, for the others as leidenalg states it.
 
     affinity_matrix_ : CSR array of shape (n_samples, n_samples), dtype float32
-        The graph: symmetric, with zero diagonal. Of equal rows one has the edges to
-        others, and each of the rest a single edge, of weight 1, to that one.
+        The graph: symmetric, with a zero diagonal. Of several equal rows, one has the
+        edges to other rows; each of the rest has a single edge, of weight 1, to that
+        one.
 
     knn_recall_ : float
         Measured recall of the search for neighbours; 1.0 for "exact", nan for
@@ -165,83 +175,87 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         The implementation used.
 
     resolution_ : float
-        The resolution used: `resolution`, or the one found for `n_clusters`, which
-        gives the same labels if it is set as `resolution`, unless some were merged.
+        The resolution used: `resolution`, or the one found for `n_clusters`. Setting
+        `resolution` to the latter gives the same labels, unless communities were
+        merged.
 
     n_merged_ : int
-        How many more communities `resolution_` gives than `n_clusters`, which were
-        merged with others; mostly 0.
+        Number of communities that were merged with others, because `resolution_` gives
+        so many more than `n_clusters`; mostly 0.
 
     attached_ : ndarray of shape (n_samples,), dtype bool
-        Rows that were given to a community by ``small_clusters="attach"``.
+        Which rows were given to a community by ``small_clusters="attach"``.
 
     n_isolated_ : int
-        Rows without an edge, zero rows included.
+        Number of rows without an edge, zero rows included.
 
     n_components_graph_ : int
-        Connected components of the graph.
+        Number of connected components of the graph.
 
     kth_similarity_ : ndarray of shape (n_samples,), dtype float32
-        Similarity to the last of its neighbours for a row with `n_neighbors_` of
-        them, as far as `hubness` has corrected it; -1 for a row with fewer, inf for a
-        zero row. Used by ``predict``.
+        For a row with `n_neighbors_` neighbours, the similarity to the last of them,
+        corrected if `hubness` corrects; -1 for a row with fewer, inf for a zero row.
+        Used by ``predict``.
 
     local_similarity_ : ndarray of shape (n_samples,), dtype float32
-        Mean similarity of each row to its 10 nearest, of which the correction takes
-        half; 0 without correction. Used by ``predict``.
+        Mean similarity of each row to its 10 nearest, half of which the correction for
+        hubs subtracts; 0 without correction. Used by ``predict``.
 
     membership_ : CSR array of shape (n_samples, n_clusters_), dtype float32
         Share of each row's edge weight in `affinity_matrix_` that goes to each
-        community: a row between two communities has its weight in both. Rows sum to 1,
-        or to 0 without an edge to a community, even if they were attached to one. Rows
-        that are equal have the shares of the one of them that has edges to others. Made
-        when it is asked for.
+        community. A row between two communities has weight in both. Rows sum to 1, or
+        to 0 if they have no edge to a community, even if they were attached to one.
+        Rows that are equal all have the shares of the one that has the edges to other
+        rows. Computed whenever it is accessed.
 
     strength_ : ndarray of shape (n_samples,), dtype float32
         How strongly each row is tied to its community, in [0, 1]; 0 for noise. See
         Notes.
 
     hubness_ : {"csls"} or None
-        The correction made.
+        Correction that was made for hubs.
 
     hub_skewness_ : float
-        Skewness of the number of lists that each row is in, without correction:
-        about 0 where there are no hubs.
+        Skewness, over the rows, of the number of neighbour lists that a row is in,
+        without correction: about 0 if there are no hubs.
 
     n_features_in_ : int
         Columns of X.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a DataFrame with string column names.
+        Names of the columns, if X is a DataFrame with string column names.
 
     Raises
     ------
     ValueError
-        If X is not finite or has fewer than two rows; if a precomputed graph is not
-        one of cosine distances, or has fewer neighbours than asked for; if objective,
+        If X is not finite or has fewer than two rows; if a precomputed graph does not
+        hold cosine distances, or has fewer neighbours than asked for; if objective,
         resolution, n_clusters and backend do not go together; if there is no such
         device.
 
     TypeError
-        If X is a `LayerStack` or a list of matrices: embed it first.
+        If X is a `LayerStack` or a list of matrices, which must be embedded first.
 
     MemoryError
-        If a worker of a cluster has too little memory, or dies again and again; if
-        "libreville" might not have enough, or a GPU has no room for the smallest
+        If a worker of a Dask cluster has too little memory, or dies again and again; if
+        "libreville" might not get enough memory; if a GPU has no room for the smallest
         blocks.
+
+    OSError
+        If the temporary file for a memory-mapped X cannot be written, see Notes.
 
     ImportError
         If the backend, or the torch that `device` needs, is not installed.
 
     RuntimeError
-        If ``predict`` needs vectors of a cluster, and has a copy without them; if
-        "libreville" fails.
+        If ``predict`` needs vectors that stayed on a cluster, and is called on a copy
+        without them; if "libreville" fails.
 
     Warns
     -----
     UserWarning
-        If no community has `min_cluster_size` rows; if there are not `n_clusters`
-        communities, with the reason.
+        If no community has `min_cluster_size` rows; if the number of communities is not
+        `n_clusters`, with the reason; if "hnsw" does not reach `target_recall`.
 
     See Also
     --------
@@ -250,75 +264,79 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
 
     Notes
     -----
-    There is no ``score``: modularity is not comparable between graphs, and a grid
+    There is no ``score``: modularity cannot be compared between graphs, but a grid
     search over `n_neighbors` would maximise it all the same.
 
-    `n_clusters` is found by bisection of the logarithm of the resolution, over the one
-    graph and with one seed, in at most 10 runs of Leiden. Communities are counted as
-    they are in `labels_`: without those of fewer than `min_cluster_size` rows, unless
-    they are kept. Where a small step of the resolution adds several communities at
-    once, so that no resolution tried gives the number, the finer partition is taken and
-    those two of its communities are merged, until there are so many, which would be the
-    first to gain by it as the resolution falls: those with the most weight between them
-    over the product of their degrees (for "cpm", sizes), the nearest of [9]_. Their
-    quality is that of partitions with as many communities which other seeds find. Not
-    less than the connected components of the graph can be had, nor more than there are
-    communities large enough at any resolution, nor a number in a gap with "rber": the
-    nearest is taken, with a warning.
+    The resolution for `n_clusters` is found by bisection of its logarithm, on one graph
+    and with one seed, in at most 10 runs of Leiden. Communities are counted as they are
+    in `labels_`: those of fewer than `min_cluster_size` rows count only if they are
+    kept. A small step of the resolution may add several communities at once, so that no
+    resolution tried gives the number. Then the next finer partition is taken, and its
+    communities are merged two at a time until the number is reached. The two merged are
+    those that would be the first to gain by it as the resolution falls: those with the
+    most weight between them over the product of their degrees (for "cpm", sizes), the
+    nearest in the sense of [9]_. In quality, the result equals partitions with as many
+    communities that other seeds find. Some numbers cannot be reached: fewer than the
+    connected components of the graph, more than there are large enough communities at
+    any resolution, and, with "rber", a number that no resolution gives. The nearest
+    number is taken then, with a warning.
 
-    The strength of a row is the root mean square of the votes for its community. The
-    voters are the rows whose nearest it is among, and that are among its own, as in
-    ``predict``; equal ones are one voter. A vote is ``s * min(1, s / r)``, of the
-    similarity s of both and the mean similarity r of the voter to its 10 nearest (s
-    alone, if `hubness` corrected nothing). The mean is over the votes that were
-    possible, from `n_neighbors_` rows or all others of the community if these are
-    fewer; those not cast for it count 0. On real activations most rows have .3 to .8. A
-    random vector may have one vote, or several if hubs are corrected, whose shares say
-    nothing, but they are weak: on real activations, the strongest of 20,000 random
-    vectors had about half of the strength that 99% of held-out rows exceed. On data
-    whose rows are hardly more similar to one another than random vectors are, strengths
-    of both overlap. What is below ``np.quantile(strength_, 0.01)`` is as little in its
-    community as one in a hundred of the fitted rows. For fitted rows ``predict`` gives
-    what `strength_` has, or more: a query may get votes of rows whose nearest, before
-    the correction for hubs, it would not be among.
+    The strength of a row is the root mean square of the votes for its community. Its
+    voters are, as in ``predict``, the rows among its own nearest that also have it
+    among theirs; equal rows are one voter. A vote is ``s * min(1, s / r)``, where s is
+    the similarity of the row and the voter, and r the mean similarity of the voter to
+    its 10 nearest (the vote is s alone if `hubness` corrected nothing). The mean is
+    over all possible votes, those of `n_neighbors_` rows, or of all others of its
+    community if these are fewer. Votes that are not cast for the community count 0.
 
-    Rows that are equal (in every entry of their unit vectors to 5 decimals) are
+    On real activations most rows have a strength of .3 to .8. A random vector may get
+    one vote, or several if hubs are corrected. The communities that these votes go to
+    mean nothing, but the votes are weak: on real activations, the strongest of 20,000
+    random vectors had about half of the strength that 99% of held-out rows exceed. On
+    data whose rows are hardly more similar to one another than random vectors are, the
+    strengths of both overlap. A row below ``np.quantile(strength_, 0.01)`` is tied as
+    weakly as the weakest hundredth of the fitted rows. For a fitted row, ``predict``
+    gives its `strength_` or more: a query may also get votes of rows that would not
+    have it among their nearest before the correction for hubs.
+
+    Rows that are equal (in every entry of their unit vectors, to 5 decimals) are
     searched once, are one vertex for Leiden, with an edge to itself of weight 1, and
     always share a community. Similarities are rounded to 6 decimals. Ties are broken by
-    a hash of both rows, which is symmetric: of thousands of rows that are as good as
-    equal, each lists others, and those list it.
+    a hash of both rows, which is symmetric: among thousands of rows that are as good as
+    equal, those that a row lists also list it.
 
     With an int as `random_state`, labels are the same for any `n_jobs`, any number of
     repetitions, and any order of the rows: where a number must decide, rows are
-    numbered by a hash of what is in them, and vertices by the graph. What remains is
-    rounding: where columns are standardised, or products of matrices computed, in
-    another order, a last bit may differ, and in very rare cases a neighbour with it.
-    Rows of a precomputed graph that nothing tells apart, such as several without
-    neighbours, are numbered as they come, which may change the order of communities of
-    one size.
+    numbered by a hash of their content, and those of a precomputed graph by their
+    edges. Only rounding remains: if columns are standardised, or products of matrices
+    computed, in another order, a last bit may differ, and in very rare cases a
+    neighbour with it. Rows of a precomputed graph that nothing tells apart, such as
+    several without neighbours, are numbered as they come, which may change the order of
+    communities of the same size.
 
-    A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
-    of unit length, or some are zero or equal to others, those searched are written to
-    a temporary file of up to the size of X (as float32), in the folder that
-    :func:`tempfile.gettempdir` names (set by the environment variable TMPDIR), which
-    goes with the fitted estimator. It should not be one in memory.
+    A memory-mapped X is not read into memory. If its rows are not C-ordered float32 of
+    unit length, or some are zero or equal to others, the rows to be searched are
+    written to a temporary file of up to the size of X (as float32), which is deleted
+    with the fitted estimator. It lies in the folder that :func:`tempfile.gettempdir`
+    names (set by the environment variable TMPDIR), which should not be one in memory.
 
-    Every community is connected in `affinity_matrix_`, but for the rows in
+    Every community is connected in `affinity_matrix_`, apart from the rows in
     `attached_`.
 
-    A Dask array stays on the workers. It is divided into shards of some 100 MB; each is
-    compared with each other, the lists merged, and edges made where the lists of two
-    shards meet, so that a worker needs two shards at a time (and about 8 bytes for each
-    of ``2 * (n_neighbors + 57)`` candidates of their rows). While lists are searched,
-    all workers together hold X twice, on disk where Dask finds no room. Leiden runs on
-    one of them, which takes up to 150 bytes an edge (measured with igraph, 2 to 20
-    million edges). `labels_` and `affinity_matrix_`, of 16 bytes an edge, come to this
-    process. With "exact", labels are the same as of an array; "ivf" makes the same
-    promise of recall, "hnsw" is not available. What a lost worker held is computed
-    again. The vectors that ``predict`` needs stay on the workers: it works while the
-    client is open, and in what :func:`~skleiden.io.save_estimator` saved, which brings
-    them here; a pickle is without them. A :class:`distributed.Client` in use has its
-    cluster do all this, without one Dask's threads do.
+    A Dask array stays on the workers. It is divided into shards of some 100 MB. Each
+    shard is compared with each other, their lists are merged, and edges are made where
+    the lists of two shards meet, so that a worker needs two shards at a time (and about
+    8 bytes for each of ``2 * (n_neighbors + 57)`` candidates of each of their rows).
+    While lists are searched, all workers together hold X twice, on disk where they have
+    no memory left. Leiden runs on one worker, which takes up to 150 bytes an edge
+    (measured with igraph, 2 to 20 million edges). `labels_`, and `affinity_matrix_`
+    with 16 bytes an edge, come to this process. With "exact", labels are the same as
+    those of an array in memory; "ivf" makes the same promise of recall; "hnsw" is not
+    available. Results that a lost worker held are computed again. The vectors that
+    ``predict`` needs stay on the workers, so it works while the client is open.
+    :func:`~skleiden.io.save_estimator` brings them here, and ``predict`` works on what
+    it saved; a pickle is without them. If a :class:`distributed.Client` is in use, its
+    cluster does all of this, and Dask's threads do otherwise.
 
     References
     ----------
@@ -357,7 +375,8 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     >>> pipeline[-1].n_clusters_
     4
 
-    As many communities as are asked for, and how weak random vectors are in theirs:
+    As many communities as are asked for, and how weakly random vectors are tied to
+    theirs:
 
     >>> clusterer = MutualKNNLeiden(n_clusters=8, random_state=0)
     >>> clusterer.fit(pipeline[0].transform(stack)).n_clusters_
@@ -441,7 +460,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features) or \
                 (n_samples, n_samples)
-            Vectors, of at least two rows, dense (a Dask array, too); or, with
+            At least two rows: dense vectors, which may be a Dask array, or, with
             ``metric="precomputed"``, a graph of distances. Vectors are not copied if
             they are C-ordered float32 rows of unit length, as from
             `MultiLayerTfidfSketcher`; see Notes for memory maps.
@@ -473,8 +492,12 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             self.affinity_matrix_ = found.of_all_rows()
             degrees = np.diff(self.affinity_matrix_.indptr)
             self.n_isolated_ = int(np.count_nonzero(degrees == 0))
+            # Of a symmetric graph these are the components; undirected ones SciPy finds
+            # by a transpose, in several times the time.
             self.n_components_graph_ = int(
-                connected_components(self.affinity_matrix_, directed=False)[0]
+                connected_components(
+                    self.affinity_matrix_, connection="strong", return_labels=False
+                )
             )
             self.labels_, self.attached_ = partition.labels, partition.attached
             self.quality_, self.modularity_ = partition.quality, partition.modularity
@@ -520,13 +543,13 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Give each row the community that its nearest fitted rows vote for.
 
-        A fitted row p votes, with the weight of its similarity, if it is among the
-        `n_neighbors_` nearest of the query (a fitted row equal to the query is counted
-        beside these) and the query would be among the nearest of p, that is, if their
-        similarity reaches ``kth_similarity_[p]``. The answer for a row does not depend
-        on the other rows of X. For fitted rows it agrees with `labels_` but for rows
-        between communities. Rows equal to one another are one neighbour with as many
-        votes.
+        A fitted row p votes, with its similarity to the query as the weight, if two
+        things hold: p is among the `n_neighbors_` nearest of the query (a fitted row
+        equal to the query is counted beside these), and the query would be among the
+        nearest of p, which it is if their similarity reaches ``kth_similarity_[p]``.
+        The answer for a row does not depend on the other rows of X. For fitted rows it
+        agrees with `labels_`, except for rows between communities. Fitted rows that are
+        equal are one neighbour with as many votes.
 
         Parameters
         ----------
@@ -536,9 +559,9 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             as from the ``transform`` of a neighbours transformer.
 
         return_strength : bool, default=False
-            Also tell how strongly each row is tied to its community. A row of noise may
-            get a community, by a few votes, but a low strength; compare it with
-            `strength_`, see Notes of the class.
+            Whether to return, too, how strongly each row is tied to its community. A
+            row of noise may get a community by a few votes, but with a low strength;
+            compare it with `strength_`, see Notes of the class.
 
         Returns
         -------
@@ -546,8 +569,8 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
             Communities; -1 where no fitted row of a community votes.
 
         strength : ndarray of shape (n_queries,), dtype float32
-            In [0, 1], as `strength_` tells it of fitted rows; 0 for -1. Only if
-            `return_strength`.
+            Strengths in [0, 1], defined as those in `strength_`; 0 where the label is
+            -1. Only if `return_strength` is true.
         """
         check_is_fitted(self)
         found = nearest_of_queries(self, X)
@@ -560,7 +583,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
     def _vote(
         self, found: knn.Neighbors, equal: np.ndarray, with_strength: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of queries, by their nearest and which are equal, and strengths.
+        """Give labels and strengths of queries, by their nearest and which are equal.
 
         Strengths are 0 if they are not asked for.
         """
@@ -605,10 +628,10 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         chosen: np.ndarray | None = None,
         same: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Strengths of rows, by similarities to the distinct rows that vote for them.
+        """Give strengths of rows, by their similarities to the distinct rows that vote.
 
-        `chosen` are their communities, and `same` the distinct rows that they are equal
-        to, -1 if none; None for the distinct rows themselves.
+        `chosen` are the communities of the rows, and `same` the distinct rows that they
+        are equal to, -1 for none; with None, the rows are the distinct rows themselves.
         """
         distinct = self._distinct
         placed = self.labels_[distinct.first]
@@ -626,7 +649,7 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         )
 
     def _set_neighbors(self, nearest: NearestLists) -> None:
-        """Set what tells of the search, and what `predict` needs."""
+        """Set the attributes of the search, and those that `predict` needs."""
         self.n_neighbors_, self.algorithm_ = nearest.n_neighbors, nearest.algorithm
         self.knn_recall_, self.kth_similarity_ = nearest.recall, nearest.kth_similarity
         self.local_similarity_ = nearest.local_similarity

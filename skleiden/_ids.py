@@ -25,8 +25,7 @@ def check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
         NaN.
     """
     # Each has elements that are no ids, or no order.
-    no_sequence = (str, bytes, bytearray, Mapping, Set)
-    if isinstance(ids, no_sequence) or not isinstance(ids, Iterable):
+    if isinstance(ids, (str, bytes, bytearray, Mapping, Set)):
         raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
     if np.ma.is_masked(ids):
         raise ValueError("ids must not be masked; got a masked array. Fill them first.")
@@ -86,6 +85,8 @@ def as_id_array(ids: Iterable[Any]) -> np.ndarray:
     """
     if isinstance(ids, np.ndarray):
         return ids
+    if not isinstance(ids, Iterable):
+        raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
     ids = list(ids)
     for kind, dtypes in ((str, "U"), (int, "iu"), (np.integer, "iu")):
         if all(isinstance(i, kind) and not isinstance(i, bool) for i in ids):

@@ -1,4 +1,4 @@
-"""Layered input: one row-indexable object for one matrix per layer."""
+"""Layered input: one object, indexed by rows, that holds a matrix for each layer."""
 
 from __future__ import annotations
 
@@ -26,36 +26,35 @@ Columns: TypeAlias = tuple[np.ndarray | None, ...]
 class LayerStack:
     """Matrices of several layers, stacked side by side and indexed by row.
 
-    scikit-learn counts and slices ``X`` by rows. A list of L matrices looks to
-    it like L samples; a `LayerStack` looks like one matrix of shape
-    ``(n_samples, sum of the layers' widths)`` and can be handed to a
-    :class:`~sklearn.pipeline.Pipeline`, to
+    scikit-learn counts and slices ``X`` by rows, so a list of L matrices looks to it
+    like L samples. A `LayerStack` looks like one matrix of shape
+    ``(n_samples, sum of the layers' widths)``, while each layer keeps its own storage.
+    It can be handed to a :class:`~sklearn.pipeline.Pipeline`, to
     :func:`~sklearn.model_selection.train_test_split`, to
-    :class:`~sklearn.model_selection.GridSearchCV` or to joblib, while each layer keeps
-    its own storage.
+    :class:`~sklearn.model_selection.GridSearchCV` or to joblib.
 
     Parameters
     ----------
     layers : mapping of {name: matrix} or sequence of matrices
-        One matrix a layer, each of shape (n_samples, width of the layer) with
-        the same rows in the same order. Dense arrays, read-only memory maps,
-        CSR matrices or arrays, Zarr arrays and HDF5 datasets of h5py are kept as
-        they are, neither copied nor converted. Tensors of torch share their memory with
-        an array; those on a device, or of numbers that NumPy lacks, such as bfloat16,
-        stay tensors, of which blocks of rows are converted as they are needed. Other
-        sparse formats are converted to CSR, and everything else (a DataFrame, nested
-        lists) by :func:`numpy.asarray`. Any real dtype, float16 and integers included.
-        Dask arrays, of dense or sparse blocks, stay lazy; either all layers are such or
-        none.
+        One matrix a layer, each of shape (n_samples, width of the layer), with the same
+        rows in the same order and any real dtype, float16 and integers included. Dense
+        arrays, read-only memory maps, CSR matrices or arrays, Zarr arrays and HDF5
+        datasets of h5py are kept as they are, neither copied nor converted. Tensors of
+        torch share their memory with an array; those on a device, or of a dtype that
+        NumPy lacks, such as bfloat16, stay tensors, and blocks of their rows are
+        converted when they are needed. Other sparse formats are converted to CSR, and
+        everything else (a DataFrame, nested lists) to an array by
+        :func:`numpy.asarray`. Dask arrays, of dense or sparse blocks, stay lazy; if one
+        layer is a Dask array, all must be.
 
     names : sequence of str, default=None
-        Names of the layers; ``layer_0``, ``layer_1``, ... if None. Not allowed
-        beside a mapping, whose keys are the names.
+        Names of the layers; ``layer_0``, ``layer_1``, ... if None. Not allowed with a
+        mapping, whose keys are the names.
 
     ids : sequence of length n_samples, default=None
-        Identifiers of the rows, without repetition. They follow the rows when
-        the stack is indexed. If None, the index of data frames of pandas is taken,
-        unless it is a :class:`pandas.RangeIndex`.
+        Identifiers of the rows, without repetition. They follow the rows when the stack
+        is indexed. If None, the index of pandas data frames is taken, unless it is a
+        :class:`pandas.RangeIndex`.
 
     Attributes
     ----------
@@ -72,15 +71,15 @@ class LayerStack:
         Identifiers of the rows.
 
     columns : tuple of (ndarray of str objects or None)
-        Names of each layer's columns, where it came as a data frame whose columns are
-        named by strings. Estimators that were fitted on such a stack refuse others, or
-        the same in another order.
+        Names of each layer's columns, if it came as a data frame with string column
+        names. Estimators that were fitted on such a stack refuse other names, and the
+        same names in another order.
 
     row_layers : ndarray of shape (n_samples,) or None
-        Name of the layer of each row, where the rows are neurons, see `neurons`.
+        Name of the layer of each row, if the rows are neurons, see `neurons`.
 
     prompts : ndarray of shape (n_columns,) or None
-        Identifiers of the columns, where the rows are neurons.
+        Identifiers of the columns, if the rows are neurons.
 
     shape : tuple of int
         ``(n_samples, sum(widths))``.
@@ -94,23 +93,23 @@ class LayerStack:
     Raises
     ------
     TypeError
-        If a layer is not two-dimensional or not real numbers; if `layers` is an array
-        of three dimensions, see `from_array`.
+        If a layer is not two-dimensional or does not hold real numbers; if `layers` is
+        an array of three dimensions, for which there is `from_array`.
 
     ValueError
-        If there is no layer, the numbers of rows differ, or names or ids are
-        repeated or of the wrong length; if data frames have different indexes; if a
-        Dask array does not know its length; if the parts of a sparse matrix contradict
-        one another, such as indices of columns that it does not have.
+        If there is no layer, the numbers of rows differ, or names or ids are repeated
+        or of the wrong length; if data frames have different indexes; if a Dask array
+        does not know its length; if the parts of a sparse matrix contradict one
+        another, for example by indices of columns that it does not have.
 
     Notes
     -----
-    Memory maps of NumPy are the plainest files of matrices, Zarr arrays are compressed
-    in chunks, on disk or in object stores, and HDF5 files are what many have. Of the
-    last two, whole rows are read, block by block, so chunks should hold whole rows;
-    rows selected by an index are then in memory. A stack of HDF5 datasets cannot be
-    pickled, which workers in other processes need. The pickle of a tensor on a device
-    comes back in memory.
+    Memory maps of NumPy are the plainest files of matrices; Zarr arrays are compressed
+    in chunks, on disk or in object stores; and HDF5 files are widespread. Zarr arrays
+    and HDF5 datasets are read by whole rows, block by block, so their chunks should
+    hold whole rows; rows selected from them by an index are held in memory. A stack of
+    HDF5 datasets cannot be pickled, as workers in other processes would need. A tensor
+    on a device comes back from a pickle in memory.
 
     See Also
     --------
@@ -212,12 +211,13 @@ class LayerStack:
         Parameters
         ----------
         X : array, tensor or Dask array of three dimensions
-            Rows, layers and neurons, rows before neurons. Each layer is a view of it.
+            Rows, layers and neurons, with rows before neurons. Each layer is a view of
+            it.
 
         axis : {0, 1, 2}
             The axis of the layers: 1 for shape (n_samples, n_layers, n_neurons), 0 for
-            (n_layers, n_samples, n_neurons). It is not guessed, and tokens are no
-            layers: pool over them first.
+            (n_layers, n_samples, n_neurons). It is not guessed. Tokens are not layers:
+            pool over them first.
 
         names : sequence of str, default=None
             Names of the layers; ``layer_0``, ``layer_1``, ... if None.
@@ -232,11 +232,11 @@ class LayerStack:
         Raises
         ------
         TypeError
-            If X does not have three dimensions, or no views of it can be had, as of an
-            array in a file of Zarr or HDF5.
+            If X does not have three dimensions, or allows no views, as an array in a
+            Zarr or HDF5 file.
 
         ValueError
-            If `axis` is not one of its axes; and as the class has it.
+            If `axis` is not one of its axes; and as for the class.
 
         Examples
         --------
@@ -257,7 +257,7 @@ class LayerStack:
         row_layers: np.ndarray | None = None,
         prompts: np.ndarray | None = None,
     ) -> LayerStack:
-        """Make a stack of parts known to be valid (ids of a resample may repeat)."""
+        """Make a stack of parts known to be valid (ids of a resample can repeat)."""
         stack = cls.__new__(cls)
         stack.layers, stack.names, stack.ids = tuple(layers), names, ids
         stack.columns, stack.row_layers, stack.prompts = columns, row_layers, prompts
@@ -270,19 +270,20 @@ class LayerStack:
         )
 
     def neurons(self) -> LayerStack:
-        """Make a stack whose rows are the neurons of all layers, its columns the rows.
+        """Make a stack whose rows are the neurons of all layers.
 
-        Communities of its rows are groups of neurons that fire on the same prompts,
-        across layers. :class:`MultiLayerTfidfSketcher` compares such rows by their
-        correlation.
+        The rows of this stack, such as prompts, become the columns. Communities of the
+        new rows are groups of neurons, across layers, that fire on the same prompts.
+        :class:`MultiLayerTfidfSketcher` compares such rows by their correlation.
 
         Returns
         -------
         stack : LayerStack
             One layer, "neurons", of shape (sum of the widths, n_samples). The rows' ids
-            are ``layer:number``, `row_layers` names the layer of each, and `prompts`
-            are the ids of this stack. A sketcher that was fitted on such a stack
-            refuses one of other prompts, or of the same in another order.
+            are ``layer:number``, `row_layers` names the layer of each row, and
+            `prompts` are the ids of this stack, or its row numbers. A sketcher that was
+            fitted on such a stack refuses one whose prompts have other ids, or the same
+            ids in another order.
 
         Raises
         ------
@@ -291,11 +292,11 @@ class LayerStack:
 
         Notes
         -----
-        Sparse layers are transposed once, in memory. Of dense ones, of memory maps,
-        Zarr arrays, HDF5 datasets and tensors, stretches of columns are read as they
-        are needed, an eighth of a layer at once, or 64 MB of float32 if that is more.
-        For each of them all rows of a Zarr array or HDF5 dataset are read. Dask arrays
-        stay lazy. Neurons that are selected by an index are in memory.
+        Sparse layers are transposed once, in memory. Dense layers, memory maps, Zarr
+        arrays, HDF5 datasets and tensors are read by stretches of columns as they are
+        needed, an eighth of a layer at once, or 64 MB of float32 if that is more; each
+        stretch reads all rows of a Zarr array or HDF5 dataset. Dask arrays stay lazy.
+        Neurons selected by an index are held in memory.
 
         Examples
         --------
@@ -354,7 +355,7 @@ class LayerStack:
     __iter__ = None
 
     def __getitem__(self, rows: Any) -> Any:
-        """Select a layer by its name, or rows by slice, integer array or mask."""
+        """Select a layer by its name, or rows by a slice, integer array or mask."""
         if isinstance(rows, str):
             if rows not in self.names:
                 raise KeyError(

@@ -33,30 +33,32 @@ class FaissKNeighborsTransformer(
 ):
     """Transform X into the sparse graph of its nearest neighbours by cosine.
 
-    Follows the contract of :class:`~sklearn.neighbors.KNeighborsTransformer`, so that
-    the graph can be cached in a :class:`~sklearn.pipeline.Pipeline` and handed to any
-    estimator that takes ``metric="precomputed"``, `MutualKNNLeiden` first of all.
+    It follows the contract of :class:`~sklearn.neighbors.KNeighborsTransformer`, so
+    that the graph can be cached in a :class:`~sklearn.pipeline.Pipeline` and handed to
+    any estimator with ``metric="precomputed"``, above all to `MutualKNNLeiden`.
 
     Parameters
     ----------
     n_neighbors : int, default=40
-        Neighbours of each row, without the row itself; at least 1. Clipped to
+        Number of neighbours of each row, without the row itself; at least 1. Clipped to
         ``n_samples - 1``, see `n_neighbors_`.
 
     mode : {"distance", "connectivity"}, default="distance"
-        "distance" stores ``1 - cosine similarity``, in [0, 2], of each row's neighbours
-        and an explicit 0 for the row itself; "connectivity" stores a 1 for each.
+        "distance" stores ``1 - cosine similarity``, in [0, 2], for each neighbour of a
+        row, and an explicit 0 for the row itself; "connectivity" stores a 1 for each of
+        them, and counts the row itself as one of the `n_neighbors`, as scikit-learn
+        does.
 
     metric : {"cosine"}, default="cosine"
         Only cosine is offered.
 
     algorithm : {"auto", "exact", "hnsw", "ivf"}, default="auto"
-        "exact" compares all pairs. "ivf" divides the rows into lists of similar ones,
-        an inverted file [1]_, and compares a row with its nearest lists and with the
-        rows that these lists are near to. "hnsw" searches a hierarchical navigable
-        small-world graph [2]_, which holds a second copy of the vectors. "auto" takes
-        "exact" up to 10,000 distinct rows, and above "ivf", unless its lists would
-        compare more than 0.6 of all pairs.
+        "exact" compares all pairs of rows. "ivf" divides the rows into lists of similar
+        ones, an inverted file [1]_, and compares two rows if the list of one is among
+        those nearest to the other. "hnsw" searches a hierarchical navigable small-world
+        graph [2]_, which holds a second copy of the vectors. "auto" takes "exact" up to
+        10,000 distinct rows, and "ivf" above, unless its lists would compare more than
+        0.6 of all pairs.
 
     target_recall : float, default=0.95
         For "ivf" and "hnsw": the share of true neighbours that must be found, in
@@ -68,29 +70,30 @@ class FaissKNeighborsTransformer(
         Links of each row in the small-world graph, 2 to 512.
 
     ef_construction : int, default=200
-        Candidates kept while the small-world graph is built.
+        Number of candidates kept while the small-world graph is built.
 
     ef_search : int, default=64
-        Candidates kept while it is searched, to begin with; see `target_recall`.
+        Number of candidates kept while it is searched, at first; see `target_recall`.
 
     random_state : int, RandomState instance or None, default=None
-        Rows sampled to measure recall, and the lists of "ivf". Unless None, "hnsw"
-        builds on one thread, which makes it reproducible. "exact" is reproducible
-        always.
+        Determines the rows sampled to measure recall, and the lists of "ivf". Unless it
+        is None, "hnsw" builds its graph on one thread, which makes it reproducible.
+        "exact" is always reproducible.
 
     n_jobs : int or None, default=None
-        Threads of FAISS: None leaves OpenMP's setting alone, -1 is all processors. A
-        process forked after FAISS was loaded has one, because OpenMP's threads do not
-        survive a fork.
+        Number of threads of FAISS: None leaves OpenMP's setting as it is, -1 is all
+        processors. A process forked after FAISS was loaded has one, because OpenMP's
+        threads do not survive a fork.
 
     verbose : int, default=0
         Show a progress bar on standard error if positive.
 
     device : {"cpu", "cuda"} or str, default="cpu"
-        Where ``fit`` compares all pairs: "cuda" on a GPU, "cuda:1" on the second of
-        several, by torch, which must be installed, built for CUDA. The graph is the
-        CPU's, bit for bit (see Notes). Not for "ivf" and "hnsw", and "auto" then is
-        "exact" for any number of rows.
+        Where ``fit`` compares all pairs of rows: on the CPU or, by torch, on a GPU
+        ("cuda", or "cuda:1" for the second of several). torch must be installed, and
+        built for CUDA. The graph is that of the CPU, bit for bit (see Notes). Not
+        available for "ivf" and "hnsw"; "auto" then means "exact" for any number of
+        rows.
 
     Attributes
     ----------
@@ -98,20 +101,40 @@ class FaissKNeighborsTransformer(
         ``min(n_neighbors, n_samples - 1)``.
 
     algorithm_ : {"exact", "hnsw", "ivf"}
-        The algorithm used. With ``verbose=1`` the progress bar tells it with the share
-        of pairs by which "auto" chose.
+        Algorithm used. With ``verbose=1``, the progress bar names it, with the share of
+        pairs by which "auto" chose.
 
     knn_recall_ : float
         Measured recall of the search in ``fit``; 1.0 for "exact".
 
     n_samples_fit_ : int
-        Rows of the fitted data.
+        Number of rows of the fitted data.
 
     n_features_in_ : int
         Columns of the fitted data.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a DataFrame with string column names.
+        Names of the columns, if X is a DataFrame with string column names.
+
+    Raises
+    ------
+    ValueError
+        If X is not finite or has fewer than two rows; if `device` and `algorithm` do
+        not go together, or there is no such device.
+
+    TypeError
+        If X is a `LayerStack` or a list of matrices, which must be embedded first.
+
+    OSError
+        If the temporary file for a memory-mapped X cannot be written, see Notes.
+
+    ImportError
+        If the torch that `device` needs is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If "hnsw" does not reach `target_recall`.
 
     See Also
     --------
@@ -120,40 +143,42 @@ class FaissKNeighborsTransformer(
 
     Notes
     -----
-    Rows that are equal (in every entry of their unit vectors to 5 decimals) are
+    Rows that are equal (in every entry of their unit vectors, to 5 decimals) are
     searched once, and only one of them is listed by other rows: otherwise they would
-    fill one another's lists. Each of the rest lists itself and that one at distance 0,
-    then that one's neighbours. Zero rows have no direction: they list themselves only.
+    fill one another's lists. Each of the others lists itself and that one at distance
+    0, then the neighbours of that one. Zero rows have no direction: they list
+    themselves only.
 
-    Similarities are rounded to 6 decimals and ties broken by a symmetric hash of what
-    is in both rows, so that lists depend neither on threads, nor on what is searched
-    together, nor on the order of the rows. Distances of rows that are not equal are at
-    least 6e-8.
+    Similarities are rounded to 6 decimals, and ties are broken by a symmetric hash of
+    the content of both rows, so that lists depend neither on threads, nor on what is
+    searched together, nor on the order of the rows. Distances between rows that are not
+    equal are at least 6e-8.
 
     ``transform`` of new rows always searches exactly, on the CPU.
 
     With ``device="cuda"`` a GPU makes a shortlist for each row, of 32 rows more than
-    are asked for, by products in half precision. The CPU compares those on the list as
-    in any search. Where a bound of the errors of half precision does not prove that no
-    other row can be among the nearest, the row is compared with all on the CPU: hardly
-    any of real embeddings, but most of data that are near copies of one another. Of the
-    GPU's memory this takes 2 bytes for each number of X and up to 2.5 GB, or what is
-    free in smaller blocks, at least some 30 MB (with 256 columns). A tensor on a GPU is
-    brought to the CPU's memory first, where rows are checked, scaled and hashed.
+    are asked for, by products in half precision. The CPU then compares the rows on the
+    list as in any search. A bound of the errors of half precision tells whether another
+    row could be among the nearest. Where it cannot rule this out, the CPU compares the
+    row with all others: hardly ever for real embeddings, but mostly for near copies of
+    one another. This takes 2 bytes of the GPU's memory for each number of X, and up to
+    2.5 GB more, or what is free in smaller blocks, at least some 30 MB (with 256
+    columns). A tensor on a GPU is first brought to the CPU's memory, where rows are
+    checked, scaled and hashed.
 
-    A memory-mapped X is not read into memory. Where its rows are not C-ordered float32
-    of unit length, or some are zero or equal to others, those searched are written to
-    a temporary file of up to the size of X (as float32), in the folder that
-    :func:`tempfile.gettempdir` names (set by the environment variable TMPDIR), which
-    goes with the fitted estimator. It should not be one in memory.
+    A memory-mapped X is not read into memory. If its rows are not C-ordered float32 of
+    unit length, or some are zero or equal to others, the rows to be searched are
+    written to a temporary file of up to the size of X (as float32), which is deleted
+    with the fitted estimator. It lies in the folder that :func:`tempfile.gettempdir`
+    names (set by the environment variable TMPDIR), which should not be one in memory.
 
-    "ivf" makes its lists by spherical k-means on the first 128 principal components
-    and compares the vectors themselves, of which it makes no second copy. It needs
-    beside them and the result about 8 bytes for each of ``n_neighbors + 57``
-    candidates of a row.
+    "ivf" makes its lists by spherical k-means on the first 128 principal components,
+    and compares the vectors themselves, without a second copy of them. Beside the
+    vectors and the result, it needs about 8 bytes for each of ``n_neighbors + 57``
+    candidates of each row.
 
-    A Dask array is searched by the workers, as `MutualKNNLeiden` has it; the graph is
-    that of an array, in this process.
+    A Dask array is searched by the workers, as `MutualKNNLeiden` describes. Its graph
+    is that of an array in memory, and comes to this process.
 
     References
     ----------
@@ -265,9 +290,9 @@ class FaissKNeighborsTransformer(
         Returns
         -------
         X_new : CSR matrix of shape (n_queries, n_samples_fit_), dtype float64
-            In mode "distance" ``n_neighbors_ + 1`` entries a row, nearest first, as
-            scikit-learn has it; in mode "connectivity" one less. A fitted row finds
-            itself at distance 0.
+            In mode "distance" ``n_neighbors_ + 1`` entries a row, nearest first, as in
+            scikit-learn; in mode "connectivity" one less. A fitted row finds itself at
+            distance 0.
         """
         check_is_fitted(self)
         first = self._distinct.first
@@ -283,7 +308,7 @@ class FaissKNeighborsTransformer(
     def _graph_of_fitted(
         self, found: knn.Neighbors, distinct: knn.UniqueRows
     ) -> sp.csr_matrix:
-        """Give the graph of all fitted rows, given the lists of the distinct ones."""
+        """Make the graph of all fitted rows from the lists of the distinct ones."""
         # Column 0 holds the row itself; in a row equal to an earlier one, column 1
         # holds that one, and the neighbours follow.
         n = distinct.inverse.size
@@ -305,7 +330,7 @@ class FaissKNeighborsTransformer(
         return graph
 
     def _graph(self, ids: np.ndarray, distances: np.ndarray) -> sp.csr_matrix:
-        """Give lists of fitted rows, -1 for none, as a sparse graph."""
+        """Make a sparse graph of lists of fitted rows; -1 stands for no row."""
         if self.mode == "connectivity":
             # Without the row itself being counted extra, as in scikit-learn.
             ids = ids[:, : self.n_neighbors_]
@@ -319,5 +344,5 @@ class FaissKNeighborsTransformer(
 
 
 def _distances(similarities: np.ndarray) -> np.ndarray:
-    """Cosine distances of rows that are not equal, so never 0."""
+    """Give cosine distances of rows that are not equal, which are never 0."""
     return np.maximum(1.0 - similarities.astype(np.float64), _LEAST_DISTANCE)

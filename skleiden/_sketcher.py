@@ -32,98 +32,103 @@ __all__ = ["MultiLayerTfidfSketcher"]
 class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     """Embed layered data: weight, sketch and normalise each layer, then join them.
 
-    Each layer's columns are weighted (inverse document frequency by default) and
-    added up into `n_components` buckets with random signs, a count sketch, which
-    keeps inner products in expectation [1]_ [2]_. Each row of each layer is scaled to
-    the length ``sqrt(layer weight)``, the layers are joined, and rows scaled to unit
-    length. A row is active in a layer where any of its entries is not zero. The inner
-    product of two rows of the embedding estimates the sum, over the layers in which
-    both are active, of layer weight times cosine similarity, divided by
-    ``sqrt(a * b)``, where ``a`` and ``b`` are the total weights of the layers in which
-    the one and the other row is active. For rows that are active in the same layers
-    this is the weighted mean of their cosine similarities.
+    The columns of each layer are weighted (see `weighting`) and added up, with random
+    signs, in `n_components` buckets: a count sketch, which keeps inner products in
+    expectation [1]_ [2]_. Then each row of each layer is scaled to the length
+    ``sqrt(layer weight)``, the layers are put side by side, and each row is scaled to
+    unit length.
+
+    A row is active in a layer if any of its entries there is not zero. The inner
+    product of two rows of the embedding estimates a sum over the layers in which both
+    are active: of layer weight times cosine similarity, divided by ``sqrt(a * b)``,
+    where ``a`` and ``b`` are the total weights of the layers in which the first and the
+    second row is active. For rows that are active in the same layers this is the
+    weighted mean of their cosine similarities.
 
     Parameters
     ----------
     n_components : int or sequence of int, default=64
-        Columns of the embedding for each layer, one number per layer; or one number
-        for all, their columns on the mean: all columns of the embedding are divided
-        in proportion to the weights of the layers, at least one for each. Rows that are
-        neurons (`LayerStack.neurons`) have one layer, with the columns of all layers
-        that the neurons are of. The variance of an inner product is about
-        ``1 / n_components``.
+        Columns of the embedding per layer: one number for all layers on average, or a
+        number for each layer. With one number, the columns of all layers together are
+        divided among the layers in proportion to their weights, at least one for each.
+        Rows that are neurons (`LayerStack.neurons`) have a single layer, which gets the
+        columns of all layers that the neurons come from. The variance of an inner
+        product is about ``1 / n_components``.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
-        The layers' widths where X is one matrix with the layers side by side. None
-        takes one matrix as one layer. A `LayerStack` brings its own layout.
+        Widths of the layers (their numbers of columns), if X is one matrix with the
+        layers side by side. With None, one matrix is one layer. A `LayerStack` brings
+        its own layout.
 
     layer_weights : "auto", sequence of float, mapping of {name: weight} or None, \
             default="auto"
         Weight of each layer in the similarity of two rows, at least 0 and not all 0;
-        only their ratios matter. None weights all layers by 1. "auto" weighs them by
-        their replicability, whether two halves of a layer's columns find the same
-        communities, on 1,000 rows: layers are alike, with the weight 1, if they are
-        less replicable than the best by up to half a nat, then weigh less by the factor
-        e for each quarter of a nat more, but at least 0.001. Warns if fewer than 17
-        of the rows drawn differ, though X has more. See
-        :func:`~skleiden.model_selection.layer_profile`, which tells more of it. Costs
-        four clusterings of 1,000 rows a layer. ``partial_fit`` decides by the rows of
-        its first call.
+        only their ratios matter. None gives every layer the weight 1. "auto" weighs
+        layers by their *replicability*, which is how well two halves of a layer's
+        columns find the same communities on 1,000 rows. The best layer, and those less
+        replicable by up to half a nat, have the weight 1; beyond that, the weight falls
+        by the factor e for each further quarter of a nat, but not below 0.001.
+        ``partial_fit`` decides by the rows of its first call. This takes four
+        clusterings of 1,000 rows for each layer; see
+        :func:`~skleiden.model_selection.layer_profile`, which tells more.
 
     weighting : {"auto", "idf", "zscore", "correlation", "none"}, default="auto"
         Weighting of the columns, learnt in ``fit``:
 
         - "auto": decided for each layer by its lowest and highest value, and told by
-          `weighting_`. A layer after ReLU, GELU or the like, without negative values or
-          with none below -0.31 or further from zero than a quarter of the highest
-          value, is taken by its positive part with "idf"; any other by "zscore".
-          Rows that are neurons (`LayerStack.neurons`) are compared by "correlation", of
-          the positive part by the same rule. ``partial_fit`` decides by the rows of its
-          first call.
-        - "idf": times the inverse document frequency, as
+          `weighting_`. A layer after ReLU, GELU or the like is taken by its positive
+          part with "idf": one that has no value below -0.31, and none further below
+          zero than a quarter of its highest value. Any other layer is taken with
+          "zscore". Rows that are neurons (`LayerStack.neurons`) are compared by
+          "correlation", of the positive part by the same rule. ``partial_fit`` decides
+          by the rows of its first call.
+        - "idf": multiplied by the inverse document frequency, as
           :class:`~sklearn.feature_extraction.text.TfidfTransformer` defines it; for
           sparse, non-negative activations (ReLU or truncated GELU).
-        - "zscore": centred and divided by the standard deviation, as
+        - "zscore": centred and divided by the standard deviation, as by
           :class:`~sklearn.preprocessing.StandardScaler`; often better where most
           entries are active. Sparse input is not densified.
-        - "correlation": from each row its mean over the layer's columns is subtracted,
-          so that the similarity of two rows is their Pearson correlation (of square
-          roots, see `power`); for rows that are neurons, whose means differ. Columns
-          without any activity are left out, and constant rows are as rows without
+        - "correlation": each row has its mean over the layer's columns subtracted, so
+          that the similarity of two rows is their Pearson correlation (of square roots,
+          see `power`). Meant for rows that are neurons, whose means differ. Columns
+          without any activity are left out, and constant rows count as rows without
           activity. Sparse input is not densified.
         - "none": unweighted.
 
     smooth_idf : bool, default=True
-        Add one row that has every column active when counting, for "idf".
+        For "idf", count as if there were one more row, in which every column is active.
 
     power : float or None, default=None
-        Replace each entry x by ``sign(x) * abs(x) ** power`` before weighting, in
-        [0, 1]: 1 leaves it as it is, 0.5 tames heavy tails, 0 keeps signs alone. None
-        is 1, but 0.5 for "correlation", which else a few large values decide.
+        Power in [0, 1] to which absolute values are raised before weighting: x becomes
+        ``sign(x) * abs(x) ** power``. 1 leaves values as they are, 0.5 tames heavy
+        tails, and 0 keeps nothing but signs. None is 1, or 0.5 with "correlation",
+        which a few large values would decide otherwise.
 
     center : bool, default=False
-        Subtract the mean of each column, after weighting, from rows with any activity
-        in the layer, as "zscore" always does. Sparse input is not densified. Not
-        with "correlation".
+        Subtract the mean of each column, after weighting, from the rows with any
+        activity in the layer. "zscore" always does so. Sparse input is not densified.
+        Not allowed with "correlation".
 
     zero_tol : float, default=0.0
-        Entries with an absolute value up to this count as zero.
+        Entries count as zero if their absolute value is at most this.
 
     batch_size : int or None, default=None
-        Rows read at once. None chooses blocks of about a million stored numbers; of
-        Zarr arrays and HDF5 datasets, whole chunks of rows, up to 16 million numbers.
-        Bounds the working memory beside input and embedding.
+        Number of rows read at once. None chooses blocks of about a million stored
+        numbers or, from Zarr arrays and HDF5 datasets, whole chunks of rows of up to 16
+        million numbers. This bounds the memory that is needed beside input and
+        embedding.
 
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
-        Dtype of the embedding. Float64 and integer input and standardised values are
+        Dtype of the embedding. Float64 input, integer input and standardised values are
         added up in float64, all other input in float32.
 
     random_state : int, RandomState instance or None, default=None
-        Determines buckets and signs. Pass an int for the same embedding every time.
+        Determines buckets and signs, and the rows and halves by which "auto" weighs
+        layers. Pass an int for the same embedding every time.
 
     n_jobs : int or None, default=None
-        Number of threads over layers and blocks of rows. None means 1 unless in a
-        :func:`joblib.parallel_backend` context, -1 all processors. Results do not
+        Number of threads, which share layers and blocks of rows. None means 1 unless in
+        a :func:`joblib.parallel_backend` context, -1 all processors. Results do not
         depend on it.
 
     verbose : int, default=0
@@ -135,9 +140,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Columns of all layers together.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where X is a DataFrame with string column names; of a
-        LayerStack in which some layers are such, ``layer__column``, with x0, x1, ...
-        for the columns of the others.
+        Names of the columns, if X is a DataFrame with string column names. For a
+        LayerStack in which some layers are such frames, they are ``layer__column``,
+        with x0, x1, ... for the columns of the other layers.
 
     layer_names_ : tuple of str
         Names of the layers.
@@ -149,17 +154,19 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Weight of each layer.
 
     layer_replicability_ : ndarray of shape (n_layers,)
-        Net information, in nats, between the communities that two halves of a layer's
-        columns find. Only with ``layer_weights="auto"`` and several layers.
+        Replicability of each layer: net information (see
+        :func:`~skleiden.model_selection.make_stability_scorer`), in nats, between the
+        communities that two halves of its columns find. Only with
+        ``layer_weights="auto"`` and several layers.
 
     n_components_ : tuple of int
         Columns of the embedding for each layer.
 
     n_samples_seen_ : int
-        Rows seen in ``fit`` or in all calls of ``partial_fit``.
+        Number of rows seen in ``fit``, or in all calls of ``partial_fit``.
 
     df_ : ndarray of shape (n_features_in_,), dtype int64
-        Rows in which each column is active.
+        Number of rows in which each column is active.
 
     weighting_ : tuple of str
         Weighting of each layer: "idf", "zscore", "correlation" or "none".
@@ -168,36 +175,44 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Whether negative values of each layer count as zero, as "auto" may decide.
 
     idf_ : ndarray of shape (n_features_in_,)
-        Inverse document frequencies; 1 in layers of other weightings. Only where a
-        layer has the weighting "idf".
+        Inverse document frequencies; 1 in layers of other weightings. Only if a layer
+        has the weighting "idf".
 
     mean_ : ndarray of shape (n_features_in_,)
-        Means, of the values to the `power`. Only where a layer is centred.
+        Mean of each column, after its values are raised to `power`. Only if a layer is
+        centred.
 
     scale_ : ndarray of shape (n_features_in_,)
-        Standard deviations (1 for a constant column, and where it is below 2.3e-308);
-        1 in layers of other weightings. Only where a layer has the weighting "zscore".
+        Standard deviations (1 for a constant column, or for one below 2.3e-308); 1 in
+        layers of other weightings. Only if a layer has the weighting "zscore".
 
     buckets_ : ndarray of shape (n_features_in_,), dtype int32
         Column of the embedding to which each input column is added.
 
     signs_ : ndarray of shape (n_features_in_,), dtype int8
-        Sign with which it is added.
+        Sign, 1 or -1, with which each input column is added.
 
     n_zero_rows_ : int
-        Rows without any active entry seen so far, and under "correlation" constant
-        ones; their embedding is zero.
+        Number of rows seen so far that have no active entry or, with "correlation", are
+        constant. Their embedding is zero.
 
     Raises
     ------
     TypeError
-        If X is a list of matrices or a 3-D array: wrap it in a `LayerStack`; if X
-        holds dates.
+        If X is a list of matrices or a 3-D array, which must be wrapped in a
+        `LayerStack`, or if X holds dates.
 
     ValueError
         If X is not finite, has no rows, or does not match the layers; if weights,
-        widths or components do not fit them; if values are so large that sums of them
-        overflow.
+        widths or components do not fit the layers; if values are so large that sums of
+        them overflow; if `center` is set with "correlation".
+
+    Warns
+    -----
+    UserWarning
+        If ``weighting="idf"`` weights nothing in a layer, because each of its columns
+        is active in every row; if ``layer_weights="auto"`` found only 2 to 16 different
+        rows to draw from an X of at least 17.
 
     See Also
     --------
@@ -210,22 +225,22 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Rows that are all zero in a layer stay zero there, under every weighting. A layer in
-    which one of two rows is active and the other is not makes them less similar; to
-    compare rows in what both have, leave out the layers that some rows lack. Rows that
-    are zero in all layers have a zero embedding.
+    A row that is all zero in a layer stays zero there, under every weighting. A layer
+    in which one of two rows is active and the other is not makes them less similar; to
+    compare rows only by the layers that both have, leave out those that some rows lack.
+    A row that is zero in all layers has a zero embedding.
 
-    Sparse input is read in one pass over its stored entries, dense input by one product
-    with the matrix of signs and weights; both read memory maps block by block. With
-    dense and sparse storage of the same numbers the embeddings differ by rounding at
-    most.
+    Sparse input is embedded in one pass over its stored entries, dense input by one
+    product with the matrix of signs and weights; memory maps of both are read block by
+    block. The embeddings of the same numbers in dense and in sparse storage differ by
+    rounding at most.
 
-    A scaling of rows before the sketch would cancel in the scaling after it, so none
-    is computed.
+    Rows are not scaled before the sketch, because the scaling after it would cancel
+    that.
 
-    An embedding larger than memory is written to a file by ``out``, and found again by
-    ``numpy.load(path, mmap_mode="r")``. `MutualKNNLeiden` reads it from there, in a
-    pipeline too, to whose ``fit`` it is given as ``multilayertfidfsketcher__out``::
+    With ``out``, an embedding larger than memory is written to a file, which
+    ``numpy.load(path, mmap_mode="r")`` opens again, and from which `MutualKNNLeiden`
+    reads it. The ``fit`` of a pipeline takes it as ``multilayertfidfsketcher__out``::
 
         out = np.lib.format.open_memmap(
             "embedding.npy", mode="w+", dtype=np.float32, shape=(n_samples, n_columns)
@@ -233,26 +248,25 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         embedding = sketcher.fit_transform(stack, out=out)
 
     The file must stay as it is for as long as an estimator fitted on it is used. Until
-    all rows are written, the first one is NaN, which every estimator refuses: so a file
-    whose writing was cut off, by an error or a crash, is not taken for a whole one.
-    With ``set_output`` the container is made of `out`, and may be a copy of it in
-    memory.
+    all rows are written, its first row is NaN, which every estimator refuses, so that a
+    file that an error or a crash cut off is not taken for a whole one. With
+    ``set_output``, the container is made from `out`, and may be a copy of it in memory.
 
-    Of Dask arrays, or a `LayerStack` of them, each block of rows is counted where it
-    is, in one pass, and the counts are merged in a tree; the embedding is a lazy Dask
-    array, for which X is read again. It is the same as of arrays, for "zscore" up to
-    rounding.
+    A Dask array, or a `LayerStack` of them, is counted block by block where its blocks
+    are, in one pass, and the counts are merged in a tree. The embedding is a lazy Dask
+    array; computing it reads X again. It equals the embedding of the same array in
+    memory, with "zscore" up to rounding.
 
-    With ``layer_weights="auto"``, rows are sampled by what they hold, not by their
-    place in X, and equal ones once, so that the same rows in any order give the same
-    weights; what is random is drawn from `random_state`. Replicability is that of
-    Ben-Hur et al. [3]_ and Lange et al. [4]_, for columns in place of rows, and
-    partitions are compared after Vinh et al. [5]_. It weighs layers that differ much:
-    it does not tell which of several good layers is nearest to what labels would say.
+    With ``layer_weights="auto"``, rows are drawn by their content, not by their place
+    in X, and equal rows at most once, so that the same rows in any order give the same
+    weights. Replicability is the measure of Ben-Hur et al. [3]_ and Lange et al. [4]_,
+    with columns in place of rows; partitions are compared as in Vinh et al. [5]_. It
+    separates layers that differ much, but does not tell which of several good layers is
+    nearest to what labels would say.
 
-    A fitted sketcher goes on with what it was fitted with: parameters set afterwards
-    hold from the next ``fit``, but for `batch_size`, `n_jobs` and `verbose`. A ``fit``
-    or ``partial_fit`` that fails changes nothing.
+    A fitted sketcher keeps the parameters that it was fitted with. Those that are set
+    later hold from the next ``fit``, except `batch_size`, `n_jobs` and `verbose`, which
+    hold at once. A ``fit`` or ``partial_fit`` that fails changes nothing.
 
     References
     ----------
@@ -337,14 +351,14 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn column weights and draw the hashes.
+        """Learn column weights, and draw the hashes: buckets and signs.
 
         Parameters
         ----------
         X : LayerStack, mapping of {name: matrix}, or {array-like, sparse matrix} of \
                 shape (n_samples, n_features)
-            Layered data, tensors of torch included; see the parameter `layers` for a
-            single matrix.
+            Layered data, which may be tensors of torch; see the parameter `layers` for
+            a single matrix.
 
         y : Ignored
             Not used, present for API consistency.
@@ -362,7 +376,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def fit_transform(
         self, X: Any, y: Any = None, *, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Learn column weights, draw the hashes and embed the same rows.
+        """Learn column weights, draw the hashes, and embed the same rows.
 
         Parameters
         ----------
@@ -380,24 +394,24 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_new : ndarray of shape (n_samples, sum(n_components_))
-            The embedding, `out` itself if given; rows have unit length or are zero. A
-            Dask array if X is one.
+            The embedding, which is `out` itself if that is given. Rows have unit length
+            or are zero. A Dask array if X is one.
 
         Raises
         ------
         TypeError, ValueError
-            If `out` is no such array, or shares memory or its place in a file with X;
-            and as the class has it.
+            If `out` is not such an array, or shares memory or its place in a file with
+            X; and as for the class.
         """
         with all_or_nothing(self):
             return self._embed(self._learn(X, first=True, out=out), out)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Learn from some more rows; the hashes are drawn at the first call.
+        """Learn column weights from further rows; the first call draws the hashes.
 
-        All rows in any number of calls give the same counts, and so the same idf, as
-        one ``fit``; means and standard deviations agree up to rounding in float64.
+        Any number of calls gives the same counts, and so the same idf, as one ``fit``
+        on all rows; means and standard deviations agree up to rounding in float64.
 
         Parameters
         ----------
@@ -411,13 +425,19 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         -------
         self : object
             Fitted sketcher.
+
+        Raises
+        ------
+        ValueError
+            If `weighting`, `smooth_idf`, `power`, `center`, `zero_tol` or `dtype` was
+            changed since the first call; and as for the class.
         """
         with all_or_nothing(self):
             self._learn(X, first=not hasattr(self, "n_samples_seen_"))
         return self
 
     def transform(self, X: Any, *, out: np.ndarray | None = None) -> np.ndarray:
-        """Embed rows.
+        """Embed rows, by what was learnt.
 
         Parameters
         ----------
@@ -432,14 +452,14 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_new : ndarray of shape (n_samples, sum(n_components_))
-            The embedding, `out` itself if given; rows have unit length or are zero. A
-            Dask array if X is one.
+            The embedding, which is `out` itself if that is given. Rows have unit length
+            or are zero. A Dask array if X is one.
 
         Raises
         ------
         TypeError, ValueError
-            If `out` is no such array, or shares memory or its place in a file with X;
-            and as the class has it.
+            If `out` is not such an array, or shares memory or its place in a file with
+            X; and as for the class.
         """
         check_is_fitted(self)
         layers = self._open(X, reset=False)
@@ -447,7 +467,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return self._embed(layers, out)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the embedding's columns: the layer's name and a number.
+        """Name the columns of the embedding, each by its layer and a number.
 
         Parameters
         ----------
@@ -470,7 +490,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             layers.check_out(out, shape, self._settings.dtype)
 
     def _learn(self, X: Any, *, first: bool, out: np.ndarray | None = None) -> Layers:
-        """Validate X and learn from it; returns its layers."""
+        """Validate X and learn from it; return its layers."""
         self._settle(first)
         layers = self._open(X, reset=first)
         self._check_out(out, layers)  # before all of X is read
@@ -487,7 +507,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _count(
         self, layers: Layers, first: bool, sampling: sketch.Sampling
     ) -> np.ndarray:
-        """Learn the weights of the columns; gives the rows that were drawn."""
+        """Learn the weights of the columns; return the rows that were drawn."""
         runner = layers.runner(self.verbose)
         activity, counts = sketch.learn(
             layers,
@@ -541,7 +561,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _sampled_layers(
         self, layers: Layers, rows: np.ndarray
     ) -> Iterator[replicate.LayerSample]:
-        """Give some rows of each layer, weighed by what was learnt."""
+        """Give some rows of each layer, with the weights that were learnt."""
         runner, activity = layers.runner(self.verbose), self._activity()
         weights, centres = self._column_weights(activity)
         return replicate.sampled_layers(
@@ -551,7 +571,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _profiled_layers(
         self, X: Any, n_rows: int, seed: int
     ) -> Iterator[replicate.LayerSample]:
-        """Learn from X, and give the layers of some rows, for `layer_profile`."""
+        """Learn from X, and give some rows of each layer, for `layer_profile`."""
         self._validate_params()
         self._settle(first=True)
         layers = self._open(X, reset=True)
@@ -561,7 +581,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _set_weights(
         self, statistics: countsketch.ColumnStatistics, activity: sketch.Activity
     ) -> None:
-        """Set the attributes that columns are weighted and centred by."""
+        """Set the attributes by which columns are weighted and centred."""
         is_idf, is_zscore = (
             np.repeat([of == kind for of in activity.weighting], self.layer_widths_)
             for kind in ("idf", "zscore")
@@ -605,7 +625,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return sketch.Reading(self.batch_size, runner.threads(self.n_jobs))
 
     def _activity(self) -> sketch.Activity:
-        """How the fitted sketcher takes each layer."""
+        """Tell how the fitted sketcher takes each layer."""
         centred = np.array([of == "zscore" for of in self.weighting_])
         return sketch.Activity(
             self._settings,
@@ -617,7 +637,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
     def _column_weights(
         self, activity: sketch.Activity
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tell what each column is multiplied by, and what is subtracted afterwards."""
+        """Give the factor of each column, and what is subtracted after it."""
         ones = np.ones(self.n_features_in_)
         weights = getattr(self, "idf_", ones) / getattr(self, "scale_", ones)
         if activity.correlated:
@@ -627,7 +647,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return weights, centres
 
     def _sketch(self) -> sketch.Sketch:
-        """Tell what the fitted sketcher embeds rows by."""
+        """Give what the fitted sketcher embeds rows with."""
         activity = self._activity()
         weights, centres = self._column_weights(activity)
         shares = self.layer_weights_ / self.layer_weights_.max()  # a sum may overflow
@@ -650,7 +670,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return sketch.weighted_layers(layers, self._sketch())
 
     def _settle(self, first: bool) -> None:
-        """Set the parameters to keep to; refuse a change of them in partial_fit."""
+        """Keep the parameters of a fit; refuse a change of them in partial_fit."""
         dtype = as_float_dtype(self.dtype)
         if dtype not in (np.float32, np.float64):
             raise ValueError(
@@ -676,7 +696,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
                 )
 
     def _open(self, X: Any, *, reset: bool) -> Layers:
-        """Validate X, and find its layers, or those that it must have."""
+        """Validate X, and find its layers; refuse others than those of the fit."""
         stated = self.layers if reset else self._by_layer(self.layer_widths_)
         layers = open_layers(X, stated, partial(validate_data, self, reset=reset))
         if reset:
@@ -690,7 +710,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         return layers
 
     def _check_layout(self, layers: Layers) -> None:
-        """Refuse other layers than those of the fit, or neurons of other prompts."""
+        """Refuse layers other than those of the fit, or neurons of other prompts."""
         names, widths = layers.layout.names, layers.layout.widths
         if (names, widths) != (self.layer_names_, self.layer_widths_):
             raise ValueError(
@@ -710,9 +730,10 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
             )
 
     def _set_layers(self, layout: Layout, share: int) -> None:
-        """Set the fitted layout, and what the parameters say of each layer.
+        """Set the fitted layout, and the weight and columns of each layer.
 
-        Each layer of X stands for `share` layers of the columns that they divide.
+        A layer of X gets the columns of `share` layers, where one number is stated for
+        all.
         """
         names, widths = layout.names, layout.widths
         given: Any = self.n_components
@@ -736,13 +757,13 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self._set_layer_weights(weights)
 
     def _set_layer_weights(self, weights: np.ndarray) -> None:
-        """Set the layers' weights, and the columns that they divide."""
+        """Set the weights of layers, and divide the columns by them."""
         self.layer_weights_ = weights
         if _is_one(self.n_components):
             self.n_components_ = (*_divided(sum(self.n_components_), weights),)
 
     def _draw_seed(self) -> int:
-        """Draw a seed that leaves the hashes as they are without it."""
+        """Draw a seed, without a change to the hashes that are drawn later."""
         rng = deepcopy(check_random_state(self.random_state))
         return int(rng.randint(2**31 - 1))
 
@@ -763,7 +784,7 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
         self.signs_ = np.concatenate(signs)
 
     def _by_layer(self, values: Sequence[Any]) -> dict[str, Any]:
-        """One value for each layer, by its name."""
+        """Give values, one for each layer, by the names of the layers."""
         return dict(zip(self.layer_names_, values, strict=True))
 
     def __sklearn_tags__(self) -> Any:

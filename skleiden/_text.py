@@ -46,6 +46,11 @@ def texts_of(
                 f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
             )
         return found
+    if not isinstance(texts, Iterable):
+        raise TypeError(
+            "texts must be a sequence of strings, one for each row, or a mapping of "
+            f"{{id: text}}; got {texts!r}."
+        )
     return [as_text(text) for text in texts]
 
 

@@ -72,16 +72,17 @@ def list_neighbors(estimator: Any, X: Any) -> NearestLists:
     k = min(k, distinct.inverse.size - 1)
     # A precomputed graph may have no more than k.
     correct &= found.n_neighbors >= min(2 * k, distinct.first.size - 1)
+    threads = NeighborSearch.of(estimator).threads()
     chosen = choose_neighbors(
         distinct.vectors,
         found.tables,
         k,
         correct=correct,
-        n_jobs=NeighborSearch.of(estimator).threads(),
+        n_jobs=threads,
     )
     return NearestLists(
         runner,
-        directed(runner, chosen.tables, distinct.first.size),
+        directed(runner, chosen.tables, distinct.first.size, threads),
         distinct,
         distinct.spread(chosen.reach, np.inf),
         distinct.spread(chosen.local, 0),

@@ -1,17 +1,18 @@
 """Draw communities, as scikit-learn's displays do. Needs matplotlib.
 
-- :class:`CommunityMapDisplay`: each row as a point, near those that it is linked to;
+- :class:`CommunityMapDisplay`: each row as a point, near the rows that it is linked to;
 - :class:`CommunitySizesDisplay`: how many rows each community has;
 - :class:`CommunityTreeDisplay`: communities within communities;
-- :class:`LayerAgreementDisplay`: in which layers each community shows;
+- :class:`LayerAgreementDisplay`: which layers keep each community together;
 - :class:`PrototypeHeatmapDisplay`: mean activations of the communities' neurons;
 - :class:`CrossTableDisplay`: which groups of neurons drive which communities;
-- :class:`ResolutionProfileDisplay`, :class:`LayerProfileDisplay`: what is found again.
+- :class:`ResolutionProfileDisplay`, :class:`LayerProfileDisplay`: which resolutions,
+  and which layers, find the same communities again.
 
-The first two, the map of layers and the heat map have the class methods
-``from_estimator`` and ``from_predictions``. Trees, cross tables and profiles have a
-method ``plot()`` that makes their display. All draw on the axes given, or on new ones,
-and keep what they drew as ``ax_`` (or ``axes_``) and ``figure_``.
+The displays of the map, the sizes, the agreement of layers and the prototypes have
+class methods ``from_estimator`` and ``from_predictions``. Trees, cross tables and
+profiles have a method ``plot()`` that makes their display. All draw on the axes given,
+or on new ones, and keep these as ``ax_`` (or ``axes_``) and ``figure_``.
 
 Examples
 --------

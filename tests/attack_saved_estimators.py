@@ -1,8 +1,9 @@
 """Change each array of a saved estimator in many ways, and see what becomes of it.
 
-``python attack_saved_estimators.py saved.npz rows.npy`` loads every changed file and
-predicts the rows, in a process of its own, as memory may be overwritten; it prints how
-many files were refused, and which gave a wrong answer.
+``python attack_saved_estimators.py rows.npy '{"saved": ["PCA"]}'`` changes the arrays
+of saved.npz but those of a PCA, loads every changed file and predicts the rows, in a
+process of its own, as memory may be overwritten; it prints how many files were refused,
+and which gave a wrong answer.
 """
 
 import json
@@ -93,6 +94,15 @@ def _places(tree):
             yield from _places(value)
 
 
+def _strings(tree):
+    """All strings in a document; among them are the names of its arrays."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _strings(value)
+
+
 def put(array, value, place):
     changed = array.copy()
     changed.reshape(-1)[place] = value
@@ -129,12 +139,26 @@ CHANGES = {
 }
 
 
-def main(path, rows):
+def main(rows, files):
+    found, X = {}, np.load(rows)
+    for name, left_out in json.loads(files).items():
+        print(name, file=sys.stderr)  # before whatever ends the process
+        found[name] = _attack(f"{name}.npz", X, left_out)
+    print(json.dumps(found))
+
+
+def _attack(path, X, left_out):
     from skleiden.io import load_estimator
 
-    X, changed = np.load(rows), Path("changed.npz")
+    changed = Path("changed.npz")
     expected = load_estimator(path).predict(X)
     arrays, document = read(path)
+    of_others = {
+        text
+        for kind, state in states(document["estimator"])
+        if kind in left_out
+        for text in _strings(state)
+    }
     attributes = {}
     for holder, key in _places(document["estimator"]):
         value = holder[key]
@@ -142,7 +166,8 @@ def main(path, rows):
         if isinstance(name, str):
             attributes[name] = key
     found = {"refused": 0, "same": 0, "another state": 0, "wrong": []}
-    for name, array in arrays.items():
+    for name in arrays.keys() - of_others:
+        array = arrays[name]
         for kind, change in CHANGES.items():
             try:
                 with warnings.catch_warnings():
@@ -170,7 +195,7 @@ def main(path, rows):
                     found["wrong"].append([attribute, kind, "labels"])
             else:
                 found["wrong"].append([attribute, kind, "other labels"])
-    print(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":

@@ -5,6 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Two processes on two cores: threads that wait by spinning would take the other's time.
+# Before NumPy and FAISS are imported, whose OpenMP reads it once.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numpy as np
 import pytest
 import scipy.sparse as sp

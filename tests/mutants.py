@@ -1,48 +1,62 @@
-"""Mutants of the kernels: how many of their small faults the tests catch.
+"""Mutants of the kernels and stages: how many of their faults the tests catch.
 
 python -m tests.mutants [--seconds 600] [--seed 0] [--file ivf.py]   a sample of them
 python -m tests.mutants ivf.py#812                                   this one again
+
+First the tests run as they are, and it is noted which of them run which functions, and
+how long they take. `--notes FILE` keeps this for the next call. A mutant then meets the
+tests that run its function, the quickest first, as many as take `--most` seconds.
 """
 
 import argparse
 import ast
+import itertools
+import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import cache_from_source
 from pathlib import Path
-from subprocess import DEVNULL, TimeoutExpired, call
 
+import pytest
 from scipy.stats import binomtest
 
-# The tests that tell most about each kernel, the quickest first.
-TESTS = {
-    "countsketch.py": ("sketcher", "properties", "determinism"),
-    "graph.py": ("clusterer", "properties", "determinism"),
-    "ivf.py": ("neighbors", "ties", "determinism"),
-    "knn.py": ("ties", "clusterer", "neighbors", "determinism"),
-    "labels.py": ("clusterer", "properties", "determinism"),
-    "graph_layout.py": ("inspection_graph",),
-    "leiden.py": ("leiden", "clusterer", "determinism"),
-    "partitions.py": ("partitions", "model_selection"),
-    "sample.py": ("sample", "layer_weights"),
-    "shuffle.py": ("partitions", "model_selection"),
-}
+# The quick tests of kernels and stages.
+TESTS = """unit/kernels, unit/test_hubs.py, unit/test_ties.py, unit/test_neighbors.py,
+unit/test_clusterer.py, unit/test_n_clusters.py, unit/test_layer_weights.py,
+unit/test_sketcher.py, unit/test_neurons.py, unit/inspection/test_inspection_graph.py,
+unit/inspection/test_tree.py, unit/test_tree_lines.py, unit/test_small_communities.py,
+promises/test_properties.py"""
+# What takes long to import, and need not be imported for each mutant.
+IMPORTS = """sklearn.ensemble, sklearn.model_selection, scipy.stats, faiss, igraph,
+leidenalg, hypothesis, pandas, dask.array, joblib, matplotlib.pyplot"""
 PAIRS = """Add Sub, Mult Div, FloorDiv Mult, Mod FloorDiv, Pow Mult, LShift RShift,
 BitAnd BitOr, And Or, Lt LtE, Gt GtE, Eq NotEq, Is IsNot, In NotIn"""
 KINDS = [[getattr(ast, kind) for kind in pair.split()] for pair in PAIRS.split(",")]
 SWAPS = {b: a for a, b in KINDS} | dict(KINDS)
 
 
-def nodes(tree):
-    """All nodes but those of annotations, which nothing computes with."""
-    fields = [vars(node) for node in ast.walk(tree)]
-    types = [f.get(name) for f in fields for name in ("annotation", "returns")]
-    skipped = {id(node) for kind in types if kind for node in ast.walk(kind)}
-    return [node for node in ast.walk(tree) if id(node) not in skipped]
+def nodes(tree, outer="", inside=False):
+    """All nodes but annotations, which nothing computes with, and their functions.
+
+    A function is named as by Python; the place of what is in none is "".
+    """
+    fields = [value for name, value in ast.iter_fields(tree) if "annot" not in name]
+    for value in fields:
+        for node in value if isinstance(value, list) else [value]:
+            if not isinstance(node, ast.AST) or node is getattr(tree, "returns", 0):
+                continue
+            function = isinstance(node, ast.FunctionDef)
+            named = not inside and (function or isinstance(node, ast.ClassDef))
+            name = f"{outer}.{node.name}".lstrip(".") if named else outer
+            yield node, name if inside or function else ""
+            yield from nodes(node, name, inside or function)
 
 
 def mutate(node):
@@ -61,19 +75,107 @@ def mutate(node):
     return True
 
 
-def passes(folder, names, limit=None):
-    """Whether tests pass; what takes more seconds than the limit does not."""
-    # In a process of its own: a fork after FAISS has run hangs. What a fault makes of
-    # it, and of its workers, is limited to 16 GB and 1000 s each.
-    command = ["sh", "-c", 'ulimit -v 16000000; ulimit -t 1000; exec "$@"', "sh"]
-    command += [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    tests = Path(folder, "tests")
-    command += [str(next(tests.rglob(f"test_{name}.py"))) for name in names]
-    # Python knows a changed file by its size and second alone: it must remember none.
-    env = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    with suppress(TimeoutExpired):
-        return not call(command, cwd=folder, env=env, stdout=DEVNULL, timeout=limit)
-    return False
+def noting(name, text):
+    """A module's text, of which each function notes that it runs."""
+    tree = ast.parse(text)
+    for node, function in list(nodes(tree)):
+        if isinstance(node, ast.FunctionDef):
+            note = "__import__('skleiden').__dict__.setdefault('_ran', set()).add"
+            call = ast.parse(f"{note}({f'{name} {function}'!r})").body
+            node.body[bool(ast.get_docstring(node)) : 0] = call
+    return ast.unparse(tree)
+
+
+class Notes:
+    """A plugin of pytest, which notes the seconds and functions of each test."""
+
+    def __init__(self, file):
+        self.file, self.tests = file, {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item):
+        ran = vars(import_module("skleiden")).setdefault("_ran", set())
+        ran.clear()
+        start = time.process_time()
+        result = yield
+        self.tests[item.nodeid] = time.process_time() - start, sorted(ran)
+        return result
+
+    def pytest_sessionfinish(self):
+        self.file.write_text(json.dumps(self.tests))
+
+
+class Chosen:
+    """A plugin of pytest, which runs these tests in this order."""
+
+    def __init__(self, names):
+        self.ranks = {name: rank for rank, name in enumerate(names)}
+
+    def pytest_collection_modifyitems(self, items):
+        chosen = [item for item in items if item.nodeid in self.ranks]
+        items[:] = sorted(chosen, key=lambda item: self.ranks[item.nodeid])
+
+
+def passes(folder, files, plugin, limit=None):
+    """Whether tests pass; what takes more seconds than the limit does not.
+
+    They run in a fork of this process, which has imported what they need but run
+    nothing of it: a fork after FAISS has run hangs.
+    """
+    if not (child := os.fork()):
+        try:
+            code = 1
+            code = _run(folder, files, plugin)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    end, state = time.monotonic() + (limit or 7200), (0, 1)
+    while not state[0] and time.monotonic() < end:
+        time.sleep(0.02)
+        state = os.waitpid(child, os.WNOHANG)
+    with suppress(ProcessLookupError):  # and what it has started
+        os.killpg(child, signal.SIGKILL)
+    if not state[0]:
+        os.waitpid(child, 0)
+    return state[1] == 0
+
+
+def _run(folder, files, plugin):
+    import resource  # which Windows lacks
+
+    os.setsid()
+    # What a fault makes of it, and of its workers, is limited to 16 GB and 1000 s each.
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
+    os.dup2(os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    os.dup2(1, 2)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.path[0] = str(folder)
+    sys.modules.pop("tests")  # those of the copy are meant
+    options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options += ["-m", "not cluster and not slow"]
+    # Hypothesis is a plugin, too, and was imported before pytest could rewrite it.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return pytest.main([*options, *files], [plugin])
+
+
+def write(path, text):
+    """Write a module, of which Python may remember nothing: it compares seconds."""
+    path.write_text(text, "utf-8")
+    Path(cache_from_source(path)).unlink(missing_ok=True)
+
+
+def tests_of(tests, name, function, most):
+    """The tests that run a function, else any of its module, the quickest first."""
+    of_module = {
+        test: (seconds, {place.split()[1] for place in ran if place.startswith(name)})
+        for test, (seconds, ran) in tests.items()
+    }
+    sure = [(s, test) for test, (s, ran) in of_module.items() if function in ran]
+    found = sorted(sure or [(s, test) for test, (s, ran) in of_module.items() if ran])
+    past = itertools.accumulate(seconds for seconds, _ in found)
+    return [test for test, t in zip(found, past, strict=True) if t <= most]
 
 
 def share(caught):
@@ -83,41 +185,61 @@ def share(caught):
     return f"{k} of {n} caught, {k / n:.1%} (95%: {low:.1%} to {high:.1%})"
 
 
+def note(folder, file, sources):
+    """What tests run which functions, from the file, or found now."""
+    if not file.exists():
+        for path, text in sources.items():
+            write(path, noting(path.name, text))
+        files = [f"tests/{name.strip()}" for name in TESTS.split(",")]
+        if not passes(folder, files, Notes(file.resolve())):
+            print((folder / "output").read_text())
+            sys.exit("Without any change, some tests fail.")
+        for path, text in sources.items():
+            write(path, text)
+    return json.loads(file.read_text())
+
+
 def run(given, folder):
     """Copy the package with its tests, and try mutants until the time is up."""
     ignored = shutil.ignore_patterns(".*", "__pycache__")
     root = Path(__file__).parents[1]
     shutil.copytree(root, folder, ignore=ignored, dirs_exist_ok=True)
-    kernels, start = folder / "skleiden" / "_kernels", time.monotonic()
-    sources = {name: (kernels / name).read_text("utf-8") for name in TESTS}
+    paths = {path.name: path for path in folder.glob("skleiden/_[ks]*/[a-z]*.py")}
+    sources = {name: path.read_text("utf-8") for name, path in sorted(paths.items())}
+    for name in IMPORTS.split(","):
+        with suppress(ImportError):
+            import_module(name.strip())
+    texts = {paths[name]: text for name, text in sources.items()}
+    tests = note(folder, given.notes or folder / "notes.json", texts)
     chosen = given.sites or [
         f"{name}#{number}"
-        for name in ([given.file] if given.file else TESTS)
-        for number, node in enumerate(nodes(ast.parse(sources[name])))
+        for name in ([given.file] if given.file else sources)
+        for number, (node, _) in enumerate(list(nodes(ast.parse(sources[name]))))
         if mutate(node)
     ]
     random.Random(given.seed).shuffle(chosen)
-    needed = dict.fromkeys(test for s in chosen for test in TESTS[s.split("#")[0]])
-    if not passes(folder, needed):
-        sys.exit(f"Without any change, some of these tests fail: {', '.join(needed)}")
-    longest, found = 60 + time.monotonic() - start, []
+    start, found = time.monotonic(), []
     with suppress(KeyboardInterrupt):
         while chosen and (given.sites or time.monotonic() - start < given.seconds):
             name, number = (site := chosen.pop()).split("#")
             tree = ast.parse(sources[name])
-            node = nodes(tree)[int(number)]
+            node, function = list(nodes(tree))[int(number)]
             before = ast.unparse(node)
             mutate(node)
-            (kernels / name).write_text(ast.unparse(tree), "utf-8")
-            caught = not passes(folder, TESTS[name], longest)
-            (kernels / name).write_text(sources[name], "utf-8")
+            timed = tests_of(tests, name, function, given.most)
+            files = dict.fromkeys(test.split("::")[0] for _, test in timed)
+            limit = 60 + 5 * sum(seconds for seconds, _ in timed)
+            write(paths[name], ast.unparse(tree))
+            plugin = Chosen([test for _, test in timed])
+            caught = bool(timed) and not passes(folder, files, plugin, limit)
+            write(paths[name], sources[name])
             found.append((name, caught))
             place = f"{name}:{node.lineno}:{node.col_offset + 1}"
-            after, verdict = ast.unparse(node), "caught" if caught else "SURVIVED"
-            print(f"{place} {before} -> {after}: {verdict} ({site})", flush=True)
-    for kernel in (*TESTS, "all"):
-        if some := [caught for name, caught in found if kernel in (name, "all")]:
-            print(f"{kernel}: {share(some)}")
+            verdict = "caught" if caught else f"SURVIVED {len(timed)} tests"
+            print(f"{place} {before} -> {ast.unparse(node)}: {verdict} ({site})")
+    for module in (*sources, "all"):
+        if some := [caught for name, caught in found if module in (name, "all")]:
+            print(f"{module}: {share(some)}")
 
 
 if __name__ == "__main__":
@@ -125,6 +247,9 @@ if __name__ == "__main__":
     parser.add_argument("sites", nargs="*", metavar="FILE#NUMBER")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--file", choices=TESTS)
+    parser.add_argument("--file", metavar="FILE")
+    parser.add_argument("--most", type=float, default=60)
+    parser.add_argument("--notes", type=Path, metavar="FILE")
+    sys.stdout.reconfigure(line_buffering=True)
     with tempfile.TemporaryDirectory() as name:
         run(parser.parse_args(), Path(name))

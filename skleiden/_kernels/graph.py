@@ -6,7 +6,6 @@ import numpy as np
 import scipy.sparse as sp
 
 _EDGES_AT_ONCE = 2**17
-_ROWS_AT_ONCE = 2**14
 
 # UMAP's constants: steps of its search for a scale, and the least scale, as a share of
 # the mean distance.
@@ -35,53 +34,36 @@ def directed_graph(
     return graph
 
 
-def mutual_graph(directed: sp.csr_array, *, symmetric: bool) -> sp.csr_array:
+def mutual_graph(
+    forward: sp.csr_array, backward: sp.csr_array, *, symmetric: bool
+) -> sp.csr_array:
     """Edges listed by both ends, weighted by the mean of both similarities.
 
-    `symmetric` says that both ends are known to state one similarity, as in lists of
-    one search; of lists from elsewhere the mean is computed.
+    `forward` holds what some rows list of others, `backward`, of the same shape, what
+    the others list of the rows. `symmetric` says that both ends are known to state one
+    similarity, as in lists of one search; of lists from elsewhere the mean is computed.
     """
-    # Each edge once: half the memory on the way.
-    above = sp.triu(directed, k=1, format="csr")
-    below = sp.tril(directed, k=-1, format="csr").T.tocsr()
-    mutual = above.minimum(below)
+    mutual = forward.minimum(backward)
     if not symmetric:
-        mutual = (above + below).multiply(mutual.astype(bool)) * 0.5
-    del above, below
-    mutual = sp.csr_array(mutual)
-    return sp.csr_array(mutual + mutual.T.tocsr())
+        mutual = (forward + backward).multiply(mutual.astype(bool)) * 0.5
+    return sp.csr_array(mutual)
 
 
-def mutual_block(forward: sp.csr_array, backward: sp.csr_array) -> sp.csr_array:
-    """As `mutual_graph`, symmetric, between some rows and others.
-
-    `forward` holds what the rows list of the others, `backward`, of the same shape,
-    what the others list of the rows.
-    """
-    return sp.csr_array(forward.minimum(backward))
-
-
-def union_graph(
-    directed: sp.csr_array, backward: sp.csr_array | None = None
-) -> sp.csr_array:
-    """Edges listed by either end, weighted by the larger similarity.
-
-    With `backward`, between some rows and others, as in `mutual_block`.
-    """
-    backward = directed.T.tocsr() if backward is None else backward
-    return sp.csr_array(directed.maximum(backward))
+def union_graph(forward: sp.csr_array, backward: sp.csr_array) -> sp.csr_array:
+    """Edges listed by either end, weighted by the larger similarity."""
+    return sp.csr_array(forward.maximum(backward))
 
 
 def jaccard_weights(
-    graph: sp.csr_array, directed: sp.csr_array, others: sp.csr_array | None = None
+    graph: sp.csr_array, lists: sp.csr_array, others: sp.csr_array
 ) -> sp.csr_array:
     """Weight each edge by the overlap of its ends' lists, |A & B| / |A | B|.
 
     As PhenoGraph does (Levine et al., 2015); edges without overlap are dropped. Of a
-    graph between some rows and others, `others` are the others' lists.
+    graph between some rows and others, `lists` are those of the rows.
     """
-    listed = directed.astype(bool).astype(np.float32)
-    listed_there = listed if others is None else others.astype(bool).astype(np.float32)
+    listed = lists.astype(bool).astype(np.float32)
+    listed_there = others.astype(bool).astype(np.float32)
     sizes, sizes_there = np.diff(listed.indptr), np.diff(listed_there.indptr)
     weighted = graph.tocoo()
     weights = np.empty(weighted.nnz, dtype=np.float32)
@@ -105,26 +87,21 @@ def local_strengths(directed: sp.csr_array) -> sp.csr_array:
     nearest neighbour, and `scale` such that a row's strengths add up to the binary
     logarithm of their number and 1, as in UMAP (McInnes, Healy, Melville, 2018).
     """
-    strengths = np.empty(directed.nnz, dtype=np.float32)
-    for start in range(0, directed.shape[0], _ROWS_AT_ONCE):
-        indptr = directed.indptr[start : start + _ROWS_AT_ONCE + 1]
-        entries = slice(indptr[0], indptr[-1])
-        sizes = np.diff(indptr)
-        row = np.repeat(np.arange(sizes.size), sizes)
-        n = sizes.size
-        distances = 1 - directed.data[entries].astype(np.float64)
-        least = np.full(n, np.inf)
-        np.minimum.at(least, row, distances)
-        beyond = np.maximum(distances - least[row], 0)
-        mean = np.bincount(row, distances, minlength=n) / np.maximum(sizes, 1)
-        low = np.maximum(_LEAST_SCALE * mean, np.finfo(np.float32).tiny)
-        high = np.full(n, 1e3)
-        for _ in range(_HALVINGS):  # on a logarithmic scale
-            scale = np.sqrt(low * high)
-            total = np.bincount(row, np.exp(-beyond / scale[row]), minlength=n)
-            wide = total > np.log2(sizes + 1)
-            high, low = np.where(wide, scale, high), np.where(wide, low, scale)
-        strengths[entries] = np.exp(-beyond / low[row])
+    n, sizes = directed.shape[0], np.diff(directed.indptr)
+    row = np.repeat(np.arange(n), sizes)
+    distances = 1 - directed.data.astype(np.float64)
+    least = np.full(n, np.inf)
+    np.minimum.at(least, row, distances)
+    beyond = np.maximum(distances - least[row], 0)
+    mean = np.bincount(row, distances, minlength=n) / np.maximum(sizes, 1)
+    low = np.maximum(_LEAST_SCALE * mean, np.finfo(np.float32).tiny)
+    high = np.full(n, 1e3)
+    for _ in range(_HALVINGS):  # on a logarithmic scale
+        scale = np.sqrt(low * high)
+        total = np.bincount(row, np.exp(-beyond / scale[row]), minlength=n)
+        wide = total > np.log2(sizes + 1)
+        high, low = np.where(wide, scale, high), np.where(wide, low, scale)
+    strengths = np.exp(-beyond / low[row]).astype(np.float32)
     graph = sp.csr_array(
         (strengths, directed.indices, directed.indptr), shape=directed.shape, copy=True
     )
@@ -133,27 +110,15 @@ def local_strengths(directed: sp.csr_array) -> sp.csr_array:
     return graph
 
 
-def fuzzy_union(
-    strengths: sp.csr_array, backward: sp.csr_array | None = None
-) -> sp.csr_array:
-    """Edges of either direction: ``a + b - a * b``, as of chances that one holds.
-
-    With `backward`, between some rows and others, as in `mutual_block`.
-    """
-    backward = strengths.T.tocsr() if backward is None else backward
-    return sp.csr_array(strengths + backward - strengths.multiply(backward))
+def fuzzy_union(forward: sp.csr_array, backward: sp.csr_array) -> sp.csr_array:
+    """Edges of either direction: ``a + b - a * b``, as of chances that one holds."""
+    return sp.csr_array(forward + backward - forward.multiply(backward))
 
 
-def fuzzy_mutual(
-    strengths: sp.csr_array, backward: sp.csr_array | None = None
-) -> sp.csr_array:
-    """Edges of both directions, weighted by the geometric mean of both strengths.
-
-    With `backward`, between some rows and others, as in `mutual_block`.
-    """
-    backward = strengths.T.tocsr() if backward is None else backward
+def fuzzy_mutual(forward: sp.csr_array, backward: sp.csr_array) -> sp.csr_array:
+    """Edges of both directions, weighted by the geometric mean of both strengths."""
     # The roots first: products may vanish.
-    return sp.csr_array(strengths.sqrt().multiply(backward.sqrt()))
+    return sp.csr_array(forward.sqrt().multiply(backward.sqrt()))
 
 
 def spread_rows(

@@ -53,12 +53,16 @@ _MARGIN = 2.5
 _NEAR_ROWS, _NEAR_SHARE = 240, 1 / 28
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
+_ROWS_NEAR = 2048
 _QUERIES_TOGETHER = 32
 _STRIPE_ROWS = 4096
-_ROWS_SCANNED = 1024
+_ROWS_PROBED = 4096
+# A block of a scan: about so many pairs, and at most so many rows.
+_PAIRS_SCANNED, _ROWS_SCANNED = 2**19, 1024
 _PAIRS_AT_ONCE = 2**17
-_ROWS_RANKED = 1024
+_ROWS_RANKED = 2048
 _LISTS_AT_ONCE = 8
+_LISTS_AVERAGED = 64
 # Candidates beyond those kept that there is room for, a row, before the best are
 # selected among them.
 _WAITING = 48
@@ -226,6 +230,9 @@ def k_means(rows: np.ndarray, n_lists: int, *, n_threads: int) -> np.ndarray:
     def nearest(block: slice) -> np.ndarray:
         return (rows[block] @ centroids.T).argmax(axis=1)
 
+    def means(lists: slice) -> np.ndarray:
+        return knn.unit_rows(members[lists] @ rows)
+
     with knn.workers(n_threads) as parallel:
         for _ in range(_ITERATIONS):
             own = np.concatenate(list(parallel(nearest, _blocks(len(rows)))))
@@ -233,7 +240,8 @@ def k_means(rows: np.ndarray, n_lists: int, *, n_threads: int) -> np.ndarray:
                 (np.ones(own.size, dtype=np.float32), (own, np.arange(own.size))),
                 shape=(n_lists, own.size),
             )
-            centroids = knn.unit_rows(members @ rows)
+            lists = _blocks(n_lists, _LISTS_AVERAGED)
+            centroids = np.concatenate(list(parallel(means, lists)))
     return centroids
 
 
@@ -319,18 +327,29 @@ def true_neighbors(
             found.append(best(*some)[:3] if many else some)
         return found
 
-    def rank(found: Sequence[tuple[np.ndarray, ...]]) -> None:
-        numbers, ids, _, place = best(*map(np.concatenate, zip(*found, strict=True)))
-        candidates[numbers, place] = ids
+    def bound(group: slice) -> np.ndarray:
+        return _least_of_last(np.hstack([part[group] for part in some]), k)
 
-    candidates = np.full((len(queries), k + 1 + _SPARE), -1, dtype=np.int64)
+    def rank(
+        task: tuple[slice, Sequence[tuple[np.ndarray, ...]]],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        group, found = task
+        numbers, ids, _, place = best(*map(np.concatenate, zip(*found, strict=True)))
+        shape = group.stop - group.start, k + 1 + _SPARE
+        candidates = np.full(shape, -1, dtype=np.int64)
+        candidates[numbers - group.start, place] = ids
+        of_group = ranks._replace(queries=ranks.queries[group])
+        return knn.rank(queries[group], vectors, candidates, k, of_group, own[group])
+
     groups = _blocks(len(queries), _QUERIES_TOGETHER)
     with knn.workers(n_threads) as parallel:
-        some = np.concatenate(list(parallel(compare, _blocks(spread.size))), axis=1)
-        least = _least_of_last(some, k)
-        found = list(parallel(near, _blocks(len(vectors))))
-        list(parallel(rank, zip(*found, strict=True)))
-    return knn.Neighbors(*knn.rank(queries, vectors, candidates, k, ranks, own))
+        some = list(parallel(compare, _blocks(spread.size)))
+        least = np.concatenate(list(parallel(bound, groups)))
+        found = list(parallel(near, _blocks(len(vectors), _ROWS_NEAR)))
+        tasks = zip(groups, zip(*found, strict=True), strict=True)
+        lists = list(parallel(rank, tasks))
+    ids, similarities = map(np.concatenate, zip(*lists, strict=True))
+    return knn.Neighbors(ids, similarities)
 
 
 def _least_of_last(similarities: np.ndarray, k: int) -> np.ndarray:
@@ -495,9 +514,10 @@ class _Stripe:
 
         -1 stands for none.
         """
-        starts = self._starts(self.code.rows(self.room[: self.filled]), start, stop)
-        keys = self.room[starts[0] : starts[-1]]
-        rows = np.repeat(np.arange(stop - start), np.diff(starts))
+        places = self.code.rows(self.room[: self.filled])
+        starts = self._starts(places, start, stop)
+        own = slice(starts[0], starts[-1])
+        keys, rows = self.room[own], places[own] - (start - self.start)
         table = np.full((stop - start, self.keep), -1, dtype=np.int64)
         columns = np.arange(starts[0], starts[-1]) - starts[rows]
         table[rows, columns] = self.code.ids(keys, rows + start)
@@ -728,16 +748,15 @@ def _search(
         list(parallel(lambda stripe: stripe.select(k, least), stripes))
         ids = np.empty((n, k), dtype=np.int32)
         similarities = np.empty((n, k), dtype=np.float32)
+        numbers = np.append(order, -1).astype(np.int64)  # -1 stands for none
 
         def rank(task: tuple[_Stripe, slice]) -> None:
             stripe, rows = task
             own = order[rows]
-            table = stripe.table(rows.start, rows.stop)
-            candidates = np.where(table >= 0, order[table], -1)
             ids[own], similarities[own] = knn.rank(
                 vectors[own],
                 vectors,
-                candidates.astype(np.int64),
+                numbers.take(stripe.table(rows.start, rows.stop)),
                 k,
                 knn.Ranks(ranks[own], ranks),
                 own,
@@ -826,7 +845,7 @@ def _probes(
         bits = np.ascontiguousarray(probed(order[block]).T)
         probes[:, bytes_] = np.packbits(bits, axis=1)
 
-    list(parallel(probe, _blocks(n)))
+    list(parallel(probe, _blocks(n, _ROWS_PROBED)))
     return probes
 
 
@@ -838,32 +857,30 @@ def _merge_mutual(
     Otherwise the pairs whose rows probe each other's lists are compared twice.
     """
     n, n_lists = bounds[-1], sizes.size
-
+    list_of = np.repeat(np.arange(n_lists), sizes)
     tasks = _blocks(n_lists, _LISTS_AT_ONCE)
-    # [a, b]: how many rows of list a probe list b.
+    # [b, a]: how many rows of list a probe list b.
     counts = np.empty((n_lists, n_lists), dtype=np.int32)
 
-    def count(task: slice) -> None:
-        for number in range(task.start, task.stop):
-            bits = np.unpackbits(probes[number], count=n)
-            counts[:, number] = np.add.reduceat(bits, bounds[:-1], dtype=np.int32)
+    def count(lists: slice) -> None:
+        bits = np.unpackbits(probes[lists], axis=1, count=n)
+        np.add.reduceat(bits, bounds[:-1], axis=1, dtype=np.int32, out=counts[lists])
 
     list(parallel(count, tasks))
-    pairs = counts * sizes
+    pairs = counts * sizes[:, None]
     merged = pairs + pairs.T > np.multiply.outer(sizes, sizes)
     np.fill_diagonal(merged, False)
     numbers = np.arange(n_lists)
-    first = numbers[:, None] < numbers
+    first = numbers < numbers[:, None]
     # Half of the lists' pairs go one way, half the other: tasks of like size.
     even = (numbers[:, None] + numbers) % 2 == 0
     wholly = merged & (first == even)
 
-    def rewrite(task: slice) -> None:
-        for number in range(task.start, task.stop):
-            bits = np.unpackbits(probes[number], count=n).view(bool)
-            bits &= ~np.repeat(merged[:, number], sizes)
-            bits |= np.repeat(wholly[:, number], sizes)
-            probes[number] = np.packbits(bits)
+    def rewrite(lists: slice) -> None:
+        bits = np.unpackbits(probes[lists], axis=1, count=n).view(bool)
+        bits &= ~merged[lists].take(list_of, axis=1)
+        bits |= wholly[lists].take(list_of, axis=1)
+        probes[lists] = np.packbits(bits, axis=1)
 
     list(parallel(rewrite, tasks))
 
@@ -881,19 +898,20 @@ def _first_bounds(
     least = np.empty(order.size, dtype=np.float32)
     wanted = max(_NEAR_ROWS, round(max(3, _NEAR_SHARE * order.size**0.5) * k))
 
-    def compare(number: int) -> None:
-        own = slice(bounds[number], bounds[number + 1])
-        nearest = np.argsort(-(lists.centroids @ lists.centroids[number]))
-        last = np.searchsorted(np.cumsum(sizes[nearest]), wanted) + 1
-        near = np.concatenate(
-            [order[bounds[a] : bounds[a + 1]] for a in nearest[:last]]
-        )
-        near_vectors = vectors[near].T
-        for block in _blocks(sizes[number]):
-            rows = order[own][block]
-            least[own][block] = _least_of_last(vectors[rows] @ near_vectors, k)
+    def compare(some: slice) -> None:
+        nearest = np.argsort(-(lists.centroids[some] @ lists.centroids.T), axis=1)
+        n_near = (np.cumsum(sizes[nearest], axis=1) < wanted).sum(axis=1) + 1
+        for number, of_list, last in zip(
+            range(some.start, some.stop), nearest.tolist(), n_near.tolist(), strict=True
+        ):
+            near = [order[bounds[a] : bounds[a + 1]] for a in of_list[:last]]
+            near_vectors = vectors.take(np.concatenate(near), axis=0).T
+            for block in _blocks(int(sizes[number])):
+                own = slice(bounds[number] + block.start, bounds[number] + block.stop)
+                rows = vectors.take(order[own], axis=0)
+                least[own] = _least_of_last(rows @ near_vectors, k)
 
-    list(parallel(compare, range(sizes.size)))
+    list(parallel(compare, _blocks(sizes.size, _LISTS_AT_ONCE)))
     return least
 
 
@@ -917,23 +935,6 @@ def _entries(numbers: np.ndarray, n_columns: int) -> tuple[np.ndarray, np.ndarra
     return rows, numbers - rows * n_columns
 
 
-class _Pairs:
-    """Some entries of a matrix, found block by block."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.numbers: list[np.ndarray] = []
-        self.similarities: list[np.ndarray] = []
-
-    def add(self, similarities: np.ndarray, mask: np.ndarray, start: int) -> None:
-        """Take in the entries of a block, whose first is number `start`, by a mask."""
-        (found,) = mask.nonzero()
-        self.similarities.append(similarities.take(found))
-        found += start
-        self.numbers.append(found)
-        self.n += found.size
-
-
 class _Scan:
     """Compare the rows of a list with all that probe it.
 
@@ -954,6 +955,7 @@ class _Scan:
     ) -> None:
         self.vectors, self.k, self.probes = vectors, k, probes
         self.order, self.bounds, self.least = order, bounds, least
+        self.copies = np.isinf(least)
         self.list_of = np.repeat(np.arange(sizes.size, dtype=np.int32), sizes)
         self.stripes, self.code = stripes, stripes[0].code
         self.edges = np.array([stripe.start for stripe in stripes] + [order.size])
@@ -972,79 +974,95 @@ class _Scan:
     def __call__(self, number: int) -> int:
         own = slice(int(self.bounds[number]), int(self.bounds[number + 1]))
         bits = np.unpackbits(self.probes[number], count=self.order.size)
-        rows = np.flatnonzero(bits.view(bool))
-        if np.isinf(self.least[own]).all():  # they are among near copies
-            rows = rows[np.isfinite(self.least[rows])]
-        for pairs, similarities, n in self._compare(rows, own):
-            self._add(rows, own, pairs, similarities, n)
+        (rows,) = bits.view(bool).nonzero()
+        if self.copies[own].all():  # they are among near copies
+            rows = rows[~self.copies[rows]]
+        # What others raise meanwhile would spare few candidates.
+        least_of_rows = self.least.take(rows)[:, None]
+        least_of_own = self.least[own].copy()
+        for pairs, similarities in self._compare(
+            rows, own, least_of_rows, least_of_own
+        ):
+            places, columns = _entries(pairs, own.stop - own.start)
+            for_rows = similarities >= least_of_rows.ravel().take(places)
+            for_own = similarities >= least_of_own.take(columns)
+            columns += own.start
+            others = rows.take(places)
+            tails = self.code.tails(others, columns, similarities)
+            (found,) = for_rows.nonzero()
+            self._add_to_rows(rows, places.take(found), tails.take(found))
+            (found,) = for_own.nonzero()
+            self._add_to_own(
+                own, columns.take(found), others.take(found), tails.take(found)
+            )
         return own.stop - own.start
 
     def _compare(
-        self, rows: np.ndarray, own: slice
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Pairs of rows and those of a list that are candidates of one of the two.
-
-        Gives, many at once, their numbers in the matrix of all pairs, similarities, and
-        how many come first that are for the rows, in their order; the others are for
-        the list's.
-        """
-        numbers, vectors = self.order.take(rows), self.vectors[self.order[own]].T
-        d, n_own = vectors.shape
-        largest = min(_ROWS_SCANNED, rows.size)
-        room = self._room("queries", (largest, d), np.float32)
-        products = self._room("products", (largest, n_own), np.float32)
-        mask = self._room("mask", (largest, n_own), np.bool_)
-        for_rows, for_own = _Pairs(), _Pairs()
-        for block in _blocks(rows.size, _ROWS_SCANNED):
-            n = block.stop - block.start
-            queries, similarities, near = room[:n], products[:n], mask[:n]
-            self.vectors.take(numbers[block], axis=0, out=queries, mode="clip")
-            np.matmul(queries, vectors, out=similarities)
-            for found, least in (
-                (for_rows, self.least.take(rows[block])[:, None]),
-                (for_own, self.least[own]),
-            ):
-                np.greater_equal(similarities, least, out=near)
-                found.add(similarities.ravel(), near.ravel(), block.start * n_own)
-            if for_rows.n + for_own.n >= _PAIRS_AT_ONCE or block.stop == rows.size:
-                yield (
-                    np.concatenate(for_rows.numbers + for_own.numbers),
-                    np.concatenate(for_rows.similarities + for_own.similarities),
-                    for_rows.n,
-                )
-                for_rows, for_own = _Pairs(), _Pairs()
-
-    def _add(
         self,
         rows: np.ndarray,
         own: slice,
-        pairs: np.ndarray,
-        similarities: np.ndarray,
-        n: int,
-    ) -> None:
-        """Hand candidates to the stripes of the rows that they are for."""
-        places, ids = _entries(pairs, own.stop - own.start)
-        ids += own.start
-        others = rows.take(places)
-        tails = self.code.tails(others, ids, similarities)
-        k, least = self.k, self.least
-        heads = self.code.heads(rows - self.stripe_starts.take(rows))
-        keys = tails[:n] | heads.take(places[:n])
-        # Rows ascend, so that those of a stripe lie together.
-        cuts = np.searchsorted(rows, self.edges)
-        touched = np.flatnonzero(np.diff(cuts))
-        ends = np.searchsorted(places[:n], cuts[touched + 1])
-        start = 0
-        for i, end in zip(touched.tolist(), ends.tolist(), strict=True):
-            self.stripes[i].add(keys[start:end], k, least)
-            start = end
+        least_of_rows: np.ndarray,
+        least_of_own: np.ndarray,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of rows and those of a list that are candidates of one of the two.
 
-        # Rows that probe the list of what probes theirs meet it there.
-        ids = ids[n:]
-        bits = self.probes[self.list_of.take(others[n:]), ids >> 3]
+        Gives, many at once, their numbers in the matrix of all pairs, and similarities.
+        """
+        numbers = self.order.take(rows)
+        vectors = self.vectors.take(self.order[own], axis=0).T
+        d, n_own = vectors.shape
+        size = max(1, min(_PAIRS_SCANNED // n_own, _ROWS_SCANNED, rows.size))
+        room = self._room("queries", (size, d), np.float32)
+        products = self._room("products", (size, n_own), np.float32)
+        mask = self._room("mask", (size, n_own), np.bool_)
+        mask_of_own = self._room("mask_of_own", (size, n_own), np.bool_)
+        found: list[np.ndarray] = []
+        values: list[np.ndarray] = []
+        n_found = 0
+        for block in _blocks(rows.size, size):
+            n = block.stop - block.start
+            queries, similarities = room[:n], products[:n]
+            near, near_own = mask[:n], mask_of_own[:n]
+            self.vectors.take(numbers[block], axis=0, out=queries, mode="clip")
+            np.matmul(queries, vectors, out=similarities)
+            np.greater_equal(similarities, least_of_rows[block], out=near)
+            np.greater_equal(similarities, least_of_own, out=near_own)
+            np.logical_or(near, near_own, out=near)
+            (pairs,) = near.ravel().nonzero()
+            values.append(similarities.ravel().take(pairs))
+            pairs += block.start * n_own
+            found.append(pairs)
+            n_found += pairs.size
+            if n_found >= _PAIRS_AT_ONCE or block.stop == rows.size:
+                yield np.concatenate(found), np.concatenate(values)
+                found, values, n_found = [], [], 0
+
+    def _add_to_rows(
+        self, rows: np.ndarray, places: np.ndarray, tails: np.ndarray
+    ) -> None:
+        """Hand candidates to the stripes of the rows at these places."""
+        heads = self.code.heads(rows - self.stripe_starts.take(rows))
+        tails |= heads.take(places)
+        # Rows ascend, so that those of a stripe lie together.
+        cuts = rows.searchsorted(self.edges)
+        ends = places.searchsorted(cuts)
+        (touched,) = np.diff(ends).nonzero()
+        edges = ends.tolist()
+        for i in touched.tolist():
+            self.stripes[i].add(tails[edges[i] : edges[i + 1]], self.k, self.least)
+
+    def _add_to_own(
+        self, own: slice, ids: np.ndarray, others: np.ndarray, tails: np.ndarray
+    ) -> None:
+        """Hand candidates to the stripe of a list's rows, with these numbers.
+
+        But for others that probe their list and are in one that they probe: there these
+        meet them.
+        """
+        bits = self.probes[self.list_of.take(others), ids >> 3]
         bits >>= (7 - (ids & 7)).astype(np.uint8)
-        other = np.flatnonzero((bits & 1) == 0)
-        ids = ids.take(other)
-        stripe = self.stripes[np.searchsorted(self.edges, own.start, "right") - 1]
-        heads = self.code.heads(ids - stripe.start)
-        stripe.add(tails[n:].take(other) | heads, k, least)
+        (met_here,) = ((bits & 1) == 0).nonzero()
+        stripe = self.stripes[self.edges.searchsorted(own.start, "right") - 1]
+        heads = self.code.heads(ids.take(met_here) - stripe.start)
+        heads |= tails.take(met_here)
+        stripe.add(heads, self.k, self.least)

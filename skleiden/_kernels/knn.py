@@ -15,7 +15,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from types import ModuleType
@@ -25,6 +24,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
+
+from skleiden._kernels.pool import Pool  # noqa: TID251 (which needs nothing else)
 
 # Similarities are rounded to this many steps per unit: coarser than what float32 leaves
 # uncertain in a sum of some hundred products, finer than any use of a similarity.
@@ -129,17 +130,9 @@ def workers(n_threads: int) -> Iterator[Parallel]:
     """
     with (
         threadpool_limits(1, user_api="blas"),
-        ThreadPoolExecutor(n_threads, initializer=use_one_thread) as pool,
+        Pool(n_threads, use_one_thread) as pool,
     ):
-        try:
-            yield pool.map
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if str(error) == "can't start new thread":
-                raise MemoryError(
-                    f"No room for the {n_threads} threads of a search. Lower n_jobs."
-                ) from error
-            raise
+        yield pool.map
 
 
 def in_blocks(
@@ -395,9 +388,12 @@ def number_groups(representative: np.ndarray, in_order: np.ndarray) -> UniqueRow
 
     `in_order` are these, in an order that depends on what they are.
     """
-    first = np.sort(in_order)
-    inverse = np.where(representative >= 0, np.searchsorted(first, representative), -1)
-    return UniqueRows(None, first, inverse, _places(np.searchsorted(first, in_order)))
+    first, number = np.sort(in_order), np.empty(representative.size, dtype=np.int64)
+    number[first] = np.arange(first.size)
+    inverse = np.full(representative.size, -1)
+    there = representative >= 0
+    inverse[there] = number[representative[there]]
+    return UniqueRows(None, first, inverse, _places(number[in_order]))
 
 
 def _places(order: np.ndarray) -> np.ndarray:

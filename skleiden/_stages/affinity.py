@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -14,19 +15,24 @@ from skleiden._blocks.runner import Local, Runner
 from skleiden._kernels import graph, knn
 
 from .partition import KNNGraph
+from .search import NeighborSearch
+
+_ROWS_AT_ONCE = 2**14
 
 
 class Joining(NamedTuple):
     """How neighbour lists become edges; see the parameters of `MutualKNNLeiden`.
 
     `symmetric` says that both ends of an edge are known to state one similarity,
-    `attaching` that small communities will need the rows of the union graph.
+    `attaching` that small communities will need the rows of the union graph; `n_jobs`
+    are threads, as of a search.
     """
 
     kind: str
     weights: str
     symmetric: bool
     attaching: bool
+    n_jobs: int | None
 
     @classmethod
     def of(cls, estimator: Any) -> Joining:
@@ -36,6 +42,7 @@ class Joining(NamedTuple):
             estimator.weights,
             symmetric=estimator.metric != "precomputed",
             attaching=estimator.small_clusters == "attach",
+            n_jobs=NeighborSearch.of(estimator).threads(),
         )
 
     def of_votes(self) -> Joining:
@@ -48,30 +55,42 @@ class Joining(NamedTuple):
 
     def ties(self, lists: sp.csr_array) -> sp.csr_array:
         """Tell what rows list, as strong as `weights` has it."""
-        return graph.local_strengths(lists) if self.weights == "umap" else lists
+        if self.weights != "umap":
+            return lists
+        return _by_rows(graph.local_strengths, lists, n_jobs=self.n_jobs)
 
     def join(
         self,
         ties: sp.csr_array,
-        backward: sp.csr_array | None,
+        backward: sp.csr_array,
         lists: sp.csr_array | None,
         others: sp.csr_array | None,
     ) -> sp.csr_array:
-        """Make edges among rows, or, with `backward`, between some and others.
+        """Make edges between some rows and others.
 
         `ties` are those of the rows to the others, `backward`, of the same shape, the
         others' to them; `lists` and `others` hold what each of them lists of all rows,
         for the weights "jaccard".
         """
+        join = partial(self._join, others=others)
+        matrices = [ties, backward] if lists is None else [ties, backward, lists]
+        return _by_rows(join, *matrices, n_jobs=self.n_jobs)
+
+    def _join(
+        self,
+        ties: sp.csr_array,
+        backward: sp.csr_array,
+        lists: sp.csr_array | None = None,
+        *,
+        others: sp.csr_array | None,
+    ) -> sp.csr_array:
         mutual = self.kind == "mutual"
         if self.weights == "umap":
             return (graph.fuzzy_mutual if mutual else graph.fuzzy_union)(ties, backward)
-        if not mutual:
-            edges = graph.union_graph(ties, backward)
-        elif backward is None:
-            edges = graph.mutual_graph(ties, symmetric=self.symmetric)
+        if mutual:
+            edges = graph.mutual_graph(ties, backward, symmetric=self.symmetric)
         else:
-            edges = graph.mutual_block(ties, backward)
+            edges = graph.union_graph(ties, backward)
         if self.weights == "uniform":
             edges.data[:] = 1
         elif self.weights == "jaccard":
@@ -79,14 +98,50 @@ class Joining(NamedTuple):
         return edges
 
 
-def directed(runner: Runner, tables: Sequence[Any], n: int) -> list[Any]:
+def directed(
+    runner: Runner, tables: Sequence[Any], n: int, n_jobs: int | None = 1
+) -> list[Any]:
     """Give the lists of each block's vectors, of n, as directed graphs."""
-    lists = [runner.call(_directed, table, n) for table in tables]
+    lists = [runner.call(_directed, table, n, n_jobs) for table in tables]
     return runner.keep(lists, "Lists of neighbours")
 
 
-def _directed(table: knn.Neighbors, n: int) -> sp.csr_array:
-    return graph.directed_graph(table.ids, table.similarities, n_columns=n)
+def _directed(table: knn.Neighbors, n: int, n_jobs: int | None) -> sp.csr_array:
+    def of_rows(ids: np.ndarray, similarities: np.ndarray) -> sp.csr_array:
+        return graph.directed_graph(ids, similarities, n_columns=n)
+
+    return _by_rows(of_rows, *table[:2], n_jobs=n_jobs)
+
+
+def _by_rows(
+    function: Callable[..., sp.csr_array], *matrices: Any, n_jobs: int | None
+) -> sp.csr_array:
+    """Give what a function makes of matrices, some rows at a time."""
+
+    def of_rows(rows: slice) -> sp.csr_array:
+        return function(*(matrix[rows] for matrix in matrices))
+
+    n = matrices[0].shape[0]
+    if n <= _ROWS_AT_ONCE:
+        return function(*matrices)
+    parts = knn.in_blocks(of_rows, n, _ROWS_AT_ONCE, n_jobs)
+    # As `scipy.sparse.vstack`, but in threads: new memory is slow to be written first.
+    ends = np.cumsum([0, *(part.nnz for part in parts)])
+    shape, of_data = (n, parts[0].shape[1]), parts[0].dtype
+    small = max(*shape, ends[-1]) <= np.iinfo(np.int32).max
+    dtype = np.int32 if small else np.int64
+    data = np.empty(ends[-1], dtype=of_data)
+    indices, indptr = np.empty(ends[-1], dtype=dtype), np.zeros(n + 1, dtype=dtype)
+
+    def put(rows: slice) -> None:
+        number = rows.start // _ROWS_AT_ONCE
+        part, own = parts[number], slice(*ends[number : number + 2])
+        data[own], indices[own] = part.data, part.indices
+        indptr[rows.start + 1 : rows.stop + 1] = part.indptr[1:] + ends[number]
+        parts[number] = None  # so that there are never two copies of all
+
+    knn.in_blocks(put, n, _ROWS_AT_ONCE, n_jobs)
+    return sp.csr_array((data, indices, indptr), shape=shape)
 
 
 class NearestLists(NamedTuple):
@@ -170,9 +225,9 @@ def _join(
     lists: sp.csr_array | None,
     others: sp.csr_array | None,
 ) -> sp.csr_array:
-    if backward is not None:
-        backward = backward.T.tocsr()
-    return joining.join(forward, backward, lists, others)
+    if backward is None:  # among rows of one block
+        backward, others = forward, lists
+    return joining.join(forward, backward.T.tocsr(), lists, others)
 
 
 def _transposed(block: sp.csr_array) -> sp.csr_array:

@@ -9,6 +9,7 @@ of two rows what either has with its own surroundings, as CSLS does (Conneau et 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ _NEAREST = 10
 # all similarities are, and what is taken from them would tell them apart.
 _COARSE = 10
 _ROWS_AT_ONCE = 4096
+# Counts that are made at a time and added up: each is of all vectors.
+_COUNTS = 16
 
 
 class Neighborhood(NamedTuple):
@@ -66,7 +69,7 @@ def choose_neighbors(
         Threads, as of the search.
     """
     runner, m = shards.runner, shards.shape[0]
-    counted = [runner.call(_counted, table, k, m) for table in tables]
+    counted = [runner.call(_counted, table, k, m, n_jobs) for table in tables]
     skewness = _skewness(runner.fold(np.add, counted, "Hubs"))
     local = None
     if correct:
@@ -94,10 +97,16 @@ def _skewness(counts: np.ndarray) -> float:
     return float((deviations**3).mean() / deviation**3) if deviation > 0 else 0.0
 
 
-def _counted(table: knn.Neighbors, k: int, m: int) -> np.ndarray:
+def _counted(table: knn.Neighbors, k: int, m: int, n_jobs: int | None) -> np.ndarray:
     """In how many lists of a block each vector is."""
-    listed = table.ids[:, :k]
-    return np.bincount(listed[listed >= 0], minlength=m)
+
+    def count(rows: slice) -> np.ndarray:
+        listed = table.ids[rows, :k]
+        return np.bincount(listed[listed >= 0], minlength=m)
+
+    size = max(_ROWS_AT_ONCE, len(table.ids) // _COUNTS + 1)
+    counts = knn.in_blocks(count, len(table.ids), size, n_jobs)
+    return reduce(np.add, counts, np.zeros(m, dtype=np.int64))
 
 
 def surroundings(ids: np.ndarray, similarities: np.ndarray) -> np.ndarray:

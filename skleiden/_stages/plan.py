@@ -11,6 +11,8 @@ from skleiden._kernels import ivf, knn
 
 from .distinct import Shards, nearest_of_all
 
+_ROWS_AT_ONCE = 4096
+
 
 class RowsOfShards(NamedTuple):
     """What `ivf.make_plan` asks of vectors, of those in blocks.
@@ -33,7 +35,7 @@ class RowsOfShards(NamedTuple):
         rows, places = self.shards.divide(self.order[ranks])
         call = self.shards.runner.call
         parts = [
-            call(_take, block, of_block)
+            call(_take, block, of_block, self.n_jobs)
             for block, of_block in zip(self.shards.blocks, rows, strict=True)
         ]
         return _put_together(self.shards.runner.fetch(parts), places)
@@ -70,8 +72,14 @@ class RowsOfShards(NamedTuple):
         return found._replace(ids=self.shards.ranks[found.ids])
 
 
-def _take(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return vectors[rows]
+def _take(vectors: np.ndarray, rows: np.ndarray, n_jobs: int | None) -> np.ndarray:
+    taken = np.empty((rows.size, vectors.shape[1]), dtype=vectors.dtype)
+
+    def take(block: slice) -> None:
+        vectors.take(rows[block], axis=0, out=taken[block], mode="clip")
+
+    knn.in_blocks(take, rows.size, _ROWS_AT_ONCE, n_jobs)
+    return taken
 
 
 def _put_together(

@@ -209,10 +209,13 @@ def _communities(vectors: np.ndarray, halving: Halving) -> list[np.ndarray]:
         halving.n_neighbors, "exact", 1.0, 32, 200, 64, 0, halving.n_jobs, verbose=0
     )
     runner = Local()
-    distinct = find_distinct(runner, [(0, n, [vectors])], d)
+    n_jobs = search.threads()
+    distinct = find_distinct(runner, [(0, n, [vectors])], d, n_jobs)
     tables = search.run(distinct.vectors, n).tables
-    lists = directed(runner, tables, distinct.first.size)
-    joining = Joining("mutual", "similarity", symmetric=True, attaching=False)
+    lists = directed(runner, tables, distinct.first.size, n_jobs)
+    joining = Joining(
+        "mutual", "similarity", symmetric=True, attaching=False, n_jobs=n_jobs
+    )
     graph = join_graph(runner, lists, distinct, joining)
     how = Partitioning("modularity", 1.0, 2, "igraph", _LEAST, "noise")
     return [

@@ -119,8 +119,8 @@ def find_resolution(
     return hit._replace(
         remark=f"n_clusters={n} is fewer than the {large.size} connected components of "
         f"the graph{_of_size(sought)}, which no resolution joins: took "
-        f"{_n_large(hit.membership, sought)}. Raise n_neighbors, or use graph='union', "
-        "for edges between them."
+        f"{_n_large(hit.membership, sought)}, at resolution {hit.resolution:g}. Raise "
+        "n_neighbors, or use graph='union', for edges between them."
     )
 
 
@@ -240,5 +240,6 @@ def _remark(looks: list[Look], sought: Sought, taken: Look) -> str:
     more = ", or lower min_cluster_size for more of them" if sought.least > 1 else ""
     return (
         f"No resolution gives n_clusters={n} communities{_of_size(sought)}: {said}; "
-        f"took {taken.n_clusters}. Choose another number{more}."
+        f"took {taken.n_clusters}, at resolution {taken.resolution:g}. Choose another "
+        f"number{more}."
     )

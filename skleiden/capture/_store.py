@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -108,7 +109,9 @@ class Folder:
         """Take up what is there, if it is of the same capture."""
         state = load_json(self._path / STATE)
         try:
-            facts, self.n_done = state["facts"], int(state["n_done"])
+            facts, self.n_done = state["facts"], operator.index(state["n_done"])
+            if self.n_done < 0:
+                raise ValueError("n_done must not be negative")
             different = [key for key in self._facts if facts[key] != self._facts[key]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -123,9 +126,46 @@ class Folder:
             )
 
     def create(self, shape: Shape, ids: np.ndarray, texts: Iterable[str]) -> None:
-        """Make the arrays, without rows, unless some are done."""
+        """Make the arrays, without rows, unless some are done, and write the texts."""
         if self.n_done:
-            return
+            self._check(shape, ids)
+        else:
+            self._make(shape, ids)
+        with writing(self._path / TEXTS) as file:
+            before = "{"
+            for name, text in zip(ids.tolist(), texts, strict=True):
+                pair = f"{json.dumps(str(name))}: {json.dumps(encodable(text))}"
+                file.write(f"{before}\n{pair}".encode())
+                before = ","
+            file.write(b"\n}\n")
+
+    def _check(self, shape: Shape, ids: np.ndarray) -> None:
+        """Refuse a folder from which arrays were removed, or put in others' place."""
+        import zarr
+
+        changed = ValueError(
+            f"{str(self._path)!r} is a capture of which layers or ids are missing or "
+            "were changed since. Remove the folder, or give another out."
+        )
+        try:
+            with _quiet():
+                arrays = {
+                    name: zarr.open_array(str(self._path), path=name, mode="r")
+                    for name in (*shape.layers, "ids")
+                }
+        except Exception as error:
+            raise changed from error
+        there = {name: (own.shape, own.dtype) for name, own in arrays.items()}
+        wanted = {
+            name: ((shape.n_rows, width), dtype)
+            for name, (width, dtype) in shape.layers.items()
+        }
+        if there != {**wanted, "ids": (ids.shape, ids.dtype)} or (
+            np.asarray(arrays["ids"][:]).tolist() != ids.tolist()
+        ):
+            raise changed
+
+    def _make(self, shape: Shape, ids: np.ndarray) -> None:
         import zarr
         from zarr.codecs import BloscCodec
 
@@ -151,13 +191,6 @@ class Folder:
             group.create_array("ids", shape=ids.shape, dtype=ids.dtype, overwrite=True)[
                 :
             ] = ids
-        with writing(self._path / TEXTS) as file:
-            before = "{"
-            for name, text in zip(ids.tolist(), texts, strict=True):
-                pair = f"{json.dumps(str(name))}: {json.dumps(encodable(text))}"
-                file.write(f"{before}\n{pair}".encode())
-                before = ","
-            file.write(b"\n}\n")
 
     def write(self, start: int, values: dict[str, np.ndarray]) -> None:
         """Write the rows of a block, from one on, and count it as done."""

@@ -19,7 +19,7 @@ to what differs::
   number of communities, and ``--rows neurons`` or ``--rows both`` groups neurons. With
   ``--names names.json``, a file such as ``{"0": "Law"}``, communities get your own
   names; the numbers are those of an earlier run with the same options.
-- ``report`` writes the page of a folder again.
+- ``report`` writes the page of a folder again, with ``--names`` or another ``--title``.
 - ``compare`` prints what two runs agree on, which communities split or merged, and
   writes a page of it, ``comparison.html``.
 - ``demo`` finds communities in activations that come with the package.
@@ -149,6 +149,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skleiden",
         description="Find communities in high-dimensional, multi-layer data.",
+        epilog="skleiden COMMAND --help tells more of each. To see what it does: "
+        "skleiden demo. With activations of your own: skleiden cluster acts.pt --texts "
+        "texts.txt --out run, and open run/report.html in a browser.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from skleiden.capture import capture_activations
 from skleiden.capture._modules import PARTS, SIDES
 from skleiden.capture._passes import POOLS
 from skleiden.capture._store import TEXTS
-from skleiden.io._activations._find import check_regular
-from skleiden.io._activations._text import read_text
 
 from ._input import naming
-from ._options import _add
+from ._options import _add, arguments_of
 from ._progress import Stages
 
 DESCRIPTION = """\
@@ -41,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "texts",
         type=Path,
         metavar="TEXTS",
-        help="the texts: a file .txt with one on each line, or {id: text} as JSON, CSV "
-        "or from torch",
+        help="the texts: a file .txt with one on each line, or with ids, as CSV, JSON, "
+        "Parquet or from torch",
     )
     parser.add_argument(
         "--out",
@@ -52,7 +49,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder to save into: a new or an empty one, or that of the same capture",
     )
     group = parser.add_argument_group("capture")
-    _add(group, capture_activations, "modules", action="append", metavar="PATTERN")
+    group.add_argument(
+        "--modules",
+        action="append",
+        metavar="PATTERN",
+        help="name of a module in the model, or a pattern of names; may be given again "
+        "for more (default: those that are known of many models)",
+    )
     _add(group, capture_activations, "side", choices=SIDES)
     _add(group, capture_activations, "part", choices=PARTS)
     _add(group, capture_activations, "decoder_inputs", metavar="TEXT")
@@ -68,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype",
         choices=["float16", "bfloat16", "float32"],
-        help="of the model (default: that of its file)",
+        help="dtype of the model (default: that of its file)",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
@@ -86,15 +89,8 @@ def main(options: argparse.Namespace) -> int:
                 model,
                 texts,
                 tokenizer,
-                out=options.out,
-                modules=options.modules,
-                side=options.side,
-                part=options.part,
-                decoder_inputs=options.decoder_inputs,
-                pool=options.pool,
-                max_tokens=options.max_tokens,
-                batch_tokens=options.batch_tokens,
                 verbose=stage.verbose,
+                **arguments_of(options, capture_activations),
             )
         except KeyboardInterrupt as error:
             error.add_note("The same command goes on where this one stopped.")
@@ -110,29 +106,20 @@ def main(options: argparse.Namespace) -> int:
 
 
 def load_texts(path: Path) -> Any:
-    """Load texts: the lines of a .txt file, else {id: text} as files of texts have it.
+    """Load texts as :func:`skleiden.io.load_texts` does, without blank lines.
 
     Lines have the number of their row as id, which is given later.
     """
     with naming(path):
-        if path.suffix.casefold() != ".txt":
-            return io.load_texts(path)
-        check_regular(path)
-        try:
-            lines = re.split(r"\r\n|\n|\r", read_text(path))
-        except ValueError as error:
-            raise ValueError(
-                f"{str(path)!r} must have a text on each line, as UTF-8: {error}. Save "
-                "it so."
-            ) from error
-    if lines[-1] == "":  # after the end of the last line
-        lines.pop()
-    texts = [line for line in lines if line.strip()]
+        found = io.load_texts(path)
+    texts = found
+    if isinstance(found, list) and path.suffix.casefold() == ".txt":
+        texts = [line for line in found if line.strip()]
     if not texts:
         raise ValueError(f"{str(path)!r} must have a text on each line; got no text.")
-    if len(texts) < len(lines):
+    if len(texts) < len(found):
         warnings.warn(
-            f"{len(lines) - len(texts)} of {len(lines)} lines in {str(path)!r} are "
+            f"{len(found) - len(texts)} of {len(found)} lines in {str(path)!r} are "
             "blank and left out; ids number the others.",
             UserWarning,
             stacklevel=2,

@@ -34,8 +34,9 @@ of one: communities.json, labels.csv, or neurons.csv, for groups of neurons. Row
 found by their ids; those that only one of the runs has are counted and left out. Prints
 how far both agree (AMI, adjusted mutual information, and ARI, adjusted Rand index: 1 if
 they are the same, about 0 by chance); which communities are matched, with the overlap,
-the share of the rows of either that is in both; and which split or merged. Writes a
-page to look at (if jinja2 is installed), with the rows that moved.
+the share of the rows of either that is in both, and the rows that they have in common;
+and which split or merged. Writes a page to look at (if jinja2 is installed), with the
+rows that moved.
 """
 
 # Letters of the beginning of a page in which it says what made it.
@@ -107,7 +108,7 @@ def main(options: argparse.Namespace) -> int:
         result = {"runs": encodable(titles), **found.to_dict()}
         print(json.dumps({**result, "saved": saved, "not_saved": missing}))
         return 0
-    for line in [*_told(found), *missing]:
+    for line in [*_told(found, titles), *missing]:
         print(line)
     if saved:
         print(f"Saved: {saved[0]}")
@@ -144,14 +145,15 @@ def _check_out(out: Path, runs: Iterable[Path], *, overwrite: bool) -> Path:
     return place
 
 
-def _told(found: Comparison) -> list[str]:
+def _told(found: Comparison, titles: tuple[str, str]) -> list[str]:
     """Tell what agrees, the matched communities as a table, and what changed."""
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     first, *others = found.describe()
     alone = [line for line in others if line.endswith("alone")]
     changes = others[len(alone) :]
     matches = found.matches
-    lines = [first, *alone, "  first  second    rows  overlap  name"]
+    runs = "first: {}; second: {}".format(*titles)
+    lines = [runs, first, *alone, "  first  second  common  overlap  name"]
     columns = [matches[name].tolist() for name in ("a", "b", "n_common", "jaccard")]
     for a, b, n_common, overlap in list(zip(*columns, strict=True))[:_MOST_LISTED]:
         names = (of.get(c) for of, c in ((found.names_a, a), (found.names_b, b)))

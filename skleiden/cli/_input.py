@@ -34,8 +34,8 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="FILE",
-        help="activations: torch, safetensors, .npy, .npz, JSON, Parquet, HDF5 files "
-        "or Zarr folders; NAME=FILE names the layer that it is, or a part of",
+        help="activations: torch, safetensors, .npy, .npz, JSON, CSV, Parquet, HDF5 "
+        "files or Zarr folders; NAME=FILE names its layer, or that of a part",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -49,7 +49,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="which axis is that of the layers, counted from 0, in arrays of more than "
-        "2 dimensions or in mappings of mappings",
+        "2 dimensions or in mappings of mappings; 1 if files are prompts",
     )
     group.add_argument(
         "--pool",
@@ -192,5 +192,5 @@ def _as_options(text: str) -> str:
     """Write ``--key K`` for ``key=K``, and NAME=FILE for a mapping of layers."""
     text = text.replace("{layer: [part, part]}", "LAYER=PART LAYER=PART")
     text = text.replace("{layer: path}", "LAYER=FILE")
-    text = re.sub(r"\b(key|axis|pool|ids)=(?=[\w\"'])", r"--\1 ", text)
-    return re.sub(r"\b(key|axis|pool|ids)=", r"--\1", text)
+    text = re.sub(r"\b(key|axis|pool|ids|layers)=(?=[\w\"'])", r"--\1 ", text)
+    return re.sub(r"\b(key|axis|pool|ids|layers)=", r"--\1", text)

@@ -14,15 +14,17 @@ from ._options import (
     add_numbers_of_runs,
     add_parameters,
     add_seed,
+    arguments_of,
     make_pipeline,
 )
 from ._output import add_output
-from ._profiles import Shown, run_profile
+from ._profiles import Shown, in_columns, run_profile
 
 DESCRIPTION = """\
 Find out which layers to use. Tells of each layer whether two halves of its neurons find
-the same communities (replicability), whether they do so on permuted columns, in which
-there is nothing to find (null), and which weight the layer should have. Saves
+the same communities (replicability: the larger, the more they tell and agree), whether
+they do so on permuted columns, in which there is nothing to find (null), and which
+weight the layer should have. Where all are alike, use all. Saves
 layers.csv, agreement.csv (how far each two layers find the same communities), and a
 figure (if matplotlib is installed), into a folder with a manifest.json that names them.
 """
@@ -52,12 +54,8 @@ def main(options: argparse.Namespace) -> int:
         return model_selection.layer_profile(
             make_pipeline(options, n_jobs=options.n_jobs, verbose=verbose)[0],
             stack,
-            n_rows=options.n_rows,
-            n_splits=options.n_splits,
-            n_permutations=options.n_permutations,
-            n_jobs=options.n_jobs,
-            random_state=options.random_state,
             verbose=verbose,
+            **arguments_of(options, model_selection.layer_profile),
         )
 
     names = ["layers.csv", "agreement.csv", "layers.png"]
@@ -71,15 +69,15 @@ def _shown(
     agreement = dict(zip(layers, profile.agreement.T.tolist(), strict=True))
     names = ("replicability", "null", "n_communities", "weight")
     widest = max(5, *(len(name) for name in layers))
-    lines = ["  ".join([f"{'layer':{widest}}", *(f"{name:>13}" for name in names)])]
-    for layer, *row in zip(layers, *(columns[name] for name in names), strict=True):
-        lines.append(
-            "  ".join([f"{layer:{widest}}", *(f"{value:>13.3g}" for value in row)])
-        )
+    rows = zip(*(columns[name] for name in names), strict=True)
+    lines = [
+        f"{layer:{widest}}  {row}"
+        for layer, row in zip(["layer", *layers], in_columns(names, rows), strict=True)
+    ]
     weights = ",".join(f"{weight:g}" for weight in columns["weight"])
     return Shown(
         {"agreement.csv": {"": layers, **agreement}},
         {"agreement": agreement},
         lines,
-        lambda best: f"Best: {best}. Of all layers: --layer-weights {weights}",
+        lambda best: f"Best: --layers {best}. Of all layers: --layer-weights {weights}",
     )

@@ -17,8 +17,12 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 
-# The steps of the pipeline that a command fits.
+# The steps of the pipeline that a command fits, and what the help says of them.
 _STEPS = {"sketch": MultiLayerTfidfSketcher, "leiden": MutualKNNLeiden}
+_DO = {
+    "sketch": "from layers to a short vector for each row",
+    "leiden": "from these vectors to communities",
+}
 
 # Parameters that are not derived: files tell what the layers are, and hold vectors
 # rather than graphs; the seed and the threads of both steps are one option each, and
@@ -43,7 +47,7 @@ def add_estimators(
 ) -> None:
     """Add the parameters of the sketcher and the clusterer, all or some of them."""
     for title, estimator in _STEPS.items():
-        group = parser.add_argument_group(title)
+        group = parser.add_argument_group(title, _DO.get(title))
         for name in _derived(estimator):
             if name in (only or [name]) and name not in leave_out:
                 _add(group, estimator, name)
@@ -107,6 +111,16 @@ def number_of_runs(least: int, *others: int) -> Callable[[str], Any]:
     return number(bounds, ". Give such a number: each is a clustering of its own")
 
 
+def arguments_of(options: argparse.Namespace, function: Any) -> dict[str, Any]:
+    """Give the options that a function takes by their names."""
+    taken = inspect.signature(function).parameters.values()
+    return {
+        one.name: getattr(options, one.name)
+        for one in taken
+        if one.kind is one.KEYWORD_ONLY and hasattr(options, one.name)
+    }
+
+
 def make_pipeline(
     options: argparse.Namespace, *, n_jobs: int | None, verbose: int
 ) -> Pipeline:
@@ -149,9 +163,10 @@ def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
     """Say in terms of argparse what scikit-learn is told of a parameter."""
     if "boolean" in constraints:
         return {"action": argparse.BooleanOptionalAction}
-    words = [
-        w for one in constraints if isinstance(one, StrOptions) for w in one.options
-    ]
+    texts = [one for one in constraints if isinstance(one, StrOptions)]
+    words = [word for one in texts for word in one.options]
+    if any(type(one) is not StrOptions for one in texts):  # and takes other words, too
+        return {"type": _text(texts), "metavar": f"{{{','.join(sorted(words))},...}}"}
     if words and "array-like" not in constraints:
         if None not in constraints:
             return {"choices": sorted(words)}
@@ -185,6 +200,18 @@ def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
         return value
 
     read.__name__ = kind.__name__  # argparse's "invalid float value"
+    return read
+
+
+def _text(bounds: Sequence[StrOptions]) -> Callable[[str], str]:
+    """Make a reader of texts that are of some kind."""
+
+    def read(text: str) -> str:
+        if not any(one.is_satisfied_by(text) for one in bounds):
+            allowed = " or ".join(map(str, bounds))
+            raise argparse.ArgumentTypeError(f"must be {allowed}; got {text!r}")
+        return text
+
     return read
 
 
@@ -246,6 +273,7 @@ def _help(of: Any, name: str) -> str:
     if paragraph is None:  # Python was told to leave out docstrings
         return ""
     text = " ".join(re.sub(r"`+| \[\d+\]_", "", paragraph[1]).split())
-    sentence = re.split(r"\.(?: |$)", text)[0]
+    # None is what an option is that is not given.
+    sentence = re.sub(r"[;,:] None .*", "", re.split(r"\.(?: |$)", text)[0])
     clause = re.split("[:;]", sentence)[0] if len(sentence) > _LONG else sentence
     return clause[:1].lower() + clause[1:].rstrip(":").replace("%", "%%")

@@ -6,8 +6,7 @@ import argparse
 import io
 import shutil
 import textwrap
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_title(parser: argparse.ArgumentParser) -> None:
     """Add the title of the page."""
-    parser.add_argument("--title", type=encodable, help="of the page")
+    parser.add_argument("--title", type=encodable, help="title of the page")
 
 
 def run_of(options: argparse.Namespace, *names: str) -> Any:
@@ -136,10 +135,21 @@ def in_short(found: Communities) -> str:
     facts = found.summary
     rows = facts.get("rows", "prompts")
     groups = "groups" if rows == "neurons" else "communities"
-    levels = Counter(node["level"] for node in (found.tree or {"nodes": []})["nodes"])
+    levels = _levels(found.tree["nodes"]) if found.tree else []
     return (
         f"{facts['n_samples']} {rows}, {facts['n_communities']} {groups}, "
         f"{facts['n_noise']} {rows} in none; modularity {facts['modularity']:.3f}"
         f"{'' if facts['n_edges'] else '; the graph has no edges'}"
-        f"{'; tree of ' * bool(levels)}{' > '.join(map(str, levels.values()))}"
+        f"{'; tree of ' * bool(levels)}{' > '.join(map(str, levels))}"
     )
+
+
+def _levels(nodes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Count the communities of each level of a tree, as its `nodes_at` lists them."""
+    return [
+        sum(
+            node["level"] == level or (node["level"] < level and not node["children"])
+            for node in nodes
+        )
+        for level in range(nodes[-1]["level"] + 1)
+    ]

@@ -14,21 +14,25 @@ from ._options import (
     add_numbers_of_runs,
     add_rows,
     add_seed,
+    arguments_of,
     make_pipeline,
     number,
     number_of_runs,
     one_or_several,
 )
 from ._output import add_output
-from ._profiles import Shown, run_profile
+from ._profiles import Shown, in_columns, run_profile
 from ._progress import LESS_TO_CLUSTER
 
 DESCRIPTION = """\
 Find out which resolution to use (the larger, the more communities). Clusters at many
 resolutions, several times at each, and tells how well these runs agree (stability), and
 how well they agree on data with permuted columns, in which there is nothing to find
-(null). Saves profile.csv, and a figure (if matplotlib is installed), into a folder with
-a manifest.json that names them. Give the best to `skleiden cluster --resolution`.
+(null); 1 if they are the same, about 0 if they agree by chance, "-" if there is nothing
+to compare. The best resolution has the most net information (what runs tell of the rows
+and others confirm, less what they do not) of those that are above their null. Saves
+profile.csv, and a figure (if matplotlib is installed), into a folder with a
+manifest.json that names them. Give the best to `skleiden cluster --resolution`.
 """
 
 
@@ -69,14 +73,8 @@ def main(options: argparse.Namespace) -> int:
         return model_selection.resolution_profile(
             make_pipeline(options, n_jobs=None, verbose=verbose),
             stack.neurons() if options.rows == "neurons" else stack,
-            resolutions=options.resolutions,
-            n_runs=options.n_runs,
-            n_sketches=options.n_sketches,
-            vary=options.vary,
-            n_permutations=options.n_permutations,
-            n_jobs=options.n_jobs,
-            random_state=options.random_state,
             verbose=verbose,
+            **arguments_of(options, model_selection.resolution_profile),
         )
 
     names = ["profile.csv", "profile.png"]
@@ -87,14 +85,12 @@ def _shown(
     profile: model_selection.ResolutionProfile, columns: dict[str, list[Any]]
 ) -> Shown:
     names = ("resolution", "n_clusters", "stability", "null", "net_information")
-    lines = ["  ".join(f"{name:>15}" for name in names)]
     rows = zip(*(columns[name] for name in names), strict=True)
-    lines += ["  ".join(f"{value:>15.3g}" for value in row) for row in rows]
     levels = ", ".join(f"{level:.3g}" for level in profile.levels) or "none"
     return Shown(
         {},
         {"levels": profile.levels},
-        [*lines, f"Levels, of locally highest stability: {levels}"],
+        [*in_columns(names, rows), f"Levels, of locally highest stability: {levels}"],
         lambda best: f"Best, by net information: --resolution {best:.3g}",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from skleiden.io._communities import jsonable
@@ -15,6 +15,17 @@ from ._input import LESS_TO_LOAD, load
 from ._output import run_of, try_figure
 from ._progress import Stages
 from ._workers import workers_end_with_us
+
+
+def in_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Write numbers below their names; "-" is what is not known."""
+    width = max(map(len, names))
+
+    def cell(value: Any) -> str:
+        return "-" if value != value else f"{value:.3g}"
+
+    table = [names, *(map(cell, row) for row in rows)]
+    return ["  ".join(f"{shown:>{width}}" for shown in row) for row in table]
 
 
 class Shown(NamedTuple):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from skleiden import io, report
 
 from ._input import naming
 from ._manifest import Manifest
+from ._names import add_names, load_names, of_communities
 from ._options import a_path
 from ._output import COMMUNITIES, REPORT, TITLE, add_title, content_of
 from ._progress import Stages
@@ -18,7 +20,8 @@ from ._run_folder import existing_run, rewrite
 
 DESCRIPTION = """\
 Write report.html anew from the communities.json of a folder that `skleiden cluster`
-made.
+made, with another title, or with names of your own. These are on the page alone: the
+other files of the folder stay as they are.
 """
 
 
@@ -27,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=a_path, metavar="DIR", help="folder that `skleiden cluster` made"
     )
+    add_names(parser)
     add_title(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -39,8 +43,12 @@ def main(options: argparse.Namespace) -> int:
         if manifest is not None:
             _check(options.folder, manifest)
         saved = options.folder / COMMUNITIES
-        with stage("Load"), naming(saved):
-            found = io.load_communities(saved)
+        with stage("Load"):
+            names = load_names(options.names)
+            with naming(saved):
+                found = io.load_communities(saved)
+            given = of_communities(names, found.labels)
+            found = replace(found, names={**found.names, **given})
         with stage("Page"):
             of_run = found.summary.get(TITLE)
             title = of_run if options.title is None else options.title

@@ -16,23 +16,23 @@ Activations of a sentence encoder on prompts of 29 themes
 ---------------------------------------------------------
 
 1,268 short English prompts on 29 themes (39 to 50 each), as a sentence encoder sees
-them: 6 layers of 1,536 neurons. Rows are prompts; themes are mixed.
+them: 6 layers of 1,536 neurons. Rows are prompts, and themes are mixed.
 
-**Prompts.** Written for this data set: things, claims and tasks of a theme, put by a
-program into 40 phrasings that all themes share ("Compare ...", "Is it true that ...").
-The phrasing does not give the theme away, and some themes are close on purpose:
+**Prompts.** They were written for this data set: a program put things, claims and tasks
+of a theme into 40 phrasings that all themes share ("Compare ...", "Is it true that
+..."). The phrasing does not give the theme away, and some themes are close on purpose:
 physics and astronomy, Python and debugging, anatomy and medicine. Claims are true; as
 the parts are put together mechanically, some prompts read oddly.
 
-**Activations.** From all-MiniLM-L6-v2 (sentence-transformers; Apache License 2.0). In
-each layer, the outputs of the activation function between the two halves of the
-feed-forward block are averaged over the tokens of the prompt, special tokens left out;
-averages that are not positive are dropped.
+**Activations.** They come from all-MiniLM-L6-v2 (sentence-transformers; Apache License
+2.0). In each layer, the outputs of the activation function between the two halves of
+the feed-forward block are averaged over the tokens of the prompt, without special
+tokens; averages that are not positive are dropped.
 
-**Precision.** Values have 8 bits: multiples of a 255th of their layer's largest value.
-Values below half of such a step are dropped too. In the table, density is the share of
-values left, relative error that of the whole layer in the Frobenius norm, and largest
-error that of a single value.
+**Precision.** Values have 8 bits: they are multiples of a 255th of the largest value in
+their layer. Values below half of such a step are dropped, too. In the table, density is
+the share of values left, relative error is that of the whole layer in the Frobenius
+norm, and largest error is that of a single value.
 
 ======== ======= ============= ============== =============
 layer    density largest value relative error largest error
@@ -72,10 +72,10 @@ def load_prompt_activations(
 ) -> Bunch | tuple[LayerStack, np.ndarray]:
     """Load the activations of a sentence encoder on prompts of known themes.
 
-    The data come with the package: what the neurons of all 6 layers of
-    all-MiniLM-L6-v2 do on short prompts, from anatomy to weather, averaged over the
-    tokens. All themes share the same phrasings. `DESCR` tells what the data are not
-    good for.
+    The data come with the package. They are the mean activations, over the tokens of
+    short prompts on subjects from anatomy to weather, of the neurons in all 6 layers of
+    all-MiniLM-L6-v2. All themes share the same phrasings. `DESCR` tells what the data
+    are not good for.
 
     =================   ===========================
     Themes                                       29

@@ -69,19 +69,20 @@ def make_layered_activations(
 ):
     """Make sparse activations of several layers with planted communities.
 
-    In each layer every community prefers `nnz_per_row` neurons of its own choice. A
-    sample activates `nnz_per_row` neurons a layer: a share `signal` of them is drawn
-    from its community's preferred ones, the rest from a long-tailed popularity over
-    all neurons (the numbers are spread like ``u ** 2``, u uniform), so that some
-    neurons are active nearly everywhere, as in real networks. Values follow a unit
-    exponential distribution.
+    In each layer, every community prefers `nnz_per_row` neurons of its own choice. A
+    sample activates `nnz_per_row` neurons in each layer. A share `signal` of them is
+    drawn from those that its community prefers. The rest is drawn from all neurons with
+    a long-tailed popularity (neuron numbers are spread like ``u ** 2``, u uniform), so
+    that some neurons are active nearly everywhere, as in real networks. Values follow a
+    unit exponential distribution.
 
-    With `n_neuron_groups` or `drives`, groups of neurons are planted, too, each of
-    which drives some communities, all of them alike: the groups of the community that
-    most groups drive share `signal` evenly, and none has more of it elsewhere. Where
-    fewer groups drive, or are in a layer, fewer neurons are active. A group is in more
-    than half of the layers, one after the other, with `nnz_per_row` neurons in each, or
-    as many as there are for each group. No neuron is in two groups.
+    With `n_neuron_groups` or `drives`, groups of neurons are planted, too. Each group
+    drives some communities, and drives them all alike. The community that most groups
+    drive gets an even part of `signal` from each of its groups, and in no other
+    community does a group have a larger part. So fewer neurons are active where fewer
+    groups drive, and in layers with fewer groups. A group is in more than half of the
+    layers, in a row, with `nnz_per_row` neurons in each, or as many as there are for
+    each group. No neuron is in two groups.
 
     Parameters
     ----------
@@ -95,15 +96,15 @@ def make_layered_activations(
         Columns of each layer.
 
     n_communities : int or sequence of int, default=10
-        Number of planted communities, of equal size within one row. Several numbers,
-        each larger than the last, plant communities within communities: of ``(6, 20,
-        60)`` each of the 6 holds three or four of the 20, and each of these three of
-        the 60. Preferred neurons are then divided evenly among a sample's communities
-        of all levels, and each level's own.
+        Number of planted communities, whose sizes differ by at most one row. Several
+        numbers, each larger than the last, plant communities within communities: with
+        ``(6, 20, 60)``, each of the 6 holds three or four of the 20, and each of these
+        three of the 60. The preferred neurons of a sample are then divided evenly among
+        its communities of all levels, each of which prefers neurons of its own.
 
     nnz_per_row : int, default=70
-        Activations drawn for each row and layer; a neuron drawn twice adds up,
-        so that the stored number is slightly smaller.
+        Activations drawn for each row and layer. The values of a neuron that is drawn
+        twice are added, so that slightly fewer are stored.
 
     signal : float, default=0.4
         Share of a row's activations that comes from its community, in [0, 1].
@@ -112,16 +113,18 @@ def make_layered_activations(
         Pass an int for the same data at every call.
 
     n_neuron_groups : int or None, default=None
-        Number of groups of neurons. Drawn at random, each drives about as many
-        communities, and each community is driven by as many groups, at least two; no
-        two groups drive the same communities, and no two communities are driven by the
-        same groups. If None, no groups are planted but those of `drives`.
+        Number of groups of neurons. The communities that they drive are drawn at
+        random: every group drives about as many as any other, and every community is
+        driven by equally many groups, at least two. No two groups drive the same
+        communities, and no two communities are driven by the same groups. If None, only
+        the groups of `drives`, if any, are planted.
 
     drives : array-like of bool of shape (n_neuron_groups, n_communities), default=None
-        Which group drives which community, at least one for each; drawn if None.
+        Which group drives which community; at least one for each group and each
+        community. Drawn if None.
 
     return_neuron_groups : bool, default=False
-        Whether to return groups of neurons and what they drive, too.
+        Whether to return the groups of neurons, and what they drive, too.
 
     Returns
     -------
@@ -129,11 +132,11 @@ def make_layered_activations(
         `n_layers` CSR arrays of float32, each of shape (n_samples, n_neurons).
 
     labels : ndarray of shape (n_samples,) or (n_samples, n_levels), dtype int64
-        The planted communities, 0 to ``n_communities - 1``, in random order; a column
-        for each level if there are several.
+        The planted communities, 0 to ``n_communities - 1``, in random order; with a
+        column for each level if there are several.
 
     neuron_groups : ndarray of shape (n_layers * n_neurons,), dtype int64
-        The group of each neuron, of all layers side by side; -1 for one in no group.
+        The group of each neuron, the layers side by side; -1 for a neuron in no group.
         Only if `return_neuron_groups` is true.
 
     drives : ndarray of shape (n_neuron_groups, n_communities), dtype bool
@@ -144,8 +147,9 @@ def make_layered_activations(
     ValueError
         If a size is not an integer of at least 1, `n_communities` exceeds `n_samples`
         or is a sequence that does not grow, or `signal` is not a number in [0, 1]; if
-        `drives` is not as stated, so many groups cannot be planted, or there are none
-        to return; if there are groups of neurons and several levels of communities.
+        `drives` is not as stated, or so many groups cannot be planted; if groups are to
+        be returned and there are none; if groups of neurons are asked for with several
+        levels of communities.
 
     See Also
     --------
@@ -253,7 +257,7 @@ def _checked_levels(n_communities: int | Sequence[int]) -> list[int]:
 
 
 def _ancestors(levels: Sequence[int]) -> np.ndarray:
-    """Give the communities of all levels that each one of the last level is in."""
+    """Give, for each community of the last level, those of all levels that hold it."""
     of_levels = [np.arange(levels[-1])]
     for coarse, fine in reversed([*pairwise(levels)]):
         of_levels.insert(0, of_levels[0] * coarse // fine)
@@ -263,7 +267,7 @@ def _ancestors(levels: Sequence[int]) -> np.ndarray:
 def _prefer(
     levels: Sequence[int], n_neurons: int, of_each: int, rng: np.random.RandomState
 ) -> Sequence[np.ndarray]:
-    """Draw the neurons that each community prefers, as those that it is in do."""
+    """Draw the neurons that each community, and each that holds it, prefers."""
     drawn: Any = np.concatenate(
         [
             rng.randint(0, n_neurons, size=(n, of_each))[of_level]
@@ -314,7 +318,7 @@ def _none_in(columns: np.ndarray) -> list[int]:
 def _draw_drives(
     n_groups: int, n_communities: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Draw which group drives which community, balanced, and all of them different."""
+    """Draw which group drives which community, evenly, and no two groups the same."""
     least = max(_FEWEST, -(-_FEWEST * n_groups // n_communities))
     for n_driving in range(least, n_groups + 1):
         drives = np.zeros((n_groups, n_communities), dtype=bool)

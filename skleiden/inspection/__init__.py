@@ -1,9 +1,10 @@
 """Tell what communities mean: their prompts, words, neurons and layers.
 
 The functions take the labels of the rows, or a fitted estimator, and the layers.
-:func:`describe_communities` does most of this at once. What it gives is shown by
-:func:`skleiden.report.write_report`, saved by :func:`skleiden.io.save_communities`, and
-made a table by its ``to_frame()``.
+:func:`describe_communities` does most of this at once.
+:func:`skleiden.report.write_report` shows its result,
+:func:`skleiden.io.save_communities` saves it, and its method ``to_frame()`` makes it a
+table.
 
 Examples
 --------
@@ -19,7 +20,7 @@ Examples
 **Which prompts and which neurons?** :func:`members` lists the rows of each community,
 :func:`keywords` its words, in any language, and :func:`top_features` the neurons that
 set it apart, by the activations as they were given. Their *effect size* is Cohen's d:
-the difference of mean activations inside and outside, in standard deviations.
+the difference of the mean activations inside and outside, in standard deviations.
 
 >>> from skleiden.inspection import keywords, members, top_features
 >>> print(members(labels, activations.prompts)[5][0])
@@ -46,9 +47,9 @@ layer_4:407 fires (above 0) in 20.1% of 1268 rows; mean 0.0423
 in 100.0% of community 5, effect 5.60
 
 **Do the neurons of a community hold for prompts that they were not chosen on?** Here
-ten are chosen on one half of the prompts. In the other half, the sum of their
-activations alone tells the community's members from others (area under the ROC curve;
-.5 is chance):
+ten neurons are chosen on one half of the prompts. In the other half, the sum of their
+activations alone tells the community's members from other prompts (area under the ROC
+curve; .5 is chance):
 
 >>> import numpy as np
 >>> from sklearn.metrics import roc_auc_score
@@ -60,8 +61,8 @@ activations alone tells the community's members from others (area under the ROC 
 >>> bool(roc_auc_score(labels[held_out] == 5, score) > 0.99)
 True
 
-**Why is one prompt where it is?** :func:`explain` divides the difference between its
-mean similarity to its community and to all others among the neurons:
+**Why is one prompt where it is?** :func:`explain` takes the difference between its mean
+similarity to its community and to all other prompts, and divides it among the neurons:
 
 >>> from skleiden.inspection import explain
 >>> why = explain(pipeline, activations.data, row=0, n_features=1)
@@ -69,18 +70,18 @@ mean similarity to its community and to all others among the neurons:
 similarity 0.28 inside, 0.19 outside
 
 **In which layers does a community show?** :func:`layer_agreement` tells how well each
-layer alone keeps it together. :func:`prototypes` are its mean activations, and
+layer alone keeps it together. :func:`prototypes` gives its mean activations, and
 :func:`representatives` its most central and its most borderline rows.
 
-**How strongly is a prompt tied to its community?** The clusterer's ``strength_`` says
-so, from 0 to 1. Where it is low, the place of a prompt means little:
+**How strongly is a prompt tied to its community?** The clusterer's ``strength_`` tells
+it, from 0 to 1. The community of a prompt with a low strength means little:
 
 >>> weakest = pipeline[-1].strength_.argmin()
 >>> bool(pipeline[-1].strength_[weakest] < 0.2)
 True
 
-**What shall communities be called?** :func:`describe_communities` calls each by its
-first keywords, unless it gets names, some or all, or a function that makes them
+**What are communities called?** :func:`describe_communities` names each by its first
+keywords. It can also be given names, for some or all, or a function that makes them
 (``namer=``, which may ask a language model):
 
 >>> from skleiden.inspection import describe_communities
@@ -90,10 +91,10 @@ first keywords, unless it gets names, some or all, or a function that makes them
 >>> found.names[0], found.names[5]
 ('functions, python, database', 'Chemistry')
 
-**Are there communities within communities?** :func:`community_tree` divides all rows
-from the top, and each part again, as long as random halves of the links find the same
-parts. It takes the links of the fitted estimator, not its communities. :func:`split`
-divides one of its communities and leaves the others as they are:
+**Are there communities within communities?** :func:`community_tree` divides all rows,
+and each part again, as long as random halves of the links find the same parts. It uses
+the links of the fitted estimator, not its communities. :func:`split` divides one of the
+estimator's communities, and leaves the others as they are:
 
 >>> from skleiden.inspection import community_tree, split
 >>> tree = community_tree(pipeline, texts=activations.prompts)
@@ -107,12 +108,12 @@ divides one of its communities and leaves the others as they are:
 >>> set(parts.labels.tolist()) - set(labels.tolist())  # the other part has a new number
 {24}
 
-The page shows the tree with ``describe_communities(..., tree=tree)``.
+The page shows the tree if it is given to ``describe_communities(..., tree=tree)``.
 
 **Which neurons fire together?** ``stack.neurons()`` has the neurons of all layers as
-rows. The same pipeline groups them by their correlation over the prompts, and
-:func:`cross_table` tells which groups *drive* which communities of prompts: their
-neurons are more active in these than chance would have it:
+rows. The same pipeline groups them by their correlation over the prompts.
+:func:`cross_table` then tells which groups *drive* which communities of prompts: those
+in which their neurons are more active than by chance:
 
 >>> from sklearn.base import clone
 >>> from skleiden.inspection import cross_table
@@ -126,8 +127,8 @@ neurons are more active in these than chance would have it:
 group 1 (291 neurons, mostly layers layer_0 to layer_3 and layer_5) drives \
 communities 21, 22, 14 and 8
 
-**What changed?** :func:`compare` tells what two runs agree on (adjusted mutual
-information, ``ami``), which rows moved, and what split or merged:
+**What changed?** :func:`compare` tells how far two runs agree (``ami``, adjusted mutual
+information), which rows moved, and which communities split or merged:
 
 >>> from skleiden.inspection import compare
 >>> other = clone(pipeline).set_params(mutualknnleiden__resolution=2.0)

@@ -1,4 +1,4 @@
-"""What the neurons that set communities apart fire on, in short."""
+"""Short accounts of what the neurons that set communities apart fire on."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _N_COMMUNITIES, _DIGITS = 8, 4
 
 
 class NeuronActivity(NamedTuple):
-    """What a neuron fires on, in short; see `neuron` for all of it.
+    """Short account of what a neuron fires on; `neuron` gives all of it.
 
     Attributes
     ----------
@@ -23,14 +23,14 @@ class NeuronActivity(NamedTuple):
         Column in the layer.
 
     mean, share : float
-        Mean activation of all rows, and share of the rows in which the neuron fires.
+        Mean activation over all rows, and share of the rows in which the neuron fires.
 
     strongest : list of (int, float)
-        Rows in which it fires most, and its activation there; largest first.
+        Rows in which it fires most, with its activation there; largest first.
 
     communities : list of (int, float, float)
-        Communities with the largest mean activation, at most eight: label, mean, and
-        share of the rows in which it fires.
+        Communities with the largest mean activation, at most eight, each as label,
+        mean, and share of its rows in which the neuron fires.
     """
 
     layer: str
@@ -44,10 +44,10 @@ class NeuronActivity(NamedTuple):
 def activity_of(
     sums: CommunitySums, features: Mapping[int, Sequence[TopFeature]]
 ) -> list[NeuronActivity]:
-    """Find what the neurons of all communities fire on, by the sums of one pass.
+    """Find what the neurons of all communities fire on, from the sums of one pass.
 
-    They are in the order of layers and numbers. Activations are rounded, as there are
-    many.
+    Neurons are in the order of layers and numbers. Activations are rounded, because
+    there are many.
     """
     places = {name: place for place, name in enumerate(sums.layers)}
     listed = {(one.layer, one.neuron) for of in features.values() for one in of}

@@ -27,7 +27,8 @@ def second_communities(membership: sp.csr_array, labels: np.ndarray) -> np.ndarr
     Returns
     -------
     second : ndarray of shape (n_samples,), dtype int64
-        The one with the largest share, of equal ones the first.
+        Of the other communities, the one with the largest share, of equal ones the
+        first.
     """
     counts = np.diff(membership.indptr)
     rows, columns = np.repeat(np.arange(labels.size), counts), membership.indices
@@ -44,7 +45,7 @@ def second_communities(membership: sp.csr_array, labels: np.ndarray) -> np.ndarr
 
 
 def cohesion(affinity: Any, labels: np.ndarray) -> np.ndarray:
-    """Share of the weight of each community's edges that leads to its own members.
+    """Compute the share of each community's edge weight that leads to its own members.
 
     Parameters
     ----------

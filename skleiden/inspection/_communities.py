@@ -34,7 +34,13 @@ from ._graph import (
 )
 from ._keywords import keywords, keywords_of
 from ._layers import fitted_embedding, layer_agreement
-from ._members import check_labels, check_positive_integer, member_rows, summarize
+from ._members import (
+    check_integer,
+    check_labels,
+    check_positive_integer,
+    count,
+    member_rows,
+)
 from ._names import Namer, check_names, name_communities
 
 if TYPE_CHECKING:
@@ -71,9 +77,10 @@ _Top: TypeAlias = Callable[[int], dict[int, list[TopFeature]]]
 class Communities:
     """All that is known of a clustering.
 
-    Made by `describe_communities`, saved and loaded by
-    :func:`skleiden.io.save_communities` and :func:`skleiden.io.load_communities`, shown
-    by :func:`skleiden.report.write_report`. Only `labels` and `ids` are always there.
+    It is made by `describe_communities`, saved and loaded by
+    :func:`skleiden.io.save_communities` and :func:`skleiden.io.load_communities`, and
+    shown by :func:`skleiden.report.write_report`. Only `labels` and `ids` are always
+    there.
 
     Attributes
     ----------
@@ -81,10 +88,10 @@ class Communities:
         Communities, numbered from 0; -1 is noise.
 
     ids : ndarray of shape (n_samples,)
-        Identifiers of the rows; the row numbers if None is given.
+        Identifiers of the rows; their numbers if None is given.
 
     texts : list of str of length n_samples, or None
-        The prompts, with U+FFFD for each lone half of a surrogate pair, which no file
+        The prompts. U+FFFD stands for each lone half of a surrogate pair, which no file
         can hold.
 
     confidence : ndarray of shape (n_samples,), or None
@@ -92,64 +99,65 @@ class Communities:
         :class:`~skleiden.model_selection.StableLeiden`.
 
     attached : ndarray of shape (n_samples,), dtype bool, or None
-        Rows that came from a small community.
+        Which rows came from a small community, and were attached to another.
 
     stability : ndarray of shape (n_clusters,), or None
         How well each community is found again, in [0, 1], see
-        :func:`~skleiden.model_selection.community_stability`; nan where it cannot be
-        told.
+        :func:`~skleiden.model_selection.community_stability`; nan where this is not
+        known.
 
     top_features : dict of {int: list of TopFeature}
         Neurons that set each community apart, see `top_features`.
 
     neurons : list of NeuronActivity
-        What each of these neurons fires on: its strongest rows, and communities.
+        For each of these neurons, the rows and communities in which it fires most.
 
     representatives : dict of {int: Representatives}
         Most central and most borderline rows, see `representatives`.
 
     layer_agreement : dict of {str: ndarray of shape (n_clusters,)}
-        How well each layer alone keeps each community together, see
-        `layer_agreement`; nan where it cannot be told.
+        How well each layer alone keeps each community together, see `layer_agreement`;
+        nan where this is not known.
 
     strength : ndarray of shape (n_samples,), or None
-        How strongly each row is tied to its community, in [0, 1], see the `strength_`
-        of :class:`~skleiden.MutualKNNLeiden`, to six decimals.
+        How strongly each row is tied to its community, in [0, 1], to six decimals, see
+        `strength_` of :class:`~skleiden.MutualKNNLeiden`.
 
     second : ndarray of shape (n_samples,), dtype int64, or None
-        The other community of a row that lies between two, to which it has at least
-        half as much weight of edges as to its own; -1 for a row that does not.
+        For a row that lies between two communities, the other of them: it has at least
+        half as much weight of edges to it as to its own. -1 for any other row.
 
     cohesion : ndarray of shape (n_clusters,), or None
-        Share of the weight of the members' edges that leads to other members, in
-        [0, 1]; nan without edges. A community below .5 hangs together loosely: it is
-        none even in the weak sense of [1]_.
+        Share of the weight of the members' edges that leads to other members, in [0,
+        1]; nan without edges. A community below .5 hangs together loosely: it is not a
+        community even in the weak sense of [1]_.
 
     keywords : dict of {int: list of str}
         Words that tell the texts of each community from those of the others, see
-        `keywords`; where the rows are neurons, of the texts of its strongest prompts.
+        `keywords`. If the rows are neurons, the texts are those of the group's
+        strongest prompts.
 
     names : dict of {int: str}
-        What each community is called; see `describe_communities`.
+        Name of each community, see `describe_communities`.
 
     tree : dict or None
-        Communities within communities, as `to_dict` of a `CommunityTree` gives them; a
-        tree itself becomes that.
+        Communities within communities, as `to_dict` of a `CommunityTree` gives them. A
+        `CommunityTree` that is given is converted.
 
     layer_share : dict of {str: ndarray of shape (n_clusters,)}
-        Where the rows are neurons: share of each layer in each community.
+        Share of each layer in each community, if the rows are neurons.
 
     map : CommunityMap or None
         Positions of rows in the plane, see `community_map`.
 
     neuron_groups : Communities or None
-        Groups of the neurons of the same layers, described by themselves.
+        Groups of the neurons of the same layers, described in the same way.
 
     cross_table : CrossTable or None
-        Which of these groups drive which communities, see `cross_table`.
+        Table of which of these groups drive which communities, see `cross_table`.
 
     summary : dict of {str: number or str}
-        Facts of the graph and the fit, such as "modularity" and "n_isolated".
+        Facts about the graph and the fit, such as "modularity" and "n_isolated".
 
     parameters : dict
         Parameters of the estimator, as JSON can hold them.
@@ -163,12 +171,12 @@ class Communities:
     Raises
     ------
     ValueError
-        If labels are not one-dimensional integers of at least -1, or the lengths
-        differ; if an id or the name of a layer has a lone half of a surrogate pair; if
-        something is named that is no community.
+        If labels are not one-dimensional integers of at least -1, or lengths differ; if
+        an id or the name of a layer has a lone half of a surrogate pair; if a name is
+        given to a number that is not a community.
 
     TypeError
-        If names are not strings, or not by number; if the tree is none.
+        If names are not strings, or their keys not numbers; if `tree` is not a tree.
 
     References
     ----------
@@ -231,8 +239,14 @@ class Communities:
             "cohesion": float,
         }
         for name, dtype in dtypes.items():
-            if getattr(self, name) is not None:
+            if getattr(self, name) is None:
+                continue
+            try:
                 settle(name, np.asarray(getattr(self, name), dtype=dtype))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"{name} must be an array of {np.dtype(dtype)}: {error}."
+                ) from error
         for name in ("ids", "texts", *_OF_ROWS):
             given = getattr(self, name)
             if given is not None and len(given) != n:
@@ -275,11 +289,11 @@ class Communities:
 
     @property
     def table(self) -> dict[str, np.ndarray]:
-        """What is known of each community, as columns, largest community first.
+        """Columns that describe each community, largest community first.
 
         "community", "size" and "share" of all rows, and, where known, "name",
-        "strength" (the mean of its rows), "cohesion", "stability", "keywords" (joined),
-        "strongest" (neurons as "layer:number", or prompts, where rows are neurons) and
+        "strength" (mean over its rows), "cohesion", "stability", "keywords" (joined),
+        "strongest" (neurons as "layer:number" or, if rows are neurons, prompts) and
         "central" (text or id of the most central row).
         """
         listed = member_rows(self.labels, min_size=1)
@@ -335,11 +349,11 @@ class Communities:
         return frame_of(self.table)
 
     def _repr_html_(self) -> str:
-        """Give the largest communities as a table, for notebooks."""
+        """Give the communities as a table, the largest first, for notebooks."""
         return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
 
     def _check_cross_table(self, n_clusters: int) -> None:
-        """Refuse a table that is not of these communities and groups."""
+        """Refuse a cross table that is not of these communities and groups."""
         table, groups = self.cross_table, self.neuron_groups
         if table is None:
             return
@@ -353,15 +367,15 @@ class Communities:
             )
 
     def __repr__(self) -> str:
-        counts = summarize(self.labels)
+        counts = count(self.labels)
         known = [
             name
             for name in ("texts", "confidence", "stability", "top_features", "map")
             if getattr(self, name) is not None and len(getattr(self, name)) > 0
         ]
         return (
-            f"<Communities: {counts.n_samples} rows in {counts.n_communities} "
-            f"communities, {counts.n_noise} in none; known: "
+            f"<Communities: {counts['n_samples']} rows in {counts['n_communities']} "
+            f"communities, {counts['n_noise']} in none; known: "
             f"{', '.join(known) or 'labels alone'}>"
         )
 
@@ -391,7 +405,7 @@ def describe_communities(
     max_map_rows: int = 3000,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Communities:
-    """Find out all there is to tell about fitted communities, to save it or show it.
+    """Describe fitted communities in every way, to save the result or show it.
 
     Parameters
     ----------
@@ -400,53 +414,53 @@ def describe_communities(
         `StableLeiden` of either.
 
     X : LayerStack, mapping of {name: matrix}, or matrix
-        What it was fitted on: top neurons come from it, unsketched. Read once, where
-        the embedding is still at hand in the clusterer.
+        Data that the estimator was fitted on; top neurons are found in it, unsketched.
+        It is read once, if the clusterer still holds the embedding.
 
     ids : sequence of length n_samples, default=None
-        Identifiers of the rows; those of X, else the row numbers, if None.
+        Identifiers of the rows. If None, those of X, or else the row numbers.
 
     texts : sequence of str of length n_samples, or mapping of {id: str}, default=None
-        The prompts. A mapping may hold others, too; an id that is not in it is looked
-        up as a string, as JSON and CSV have no other ids. Where the rows are neurons,
-        the prompts are the columns, and so are their texts and ids.
+        The prompts. A mapping may hold other prompts, too. An id that is not in it is
+        looked up as a string, since JSON and CSV have no other ids. If the rows are
+        neurons, the prompts are the columns, and texts go with the columns and their
+        ids.
 
     names : mapping of {int: str}, default=None
-        What communities are called, all or some of them. Where texts are given, one
-        that has no name is called by its first three keywords, or "no words in common"
-        if it has none.
+        Names of all or some communities. If texts are given, a community without a name
+        is called by its first three keywords, or "no words in common" if it has none.
 
     namer : callable, default=None
-        A function that names the others instead, such as one that asks a language
-        model: ``namer(texts, keywords) -> str``, called once for each community,
-        largest first, with a list of its most central texts (where the rows are
-        neurons, those of its strongest prompts) and a list of its keywords. Needs
-        texts.
+        A function that names the other communities instead, for example by asking a
+        language model: ``namer(texts, keywords) -> str``. It is called once for each of
+        them, largest first, with a list of its most central texts (if the rows are
+        neurons, of its strongest prompts) and a list of its keywords. Needs texts.
 
     tree : CommunityTree, default=None
-        From :func:`~skleiden.inspection.community_tree`, to be saved and shown with the
-        communities.
+        Tree from :func:`~skleiden.inspection.community_tree`, to be saved and shown
+        with the communities.
 
     rows : {"prompts", "tokens", "rows"}, default=None
-        What the page calls rows, if they are not neurons: "prompts" where texts are
-        given and "rows" where not, if None.
+        Word that the page has for rows, if they are not neurons. None is "prompts" if
+        texts are given, and "rows" if not.
 
     n_features : int, default=10
-        Top neurons of each community; where the rows are neurons, strongest prompts.
+        Number of top neurons of each community; if the rows are neurons, of strongest
+        prompts.
 
     n_strongest : int, default=5
-        Rows in which each of the top neurons fires most; 0 for none, and to tell
-        nothing of what they fire on. Nothing is told where the rows are neurons.
+        Number of rows listed in which each of the top neurons fires most. With 0, and
+        if the rows are neurons, nothing is told of what neurons fire on.
 
     n_representatives : int, default=5
-        Central and borderline rows of each.
+        Number of central and of borderline rows listed for each community.
 
     stability : array-like of shape (n_clusters,), default=None
-        From :func:`~skleiden.model_selection.community_stability`, which takes many
-        fits and is not computed here.
+        Result of :func:`~skleiden.model_selection.community_stability`, which takes
+        many fits and is not computed here.
 
     max_map_rows : int, default=3000
-        Rows shown on the map, see `community_map`; 0 for no map.
+        Largest number of rows shown on the map, see `community_map`; 0 for no map.
 
     random_state : int, RandomState instance or None, default=0
         Determines the map, and the rows by which layers are compared.
@@ -454,7 +468,8 @@ def describe_communities(
     Returns
     -------
     communities : Communities
-        Layer agreement is told where the estimator has a `MultiLayerTfidfSketcher`.
+        With layer agreement if the estimator has a `MultiLayerTfidfSketcher` and rows
+        are not neurons.
 
     Raises
     ------
@@ -463,9 +478,10 @@ def describe_communities(
 
     ValueError
         If X, ids, texts or stability do not fit the estimator; if a mapping of texts
-        lacks an id; if names are of something that is no community, or there is a namer
-        and there are no texts; if `rows` is unknown; if an id or the name of a layer
-        has a lone half of a surrogate pair, which no file can hold.
+        lacks an id; if a name is given to a number that is not a community; if there is
+        a namer, but no texts; if `rows` is unknown or a number is out of range; if an
+        id or the name of a layer has a lone half of a surrogate pair, which no file can
+        hold.
 
     Examples
     --------
@@ -526,7 +542,7 @@ def describe(
     max_map_rows: int = 3000,
     random_state: int | np.random.RandomState | None = 0,
 ) -> tuple[Communities, CommunitySums]:
-    """Describe communities, and keep the sums that figures can be drawn from, too."""
+    """Describe communities, and also give the sums that figures are drawn from."""
     clusterer = fitted_clusterer(estimator)
     labels = check_labels(clusterer.labels_)
     sketcher = fitted_sketcher(estimator)
@@ -544,6 +560,8 @@ def describe(
     check_positive_integer(n_features, "n_features")
     if n_strongest != 0:
         check_positive_integer(n_strongest, "n_strongest")
+    check_positive_integer(n_representatives, "n_representatives")
+    check_integer(max_map_rows, "max_map_rows", 0)
     given = check_names({} if names is None else names, labels)
     if namer is not None and texts is None:
         raise ValueError(
@@ -598,14 +616,14 @@ def describe(
 
 
 def _strength_of(clusterer: Any) -> np.ndarray | None:
-    """Strengths in as many digits as tell something; files of 0.1.0 have none."""
+    """Give strengths, in digits that mean something; files of 0.1.0 have none."""
     if not hasattr(clusterer, "strength_"):
         return None
     return np.asarray(clusterer.strength_, dtype=np.float64).round(6)
 
 
 def _central_texts(found: Communities) -> dict[int, list[str]]:
-    """Texts that stand for each community, largest community first."""
+    """Give texts that stand for each community, largest community first."""
     texts = found.texts
     if texts is None:  # rows are neurons, and their prompts have the texts
         return {
@@ -664,7 +682,7 @@ def _of_neurons(
 
 
 def _shares_of_layers(labels: np.ndarray, stack: LayerStack) -> dict[str, np.ndarray]:
-    """Share of each layer in each group of neurons."""
+    """Give the share of each layer in each group of neurons."""
     row_layers = np.asarray(stack.row_layers)
     names = list(dict.fromkeys(row_layers.tolist()))
     n_clusters = int(labels.max()) + 1
@@ -701,9 +719,8 @@ def _facts(
     sketcher: MultiLayerTfidfSketcher | None,
     rows: str | None,
 ) -> dict[str, Any]:
-    counts = summarize(clusterer.labels_)
     graph = graph_summary(clusterer.affinity_matrix_)
-    facts = {name: value for name, value in counts.items() if np.ndim(value) == 0}
+    facts = count(clusterer.labels_)
     facts["n_attached"] = int(np.count_nonzero(clusterer.attached_))
     facts["modularity"] = clusterer.modularity_
     facts["resolution"] = clusterer.resolution_

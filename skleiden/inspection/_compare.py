@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from sklearn.utils._param_validation import Interval
 
 from skleiden._blocks.frames import as_html, frame_of
 from skleiden._fitting import final_step
@@ -18,7 +20,7 @@ from skleiden._kernels import partitions
 
 from ._communities import Communities
 from ._cross_table import listed
-from ._members import number_labels
+from ._members import Labels, number_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 # Ids that an error names, and letters of a text.
 _SHOWN, _LETTERS = 3, 40
 
+# Shares of a community of which there may be two.
+_PARTS = Interval(Real, 0, 0.5, closed="right")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """How two partitions, a and b, agree on the rows that both have.
+    """Agreement of two partitions, a and b, on the rows that both have.
 
-    Made by `compare`, shown by :func:`skleiden.report.write_comparison`.
+    It is made by `compare`, and shown by :func:`skleiden.report.write_comparison`.
 
     Attributes
     ----------
@@ -40,42 +45,42 @@ class Comparison:
         about 0 for unrelated ones. A row in no community counts as one of its own.
 
     ids : ndarray of shape (n_common,)
-        Rows that both have, in the order of a: their ids, or else their numbers.
+        Ids of the rows that both have, or else their numbers, in the order of a.
 
     labels_a, labels_b : ndarray of shape (n_common,), dtype int64
-        Their communities in a and in b; -1 is noise.
+        Communities of these rows in a and in b; -1 is noise.
 
     partner : ndarray of shape (n_clusters of a,), dtype int64
-        Community of b that each community of a is matched with, -1 for none. Each is
-        matched at most once, and such that the most rows stay together.
+        Community of b that each community of a is matched with, -1 for none.
+        Communities are matched one to one, so that the most rows stay together.
 
     moved : ndarray of shape (n_common,), dtype bool
-        Rows that are not in matched communities; a row in none is one that moved unless
-        it is in none in both.
+        Which rows are not in matched communities. A row that is noise in one of both
+        moved; a row that is noise in both did not.
 
     splits : dict of {int: list of int}
-        Communities of a that became several of b, and these, largest part first.
+        For each community of a that became several of b, these parts, largest first.
 
     merges : dict of {int: list of int}
-        Communities of b that several of a became, and these, largest part first.
+        For each community of b that several of a became, these parts, largest first.
 
     n_only_a, n_only_b : int
-        Rows that only one of them has.
+        Number of rows that only a, or only b, has.
 
     table : dict of {str: ndarray}
-        All pairs of a community of a and one of b that have rows in common: "a", "b",
-        "n_common", "share_of_a", "share_of_b", "jaccard" and "matched".
+        All pairs of a community of a and a community of b with rows in common, as the
+        columns "a", "b", "n_common", "share_of_a", "share_of_b", "jaccard" and
+        "matched".
 
     names_a, names_b : dict of {int: str}
-        What communities are called, where that is known: by their names, or else their
-        keywords; by their labels, where these are strings, which are numbered in their
-        order.
+        Names of communities, where they are known; else their keywords, joined. Labels
+        that are strings are numbered in their order, and are the names.
 
     texts : list of str of length n_common, or None
         The prompts, if a or b has them.
 
     rows : str
-        What rows are: "prompts", "tokens" or "neurons", or else "rows".
+        Word for the rows: "prompts", "tokens" or "neurons", or else "rows".
     """
 
     ami: float
@@ -97,11 +102,11 @@ class Comparison:
 
     @property
     def matches(self) -> dict[str, np.ndarray]:
-        """Matched communities, as columns, those that share the most rows first.
+        """Matched communities as columns, those that share the most rows first.
 
-        "a", "b", "size_a" and "size_b" (of the rows that both have), "n_common" and
-        "jaccard", the share of the rows of either that both have; and "name_a" and
-        "name_b" where communities of a, or of b, have names.
+        "a", "b", "size_a" and "size_b" (of the rows that both partitions have),
+        "n_common", "jaccard" (the rows in both communities over the rows in either),
+        and "name_a" and "name_b" where communities of a, or of b, have names.
         """
         matched = np.flatnonzero(self.table["matched"])
         order = matched[np.argsort(-self.table["n_common"][matched], kind="stable")]
@@ -135,15 +140,16 @@ class Comparison:
         return frame_of(self.table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was found in types that JSON has.
+        """Return the comparison in types that JSON has.
 
         Returns
         -------
         plain : dict
             "ami", "ari", "n_rows", "n_moved", "n_only_a" and "n_only_b"; "matches", a
-            dict for each; "splits" and "merges", each a dict of "community" and
-            "parts"; and "moved", a dict of "id", "a" and "b" for each row that moved.
-            An id that JSON has no form for becomes its string.
+            list with a dict for each matched pair; "splits" and "merges", lists of a
+            dict with "community" and "parts"; and "moved", a list of a dict with "id",
+            "a" and "b" for each row that moved. An id that JSON has no form for becomes
+            its string.
         """
         matches = {name: of.tolist() for name, of in self.matches.items()}
         changed = zip(
@@ -222,16 +228,17 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     Parameters
     ----------
     a, b : Communities, path, fitted clusterer or pipeline, or array-like of int or str
-        What to compare. A path is that of a file that
+        Partitions to compare. A path is that of a file that
         :func:`skleiden.io.save_communities` or :func:`skleiden.io.save_labels` saved,
-        or of a folder that ``skleiden cluster`` made. Rows of files and `Communities`
-        are found by their ids, and those that only one has are left out; else they are
-        the same rows in the same order. Where ids of one are all strings, as those of
-        CSV files are, ids of the other are taken as their strings.
+        or of a folder that ``skleiden cluster`` made. Rows of files and of
+        `Communities` are matched by their ids, and rows that only one of both has are
+        left out. Rows of anything else must be the same, in the same order. If the ids
+        of one are all strings, as they are in CSV files, the ids of the other are taken
+        as strings, too.
 
     min_share : float, default=0.1
         Smallest part, as a share of the rows of a community, by which it is said to be
-        split or merged, above 0 and at most 0.5.
+        split or merged; above 0 and at most 0.5.
 
     Returns
     -------
@@ -245,10 +252,10 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
         If one of them holds no labels.
 
     ValueError
-        If they have no row in common, or, without ids, not the same number of rows; if
-        ids repeat, or most of the texts that both have for an id differ; if one is of
-        prompts and the other of neurons; if labels are not integers of at least -1, a
-        file holds no partition, or `min_share` is out of range.
+        If they have no row in common or, without ids, different numbers of rows; if ids
+        repeat, or the texts that both have for an id differ for most ids; if one is of
+        prompts and the other of neurons; if labels are not integers of at least -1, or
+        strings; if a file holds no partition, or `min_share` is out of range.
 
     OSError
         If a file cannot be read.
@@ -261,14 +268,15 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     See Also
     --------
     skleiden.report.write_comparison : Show it on a page.
-    skleiden.model_selection.community_stability : How well each community comes again.
+    skleiden.model_selection.community_stability : Tell how stable each community is.
 
     Notes
     -----
-    Agreement is the adjusted mutual information, by the mean of both entropies [1]_,
-    and the adjusted Rand index [2]_. A community is split if at least two of the other
-    partition hold a share of it of `min_share` or more and have most of their rows from
-    it; a merge is a split the other way round.
+    Agreement is measured by the adjusted mutual information, with the mean of both
+    entropies [1]_, and by the adjusted Rand index [2]_. A community is split if at
+    least two communities of the other partition each hold at least the share
+    `min_share` of it, and have most of their own rows from it. A merge is a split the
+    other way round.
 
     References
     ----------
@@ -286,7 +294,7 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     >>> found.describe()[-1]
     'communities 1 and 2 merged into 0'
     """
-    if not 0 < min_share <= 0.5:
+    if not _PARTS.is_satisfied_by(min_share):
         raise ValueError(f"min_share must be in (0, 0.5]; got {min_share!r}.")
     one, other = (_side_of(value, name) for value, name in ((a, "a"), (b, "b")))
     _check_kinds(one, other)
@@ -318,7 +326,7 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
 
 
 class _Side(NamedTuple):
-    """What is known of one of two partitions."""
+    """Labels of one of two partitions, and what else is known of it."""
 
     labels: np.ndarray
     ids: np.ndarray | None = None
@@ -328,9 +336,10 @@ class _Side(NamedTuple):
 
 
 def _side_of(value: Any, name: str) -> _Side:
-    """Give what is known of whatever has labels."""
+    """Read what is known of a partition, in any form that has labels."""
     if isinstance(value, (str, os.PathLike)):
-        # Files are read by what is made of all this, and only where they are given.
+        # Needs `Communities` and nothing of this module; both packages import all of
+        # theirs, so that it cannot be imported above.
         from skleiden.io._partitions import load_partition
 
         value = load_partition(value)
@@ -340,7 +349,8 @@ def _side_of(value: Any, name: str) -> _Side:
         usual = "rows" if value.texts is None else "prompts"
         rows = value.summary.get("rows", usual if value.summary else None)
         names = named | dict(value.names)
-        return _Side(value.labels, value.ids, value.texts, names, rows)
+        labels = _numbered(value.labels, name).place_of_rows
+        return _Side(labels, value.ids, value.texts, names, rows)
     last = final_step(value)[1]
     if hasattr(last, "get_params"):
         if not hasattr(last, "labels_"):
@@ -349,12 +359,19 @@ def _side_of(value: Any, name: str) -> _Side:
                 f"{type(value).__name__} without labels_. Fit it first."
             )
         value = last.labels_
-    try:
-        found = number_labels(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+    found = _numbered(value, name)
     texts = {c: of for c, of in enumerate(found.values) if isinstance(of, str)}
     return _Side(found.place_of_rows, names=texts)
+
+
+def _numbered(labels: Any, name: str) -> Labels:
+    """Enumerate labels; errors say whose they are."""
+    try:
+        found = number_labels(labels)
+        found.check_places()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return found
 
 
 def _check_kinds(a: _Side, b: _Side) -> None:
@@ -408,14 +425,14 @@ def _common(a: _Side, b: _Side) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _are_numbers(both: tuple[list[Any], list[Any]]) -> bool:
-    """Whether ids are what rows get that have none: their numbers."""
+    """Whether all ids are row numbers, which rows without ids get."""
     return all([*map(str, some)] == [*map(str, range(len(some)))] for some in both)
 
 
 def _texts(
     a: _Side, in_a: np.ndarray, b: _Side, in_b: np.ndarray, ids: np.ndarray
 ) -> list[str] | None:
-    """Give the texts of the rows that both have; told if they are not the same rows."""
+    """Give the texts of the rows that both have; tell if these are not the same."""
     one, other = (
         None if of.texts is None else [of.texts[row] for row in rows.tolist()]
         for of, rows in ((a, in_a), (b, in_b))

@@ -55,7 +55,7 @@ class DrivingPair(NamedTuple):
     Attributes
     ----------
     group, community : int or str
-        Their labels.
+        Labels of the group and of the community.
 
     effect : float
         Effect size, see `cross_table`.
@@ -72,11 +72,11 @@ class DrivingPair(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CrossTable:
-    """How active each group of neurons is in each community of prompts.
+    """Activity of each group of neurons in each community of prompts.
 
-    Made by `cross_table`. Row g is of group g, column c of community c; where a label
-    has no neuron or no prompt, there is nan. Where labels are strings, rows and columns
-    are in their ascending order.
+    It is made by `cross_table`. Row g of its arrays belongs to group g, and column c to
+    community c; a label that no neuron, or no prompt, has is nan there. If labels are
+    strings, rows and columns are in their ascending order.
 
     Attributes
     ----------
@@ -84,32 +84,33 @@ class CrossTable:
         Mean activity, in standard deviations above the mean of all prompts.
 
     effects : ndarray of shape (n_groups, n_communities)
-        Cohen's d of the group's activity in the community, against the prompts in which
-        the group rests; nan in a community of all prompts.
+        Effect size (Cohen's d) of the group's activity in the community, compared with
+        the prompts in which the group rests, see `cross_table`; nan for a community of
+        all prompts.
 
     chance : ndarray of shape (n_groups, n_communities)
-        Effects up to which chance may get; nan without permutations.
+        Largest effect that chance may give; nan without permutations.
 
     drives : ndarray of shape (n_groups, n_communities), dtype bool
         Whether the group drives the community.
 
     group_sizes : ndarray of shape (n_groups,), dtype int64
-        Neurons of each group.
+        Number of neurons of each group.
 
     community_sizes : ndarray of shape (n_communities,), dtype int64
-        Prompts of each community.
+        Number of prompts of each community.
 
     layers : ndarray of shape (n_groups, n_layers)
-        Share of each group's neurons that is in each layer.
+        Share of each group's neurons in each layer.
 
     layer_names : tuple of str of length n_layers
         Names of the layers.
 
     groups : list of int or str of length n_groups
-        Label of each row; the number of the row if None is given.
+        Label of each row; its number if None is given.
 
     communities : list of int or str of length n_communities
-        Label of each column; the number of the column if None is given.
+        Label of each column; its number if None is given.
 
     See Also
     --------
@@ -138,7 +139,7 @@ class CrossTable:
 
     @property
     def table(self) -> dict[str, np.ndarray]:
-        """All pairs of a group and a community that are not empty, as arrays."""
+        """Pairs of a group and a community, neither of them empty, as columns."""
         present = self.group_sizes[:, None] * self.community_sizes > 0
         group, community = np.nonzero(present)
         return {
@@ -153,7 +154,7 @@ class CrossTable:
         }
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return all pairs as a pandas DataFrame, one row for each.
+        """Return `table` as a pandas DataFrame, one row for each pair.
 
         Returns
         -------
@@ -189,15 +190,16 @@ class CrossTable:
         ]
 
     def describe(self) -> list[str]:
-        """Say which group drives what, in words.
+        """Say in words which groups drive which communities.
 
         Returns
         -------
         lines : list of str
-            One for each group that drives a community, such as "group 12 (41 neurons,
-            layers mlp_3 to mlp_5) drives communities 4 and 9", communities in the order
-            of their effects; and one for all groups that drive none. Layers that are
-            "mostly" those of a group have at least nine tenths of its neurons.
+            A line for each group that drives a community, such as "group 12 (41
+            neurons, layers mlp_3 to mlp_5) drives communities 4 and 9", with the
+            strongest effect first, and a line for all groups that drive none. "mostly"
+            stands before layers that hold at least nine tenths of a group's neurons,
+            but not all.
         """
         lines = []
         for group in np.flatnonzero(self.drives.any(axis=1)).tolist():
@@ -286,59 +288,61 @@ def cross_table(
 ) -> CrossTable:
     """Find which groups of neurons drive which communities of prompts.
 
-    The activity of a group in a prompt is the mean over its neurons, each in standard
-    deviations above its own mean, so that loud neurons do not speak for all. By it, a
-    group divides the communities into those in which it is active and those in which it
-    *rests*, such that the sum of squares within both parts is least [1]_. Effect sizes,
-    Cohen's d [2]_, compare the prompts of a community with the others in which the
-    group rests, those in no community among them. (Against all others, communities that
-    one group drives would hide each other.) A group *drives* a community where the
-    effect is at least `min_effect` and above chance.
+    The activity of a group in a prompt is the mean over its neurons, each measured in
+    standard deviations above its own mean, so that loud neurons do not decide alone. By
+    this activity, a group divides the communities into those in which it is active and
+    those in which it *rests*, at the place where the sum of squares within both parts
+    is least [1]_. The effect size, Cohen's d [2]_, compares the prompts of a community
+    with all other prompts in which the group rests, including those in no community.
+    (Compared with all other prompts, communities that one group drives would hide each
+    other.) A group *drives* a community if the effect is at least `min_effect` and
+    above chance.
 
-    Chance is what communities of the same sizes get whose prompts are drawn at random:
-    in one of a hundred draws, some effect among all groups and communities is above
-    `chance` [3]_.
+    Chance is what communities of the same sizes get if their prompts are drawn at
+    random. In one of a hundred such draws, some effect among all groups and communities
+    is above the `chance` of its pair [3]_.
 
     Parameters
     ----------
     prompt_labels : array-like of int or str of shape (n_samples,)
-        Communities of the rows of X, as strings, integers or whole floats; a row of -1,
-        or "-1", is in none, but among the others.
+        Communities of the rows of X, as strings, integers or whole floats. A row with
+        -1, or "-1", is in no community, but counts among the other prompts.
 
     neuron_labels : array-like of int or str of shape (n_neurons,)
-        Groups of the neurons of all layers side by side, in the order of the layers;
-        a neuron of -1, or "-1", is in none and is left out.
+        Groups of the neurons of all layers, side by side in the order of the layers. A
+        neuron with -1, or "-1", is in no group, and is left out.
 
     X : LayerStack, mapping of {name: matrix}, or matrix
-        The unsketched layers, dense or sparse, of prompts that groups and communities
-        were found with or of others. They are read twice, those of signed values three
-        times, block by block, and not densified; two numbers for each row and group
-        are held in memory.
+        The unsketched layers, dense or sparse. Their prompts may be those that groups
+        and communities were found with, or others. Layers are read block by block,
+        twice, or three times if some have values of both signs, and are not densified.
+        Two numbers for each row and group are held in memory.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
-        The layers' widths where X is one matrix with the layers side by side.
+        Widths of the layers, if X is one matrix with the layers side by side.
 
     n_permutations : int, default=200
-        Draws that tell what chance gives, at least 99; or 0, to leave chance out.
+        Number of draws that tell what chance gives, at least 99; 0 leaves chance out.
 
     min_effect : float, default=0.8
-        Smallest effect that counts, at least 0; Cohen calls 0.8 large. With many
-        prompts, differences that nobody would call driving are above chance.
+        Smallest effect that counts, at least 0; Cohen calls 0.8 large. It is needed
+        because, with many prompts, differences that nobody would call driving are above
+        chance.
 
     random_state : int, RandomState instance or None, default=0
-        Determines the draws. The result does not depend on the order of the rows, but
-        for the last digits of the means.
+        Determines the draws. The result does not depend on the order of the rows,
+        except for the last digits of the means.
 
     Returns
     -------
     table : CrossTable
-        Means, effects, chance and what drives what, with `to_frame()`, `pairs()`,
-        `describe()` and `plot()`.
+        Means, effects, chance, and which groups drive which communities, with
+        `to_frame()`, `pairs()`, `describe()` and `plot()`.
 
     Raises
     ------
     TypeError
-        If X is not layers in this process, such as Dask arrays.
+        If the layers are not in this process, but Dask arrays.
 
     ValueError
         If the rows of X are neurons; if labels are not one-dimensional, strings or
@@ -352,17 +356,18 @@ def cross_table(
 
     Notes
     -----
-    Layers are taken as a `MultiLayerTfidfSketcher` by default takes them: those after
+    Layers are taken as a `MultiLayerTfidfSketcher` takes them by default: those after
     ReLU, GELU and their like by their positive part, others with their signs. Neurons
     that are constant in X are left out of their group's mean.
 
-    Chance is that of prompts: whether the neurons of a group belong together is not
-    asked. Where communities differ in many neurons, groups of random neurons drive some
-    of them, too, with smaller effects; ``rng.permutation(neuron_labels)`` shows them.
+    Chance concerns the prompts, and does not ask whether the neurons of a group belong
+    together. If communities differ in many neurons, groups of random neurons drive some
+    of them, too, with smaller effects; ``rng.permutation(neuron_labels)`` as labels
+    shows these.
 
     If the groups were found with the same prompts as the communities, effects are
-    larger than on other prompts: give X and `prompt_labels` of prompts that had no part
-    in it to see what remains.
+    larger than on other prompts. To see what remains, give X and `prompt_labels` of
+    prompts that had no part in it.
 
     References
     ----------
@@ -431,9 +436,9 @@ def _scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give the activity of each group in each row, less its mean, and its squares.
 
-    They stand side by side, of shape (n_samples, 2 * n_groups), 0 for groups of
-    constant activity. Rows are in an order that their content decides, and that is
-    returned, too: sums and draws are then the same whatever the order of X.
+    They stand side by side, of shape (n_samples, 2 * n_groups), and are 0 for groups of
+    constant activity. Rows are sorted by their content, so that sums and draws are the
+    same whatever the order of X; their order is returned, too.
     """
     settings = Settings("auto", True, 1.0, True, 0.0, np.dtype(np.float32))
     opened = open_layers(stack, None, check_only)
@@ -467,7 +472,7 @@ def _scores(
 
 
 def _weights(counts: Counts, neurons: np.ndarray) -> np.ndarray:
-    """Give what each neuron counts in its group's mean: 0 if it is constant."""
+    """Give the weight of each neuron in its group's mean, 0 if it is constant."""
     columns = counts.columns
     deviation = columns.spread / np.sqrt(columns.n_samples)
     if not np.isfinite(deviation).all():
@@ -496,14 +501,15 @@ class _Contrast(NamedTuple):
 class _Groups(NamedTuple):
     """Groups of neurons, to be compared between communities.
 
-    `scores` are those of `_scores`; `sizes` the rows in no community, and in each.
+    `scores` are those of `_scores`; `sizes` are the numbers of rows in no community,
+    and in each community.
     """
 
     scores: np.ndarray
     sizes: np.ndarray
 
     def contrast(self, order: np.ndarray) -> _Contrast:
-        """Compare communities; rows, in this order, are in none of them, 0, 1, ..."""
+        """Compare communities; in this order, rows are in none, then in 0, 1, ..."""
         n, stops = order.size, np.cumsum([0, *self.sizes])
         members = sp.csr_array((np.ones(n), order, stops), (self.sizes.size, n))
         values, squares = np.hsplit(members @ self.scores, 2)
@@ -545,7 +551,7 @@ def _active(own: np.ndarray, n: int) -> np.ndarray:
 
 
 def _cohens_d(own: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """Give effect sizes of sums such as of `_active`; nan where either has no row."""
+    """Give effect sizes from sums as in `_active`; nan where either side has no row."""
     (n, value, square), (n_rest, value_rest, square_rest) = own, rest
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = value / n - value_rest / n_rest
@@ -560,11 +566,11 @@ def _cohens_d(own: np.ndarray, rest: np.ndarray) -> np.ndarray:
 def _chance(
     groups: _Groups, errors: np.ndarray, n_permutations: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Give the effects, as many as there are errors, that chance may reach somewhere.
+    """Give the effects that chance may reach, one for each of the standard errors.
 
-    Draws are of effects over their standard errors. Small communities have larger ones
-    by chance, the more the longer the tails of scores are; so those of each community
-    are measured in what is usual for it.
+    Draws are compared by effects over their standard errors. In small communities these
+    are larger by chance, the more so the longer the tails of scores are; so those of
+    each community are measured in units of what is usual for it.
     """
     n, sizes = len(groups.scores), groups.sizes[1:]
     told = (sizes > 0) & (sizes < n)
@@ -584,7 +590,7 @@ def _chance(
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:
-    """Round numbers to some bits, which sums in another order have alike."""
+    """Round numbers to the bits that do not depend on the order of a sum."""
     fraction, exponent = np.frexp(values)
     return np.ldexp(np.rint(np.ldexp(fraction, _KEPT_BITS)), exponent - _KEPT_BITS)
 
@@ -601,7 +607,7 @@ def _shares(
 
 
 def _checked(labels: Any, name: str, n: int, what: str) -> Labels:
-    """Labels, refused by name if they are not one for each of n things."""
+    """Read labels, refused by name if they are not one for each of n things."""
     try:
         numbered = number_labels(labels)
     except ValueError as error:

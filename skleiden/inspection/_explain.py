@@ -15,7 +15,7 @@ from ._members import check_labels, check_positive_integer
 
 
 class Contribution(NamedTuple):
-    """What a neuron adds to a row's similarity to its community.
+    """A neuron, and what it adds to the similarity of a row to its community.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Contribution(NamedTuple):
         Activation of the neuron in the row.
 
     contribution : float
-        Its part in the difference of similarities, see `explain`.
+        Part of the neuron in the difference of similarities, see `explain`.
 
     fires : bool
         Whether the neuron fires in the row, see `top_features`.
@@ -43,7 +43,7 @@ class Contribution(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """Which neurons tie a row to its community.
+    """The neurons that tie a row to its community.
 
     Attributes
     ----------
@@ -52,10 +52,10 @@ class Explanation(NamedTuple):
 
     similarity, baseline : float
         Mean cosine similarity of the row to the other members of its community, and to
-        the rows outside of it, of all layers and without a sketch.
+        the rows outside of it, over all layers and without a sketch.
 
     contributions : list of Contribution
-        Neurons that add the most to their difference, largest first.
+        Neurons that add the most to the difference of these, largest first.
     """
 
     community: int
@@ -69,11 +69,11 @@ def explain(
 ) -> Explanation:
     """Find the neurons that tie one row to its community.
 
-    The similarity of two rows, as the sketch estimates it, is a sum over neurons. So
-    is the difference between a row's mean similarity to the other members of its
-    community and that to all rows outside: each neuron contributes its weighted and
-    scaled activation in the row, times the difference between its means among members
-    and among others. The contributions of all neurons add up to
+    The similarity of two rows, which the sketch estimates, is a sum over neurons. So is
+    the difference between the mean similarity of a row to the other members of its
+    community and that to all rows outside. To this, each neuron contributes its
+    weighted and scaled activation in the row, times the difference between its means
+    among the members and among the others. The contributions of all neurons add up to
     ``similarity - baseline``.
 
     Parameters
@@ -83,13 +83,15 @@ def explain(
         `StableLeiden` of one.
 
     X : LayerStack, mapping of {name: matrix}, or matrix
-        The unsketched layers that it was fitted on; read twice, not densified.
+        The unsketched layers that it was fitted on. They are read twice, and not
+        densified.
 
     row : int or str
-        Number of the row, negative from the end; or its id, if that is a str.
+        Number of the row, from the end if negative; or its id, if that is a string.
 
     n_features : int, default=10
-        Neurons listed, at least 1; only such as contribute more than nothing.
+        Largest number of neurons listed, at least 1; all listed contribute more than
+        nothing.
 
     Returns
     -------
@@ -98,11 +100,13 @@ def explain(
     Raises
     ------
     TypeError
-        If the estimator has no fitted sketcher and clusterer.
+        If the estimator has no fitted sketcher and clusterer; if `row` is neither an
+        integer nor a str.
 
     ValueError
-        If X has other rows or layers than the estimator was fitted on; if the row is
-        in no community, or its community has no other member or no row outside.
+        If X has another number of rows, or other layers, than the estimator was fitted
+        on; if the row is in no community, or its community has no other member or no
+        row outside; if `n_features` is below 1.
 
     IndexError
         If there is no such row or id.
@@ -193,6 +197,11 @@ def explain(
 
 def _place_of(row: int | str, X: Any) -> int:
     if not isinstance(row, str):
+        if isinstance(row, bool) or not isinstance(row, (int, np.integer)):
+            raise TypeError(
+                f"row must be an integer, or an id that is a str; got {row!r}. Give "
+                "its number."
+            )
         return int(row)
     ids = getattr(X, "ids", None)
     places = np.flatnonzero([] if ids is None else ids == row)
@@ -202,7 +211,7 @@ def _place_of(row: int | str, X: Any) -> int:
 
 
 def _scales(layers: list[WeightedLayer]) -> np.ndarray:
-    """Tell what each layer of each row is multiplied by, for rows of unit length."""
+    """Give the factor of each layer of each row that makes rows of unit length."""
     n = layers[0].source.shape[0]
     norms, active = np.zeros((len(layers), n)), np.zeros((len(layers), n), dtype=bool)
     for number, layer in enumerate(layers):
@@ -221,7 +230,7 @@ def _scales(layers: list[WeightedLayer]) -> np.ndarray:
 
 
 def _scaled_sums(layer: WeightedLayer, weights: np.ndarray) -> np.ndarray:
-    """Weighted sums of a layer's rows, of shape (n_groups, width)."""
+    """Give weighted sums of a layer's rows, of shape (n_groups, width)."""
     sums = np.zeros((len(weights), layer.source.shape[1]))
     for rows in row_batches([layer.source]):
         sums += weights[:, rows] @ layer.read(rows)

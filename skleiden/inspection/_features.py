@@ -1,4 +1,4 @@
-"""Which neurons make a community: prototypes and top neurons, of unsketched layers."""
+"""The neurons that make a community: prototypes and top neurons, unsketched."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TopFeature(NamedTuple):
         Difference of means over the standard deviation, see `top_features`.
 
     mean, baseline_mean : float
-        Mean activation of the members and of the baseline.
+        Mean activation in the members and in the baseline.
 
     share, baseline_share : float
         Share of the members, and of the baseline, in which the neuron fires.
@@ -54,15 +54,16 @@ class TopFeature(NamedTuple):
         inhibited in the community than outside.
 
     name : str or None
-        Name of the column, where it has one.
+        Name of the column, if it has one.
 
     text : str or None
-        The prompt that the column is, where the rows are neurons and it is known.
+        The prompt that the column stands for, if the rows are neurons and it is known.
 
     Notes
     -----
-    Of a stack of neurons (`LayerStack.neurons`) columns are prompts, "neuron" is the
-    number of one, and activations are standardised over all prompts, neuron by neuron.
+    In a stack of neurons (`LayerStack.neurons`) columns are prompts: "neuron" is the
+    number of a prompt, and activations are standardised over all prompts, neuron by
+    neuron.
     """
 
     layer: str
@@ -84,36 +85,39 @@ def prototypes(
     standardize: bool = False,
     layers: Mapping[str, int] | Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Mean activation of every neuron in each community, per layer.
+    """Compute the mean activation of every neuron in each community, for each layer.
 
     Parameters
     ----------
     X : LayerStack, mapping of {name: matrix}, or matrix
-        The unsketched layers, dense or sparse, which are not densified.
+        The unsketched layers, dense or sparse. Sparse ones are not densified.
 
     labels : array-like of int or str of shape (n_samples,)
         Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
         has no prototype.
 
     standardize : bool, default=False
-        Whether to give means of z-scores: neurons less their mean over all rows, noise
-        included, over their standard deviation; 0 for a constant neuron.
+        Whether to give means of z-scores: ``(activation - mean) / standard deviation``,
+        both over all rows, noise included; 0 for a constant neuron.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
-        The layers' widths where X is one matrix with the layers side by side.
+        Widths of the layers, if X is one matrix with the layers side by side.
 
     Returns
     -------
     dict of {str: ndarray of shape (n_clusters, width of the layer)}
-        Float64 means, row c for community c (nan where no row has that label). Where
-        labels are strings, rows are in their ascending order; give large numbers as
-        strings, as there would be a row for each number up to the largest.
+        Means in float64, with row c for community c (nan if no row of X has that
+        label). If labels are strings, rows are in their ascending order. Give large
+        numbers as strings, as there is a row for each number up to the largest label.
 
     Raises
     ------
     ValueError
         If labels are not one-dimensional, strings or integers of at least -1, or as
-        many as rows.
+        many as rows; if X is not finite, or so large that squares overflow.
+
+    TypeError
+        If `standardize` is neither True nor False.
 
     Examples
     --------
@@ -125,6 +129,8 @@ def prototypes(
     array([[2., 0.],
            [0., 5.]])
     """
+    if not isinstance(standardize, (bool, np.bool_)):
+        raise TypeError(f"standardize must be True or False; got {standardize!r}.")
     sums = community_sums(*layers_and_labels(X, labels, layers))
     return {
         name: sums.labels.placed(sums.prototypes(name, standardize=standardize), np.nan)
@@ -144,44 +150,56 @@ def top_features(
     """Find the neurons that set each community apart, over all layers.
 
     Neurons are ranked by a standardised difference of means, so that layers of
-    different scale compete fairly. No p-value is given: the communities were made from
-    the same activations, so that a test against "no difference" would say nothing.
+    different scales compete fairly. No p-value is given: the communities were made from
+    the same activations, so a test against "no difference" would say nothing.
 
     Parameters
     ----------
     X : LayerStack, mapping of {name: matrix}, or matrix
-        The unsketched layers, dense or sparse, which are not densified.
+        The unsketched layers, dense or sparse. Sparse ones are not densified.
 
     labels : array-like of int or str of shape (n_samples,)
         Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
         counts among the others.
 
     n_features : int, default=10
-        Neurons listed for each community.
+        Largest number of neurons listed for each community, at least 1.
 
     versus : {"others", "global"}, default="others"
-        The baseline: all rows outside the community, with Cohen's d [1]_ as effect
-        size (the difference of means over the pooled standard deviation); or all
-        rows, with the difference of means over their standard deviation.
+        The baseline that a community is compared with. "others" is all rows outside it,
+        and the effect size is Cohen's d [1]_, the difference of means over the pooled
+        standard deviation. "global" is all rows, and the effect size is the difference
+        of means over their standard deviation.
 
     weighting : {"row", "community"}, default="row"
-        What counts alike in the baseline's mean and share: each row, or each community,
-        however small, without noise. Standard deviations are of rows in either case.
+        Whether each row counts alike in the baseline's mean and share, or each
+        community, however small, without noise. Standard deviations are over rows in
+        either case.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
-        The layers' widths where X is one matrix with the layers side by side.
+        Widths of the layers, if X is one matrix with the layers side by side.
 
     Returns
     -------
     dict of {int or str: list of TopFeature}
-        For each community, largest effect first, ties in column order. Neurons whose
-        mean does not exceed the baseline's are left out, so that lists may be shorter.
+        For each community, its neurons with the largest effect first, ties in column
+        order; those that do not fire at the members' mean come after all that do.
+        Neurons whose mean does not exceed the baseline's are left out, so lists may be
+        shorter.
 
     Raises
     ------
     ValueError
         If labels are not one-dimensional, strings or integers of at least -1, or as
-        many as rows; if `n_features` is below 1, or `versus` or `weighting` unknown.
+        many as rows; if X is not finite, or so large that squares overflow; if
+        `n_features` is below 1, or `versus` or `weighting` unknown.
+
+    Notes
+    -----
+    A neuron *fires* in a row if its activation there is above a threshold. In layers
+    after ReLU, GELU and their like, the activation is the positive part of the value,
+    and the threshold is 0. In layers with large values of both signs, the activation is
+    the value, and the threshold is one standard deviation above the neuron's mean.
 
     References
     ----------
@@ -213,7 +231,7 @@ def named(
     stack: LayerStack,
     texts: Sequence[str] | None = None,
 ) -> dict[Any, list[TopFeature]]:
-    """Give features with the names of their columns, and the texts of these."""
+    """Give features with the names and texts of their columns."""
     columns = stack.columns if stack.prompts is None else (stack.prompts,)
     names = dict(zip(stack.names, columns, strict=True))
 
@@ -230,10 +248,11 @@ def named(
 class _Sums(NamedTuple):
     """Sums over the rows of one layer.
 
-    `values` and `counts` (of rows in which a neuron fires), of shape
-    (n_clusters + 1, width), are those of each community and, last, of the noise;
-    `squares`, of shape (width,), those of all rows. `thresholds` are those of `Firing`,
-    `strongest` the rows in which the neurons fire most, if they were asked for.
+    `values`, and `counts` of the rows in which a neuron fires, have the shape
+    (n_clusters + 1, width), with a row for each community and a last one for the noise.
+    `squares`, of shape (width,), are sums over all rows. `thresholds` are those of
+    `Firing`, `strongest` the rows in which the neurons fire most, if they are asked
+    for.
     """
 
     values: np.ndarray
@@ -244,10 +263,11 @@ class _Sums(NamedTuple):
 
 
 class CommunitySums(NamedTuple):
-    """What one pass over X tells of the neurons of each community.
+    """Sums that one pass over X gives for the neurons of each community.
 
-    Communities are in the order of `labels`, and none is empty. `sizes` are the rows of
-    each and, last, of the noise; `layers` the sums of each layer, by name.
+    Communities are in the order of `labels`, and none is empty. `sizes` are the numbers
+    of rows of each community and, last, of the noise; `layers` has the sums of each
+    layer, by name.
     """
 
     labels: Labels
@@ -255,7 +275,7 @@ class CommunitySums(NamedTuple):
     layers: dict[str, _Sums]
 
     def prototypes(self, name: str, *, standardize: bool) -> np.ndarray:
-        """Give the means of communities in one layer, one row for each."""
+        """Give the mean activations in one layer, one row for each community."""
         sums, n_samples = self.layers[name], self.sizes.sum()
         found = sums.values[:-1] / self.sizes[:-1, None]
         if standardize:
@@ -301,8 +321,8 @@ def _contrasts(
 ) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
     """Compare each community with its baseline, neuron by neuron, in one layer.
 
-    Gives its number, and the effect sizes, means and shares of a `TopFeature`; nothing
-    for a community that there is nothing to compare with.
+    Yields the number of a community, and effect sizes, means and shares as in a
+    `TopFeature`. A community that cannot be compared with anything is left out.
     """
     others, by_row = versus == "others", weighting == "row"
     n_communities, n_samples = sizes.size - 1, int(sizes.sum())
@@ -353,8 +373,8 @@ def community_sums(
     """Sum up the rows of each community, in one pass over the layers.
 
     Without `firing`, values are taken as they are, and neurons fire where they are not
-    zero. A `digest` of hashlib, if one is given, takes in all that is read. So many
-    rows as `n_strongest` in which each neuron fires most are kept.
+    zero. A `digest` of hashlib, if given, takes in all that is read. For each neuron,
+    the `n_strongest` rows in which it fires most are kept.
     """
     numbered = number_labels(labels)
     n_clusters = len(numbered.values)
@@ -380,7 +400,7 @@ def _layer_sums(
     digest: Any,
     n_strongest: int,
 ) -> _Sums:
-    """Sum up the rows of each group, whose numbers are given by `placed`."""
+    """Sum up the rows of each group, of which `placed` gives the numbers."""
     by_rows = digest is not None
     if digest is not None and (parts := source.parts()):
         by_rows = False
@@ -426,7 +446,7 @@ def _layer_sums(
 
 
 def _standardised(block: Any) -> tuple[Any, np.ndarray]:
-    """Rows over their standard deviation, and what is to be subtracted of each."""
+    """Divide rows by their standard deviation; also give what to subtract from each."""
     every = np.ones(block.shape[1], dtype=bool)
     one_layer = np.zeros(block.shape[1], dtype=np.int32)
     centred, means, deviation = countsketch.centre_rows(block, every, one_layer, 1)
@@ -441,6 +461,6 @@ def layers_and_labels(
     labels: LabelsLike,
     layers: Mapping[str, int] | Sequence[int] | None,
 ) -> tuple[LayerStack, Labels]:
-    """Layers of X and one label for each of its rows, refused if they do not fit."""
+    """Read layers, and labels of their rows, refused if they do not fit."""
     stack = as_layer_stack(X, layers)
     return stack, number_labels(labels, len(stack))

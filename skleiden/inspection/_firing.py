@@ -1,4 +1,4 @@
-"""When a neuron fires: one definition, for features, explanations, files and page."""
+"""The one definition of when a neuron fires, for features, explanations and pages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from skleiden._stages.sketch import Activity, Reading, Settings, learn
 
 
 class Firing(NamedTuple):
-    """When the neurons of one layer fire.
+    """Rule by which the neurons of one layer fire.
 
-    Their activation is the positive part of the value where `positive`, else the value
-    itself. They fire above `thresholds`, of shape (width,): zero, or in layers with
-    signs one standard deviation above the mean. Where the rows are the neurons,
+    Their activation is the positive part of the value if `positive`, else the value
+    itself. They fire above `thresholds`, of shape (width,): zero or, in layers with
+    signs, one standard deviation above the mean. If the rows are the neurons,
     `by_rows`, mean and standard deviation are those of rows.
     """
 
@@ -44,7 +44,7 @@ class Firing(NamedTuple):
 
 
 def firing_of(sketcher: Any, stack: LayerStack) -> list[Firing]:
-    """Give when neurons fire in each layer of what a sketcher was fitted on."""
+    """Give the rule of firing in each layer that a sketcher was fitted on."""
     activity, rows_are_neurons = sketcher._activity(), stack.row_layers is not None
     found_so = activity.settings.weighting == "auto"
     if activity.correlated != rows_are_neurons or (rows_are_neurons and not found_so):
@@ -56,7 +56,7 @@ def firing_of(sketcher: Any, stack: LayerStack) -> list[Firing]:
 
 
 def firing_in(stack: LayerStack) -> list[Firing]:
-    """Find when neurons fire in each layer, as a sketcher by default does.
+    """Find the rule of firing in each layer, as a sketcher does by default.
 
     Layers with signs are read twice.
     """
@@ -64,7 +64,7 @@ def firing_in(stack: LayerStack) -> list[Firing]:
 
 
 def firing_of_layers(layers: Layers) -> list[Firing]:
-    """Find the same of layers wherever they are."""
+    """Find the rule of firing in layers that are stored in any place."""
     settings = Settings("auto", True, 1.0, False, 0.0, np.dtype(np.float32))
     runner = layers.runner(0)
     activity, counts = learn(layers, settings, None, Reading(None, None), runner)

@@ -1,4 +1,4 @@
-"""What the graph tells of communities: representatives, a map, and a summary."""
+"""Representatives of communities, a map and a summary, by the graph alone."""
 
 from typing import Any, NamedTuple
 
@@ -45,10 +45,10 @@ class Representatives(NamedTuple):
     Attributes
     ----------
     central : list of Representative
-        Highest weight inside first.
+        Those with the highest weight inside, highest first.
 
     borderline : list of Representative
-        Lowest share inside first.
+        Those with the lowest share inside, lowest first.
     """
 
     central: list[Representative]
@@ -61,7 +61,7 @@ class CommunityMap(NamedTuple):
     Attributes
     ----------
     rows : ndarray of shape (n_shown,), dtype int64
-        Rows that are shown, ascending: all, or a sample.
+        Rows that are shown, all or a sample, in ascending order.
 
     positions : ndarray of shape (n_shown, 2), dtype float32
         Coordinates, in [-1, 1].
@@ -80,14 +80,14 @@ def representatives(clusterer: Any, n: int = 5) -> dict[int, Representatives]:
         A fitted `MutualKNNLeiden`, or a pipeline or `StableLeiden` of one.
 
     n : int, default=5
-        Rows listed of each kind, at least 1; at most all members.
+        Number of rows listed of each kind, at least 1; all members if these are fewer.
 
     Returns
     -------
     dict of {int: Representatives}
-        For each community, its `central` rows, with the highest sum of edge weights to
-        other members, and its `borderline` rows, with the lowest share of their edge
-        weights inside the community; ties in row order.
+        For each community, its `central` rows, which have the highest sum of edge
+        weights to other members, and its `borderline` rows, which have the lowest share
+        of their edge weights inside the community; ties in row order.
 
     Raises
     ------
@@ -151,21 +151,22 @@ def graph_summary(affinity: Any) -> Bunch:
     Returns
     -------
     summary : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object, with native numbers only.
+        Dictionary-like object, with numbers of Python only.
 
         n_vertices, n_edges : int
-            Edges are counted once.
+            Number of vertices, and of edges, each counted once.
         n_isolated : int
-            Vertices without an edge.
+            Number of vertices without an edge.
         degree_quantiles : list of float
-            Least, lower quartile, median, upper quartile and largest number of edges
+            Smallest, lower quartile, median, upper quartile and largest number of edges
             of a vertex.
         mean_degree, mean_weight : float
-            Edges of a vertex and weight of an edge; nan without vertices or edges.
+            Mean number of edges of a vertex, and mean weight of an edge; the latter nan
+            without edges.
         n_connected_components : int
-            Isolated vertices included.
+            Number of connected components; an isolated vertex is one, too.
         largest_component : int
-            Vertices of the largest connected component.
+            Number of vertices of the largest connected component.
 
     Raises
     ------
@@ -210,9 +211,9 @@ def community_map(
         A symmetric graph, such as the ``affinity_matrix_`` of a `MutualKNNLeiden`.
 
     max_rows : int, default=3000
-        Rows shown, at least 1. Of a larger graph a random sample is shown; as most of
-        its rows' neighbours are then missing, rows are tied by the neighbours that they
-        share, too.
+        Largest number of rows shown, at least 1. From a larger graph, a random sample
+        is drawn. Most of the neighbours of its rows are then missing, so rows are also
+        tied by the neighbours that they share.
 
     random_state : int, RandomState instance or None, default=0
         Determines the sample and the layout.
@@ -220,8 +221,8 @@ def community_map(
     Returns
     -------
     map : CommunityMap
-        The rows shown and their positions. Distances between communities that no edge
-        joins, and all angles, mean nothing.
+        The rows shown, and their positions. Distances between communities that no edge
+        joins mean nothing, and neither do angles.
 
     Raises
     ------
@@ -231,13 +232,14 @@ def community_map(
 
     Notes
     -----
-    The layout is like that of UMAP [1]_, of the 10 strongest ties of each row: they
-    pull, all rows push each other away, and the start is made by diffusion, as in
-    spectral embedding. Weights are divided by the roots of both ends' sums. It takes
-    some tenths of a second for 3,000 rows, and one to two seconds for 20,000.
+    The layout is like that of UMAP [1]_. The 10 strongest ties of each row pull, all
+    rows push each other away, and the start is made by diffusion, as in spectral
+    embedding. Weights are divided by the square roots of the sums of weights at both
+    ends. A layout takes some tenths of a second for 3,000 rows, and one to two seconds
+    for 20,000.
 
     With an int as `random_state`, the map is the same for any number of threads and any
-    order of the rows; only rows that nothing in the graph tells apart, such as several
+    order of the rows. Only rows that nothing in the graph tells apart, such as several
     without an edge, may change places.
 
     References
@@ -287,7 +289,7 @@ def community_map(
 
 
 def _strongest(graph: sp.csr_array, n_ties: int) -> sp.csr_array:
-    """Give the strongest edges of each vertex, of which it may keep more for others."""
+    """Keep each edge that is among the `n_ties` strongest of either of its ends."""
     rows = np.repeat(np.arange(graph.shape[0]), np.diff(graph.indptr))
     order = np.lexsort((graph.indices, -graph.data, rows))
     rank = np.arange(order.size) - graph.indptr[rows]

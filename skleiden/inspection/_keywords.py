@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
@@ -34,7 +34,7 @@ _UNSPACED = "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\u0e00-\u
 
 @lru_cache(maxsize=1)
 def _words() -> re.Pattern[str]:
-    """Words, in which marks that combine with letters are letters, too."""
+    """Make a pattern of words; marks that combine with letters count as letters."""
     every = map(chr, range(0x300, 0x10000))
     marks = "".join(one for one in every if category(one)[0] == "M")
     letter = rf"[^\W\d_{_UNSPACED}]"
@@ -56,29 +56,31 @@ def keywords(
     """Find the words that tell the texts of each community from those of the others.
 
     Words and pairs of words are scored by class-based TF-IDF [1]_: their frequency in
-    the community, times ``log(1 + a / f)``, where ``f`` is how often all communities
-    have them and ``a`` the mean number of words of a community. Words that are in more
-    than half of four communities or more are left out, so that stop words are in any
-    language; Chinese, Japanese and Thai, which are
-    written without spaces, are taken by pairs of letters, of which those that overlap
-    with a better one are left out.
+    the community, times ``log(1 + a / f)``, where ``f`` is how often they occur in all
+    communities, and ``a`` the mean number of words of a community. If there are four
+    communities or more, words that occur in more than half of them are left out, which
+    removes stop words in any language. Chinese, Japanese and Thai are written without
+    spaces: their words are pairs of letters, of which those that overlap with a better
+    one are left out.
 
     Parameters
     ----------
     texts : sequence of str of length n_samples
+        Text of each row.
 
     labels : array-like of int or str of shape (n_samples,)
         Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
         has no keywords.
 
     n_keywords : int, default=5
-        Most keywords of a community.
+        Largest number of keywords of a community, at least 1.
 
     Returns
     -------
     dict of {int or str: list of str}
-        For each community, best first, in lower case; empty where no word is in two of
-        its texts, and in a twentieth of them.
+        For each community, best first, in lower case. A keyword is in at least two of
+        its texts, and in a twentieth of them, or in its only text; empty if there is
+        none.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def keywords(
 
     ValueError
         If labels are not one-dimensional, strings or integers of at least -1, or as
-        many as texts.
+        many as texts; if `n_keywords` is below 1.
 
     References
     ----------
@@ -102,7 +104,7 @@ def keywords(
     {0: ['bread'], 1: ['train']}
     """
     check_positive_integer(n_keywords, "n_keywords")
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise TypeError(
             f"texts must be a sequence of strings, one for each label; got {texts!r}. "
             "Give a list of them."
@@ -115,7 +117,7 @@ def keywords(
 def keywords_of(
     texts: Sequence[str], rows: Mapping[_Group, np.ndarray], n_keywords: int
 ) -> dict[_Group, list[str]]:
-    """Find the words of groups of texts, whose rows may overlap."""
+    """Find the words of groups of texts, which may overlap; `rows` are theirs."""
     groups = list(rows)
     used, numbers = np.unique(
         np.concatenate([np.empty(0, np.int64), *rows.values()]), return_inverse=True
@@ -149,7 +151,7 @@ def keywords_of(
 
 
 def _terms(text: str) -> list[str]:
-    """Words of a text, and pairs of them, in lower case."""
+    """Give the words of a text, and pairs of them, in lower case."""
     words: list[str] = []
     for word in _words().findall(normalize("NFC", text).lower()):
         if _is_pair(word):
@@ -161,10 +163,11 @@ def _terms(text: str) -> list[str]:
 
 
 def _apart(terms: Sequence[str], n_keywords: int) -> list[str]:
-    """Take the first terms of which none says the same as another.
+    """Take the first terms, without those that say the same as one before.
 
-    It does if it has all words of the other, or if both are pairs of letters of which
-    one goes on where the other ends, as both then are of one word, or of its border.
+    A term does so if it has all words of the other, or the other all of its own; or if
+    both are pairs of letters, one of which goes on where the other ends, so that both
+    come from one word, or from its border.
     """
     taken: list[str] = []
     for term in terms:

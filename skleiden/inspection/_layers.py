@@ -1,4 +1,4 @@
-"""Which layers keep a community together."""
+"""Agreement of layers: how well each of them keeps each community together."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ def layer_agreement(
 ) -> dict[str, np.ndarray]:
     """Tell how well each layer alone keeps each community together.
 
-    For members of a community, the share of their nearest neighbours by cosine in one
-    layer alone that are members, too: where in the network the community lives.
+    The nearest neighbours of a community's members are searched by cosine, in one layer
+    alone. The share of them that are members, too, tells whether the community lives in
+    this layer.
 
     Parameters
     ----------
@@ -38,32 +39,33 @@ def layer_agreement(
         The embedding, with the layers' columns side by side.
 
     labels : array-like of int or str of shape (n_samples,)
-        Communities, as strings, integers or whole floats; -1, or "-1", is noise, of
-        which no agreement is told.
+        Communities, as strings, integers or whole floats; -1, or "-1", is noise, which
+        has no agreement.
 
     layers : mapping of {name: width} or sequence of int
         Columns of each layer in the embedding, such as
         ``dict(zip(sketcher.layer_names_, sketcher.n_components_))``.
 
     n_neighbors : int, default=15
-        Neighbours looked at, at least 1; for a community of fewer others, as many as
-        these.
+        Number of neighbours looked at, at least 1; at most as many as a member has
+        other members.
 
     max_members : int, default=100
-        Members of each community whose neighbours are searched, at least 1, drawn at
-        random.
+        Largest number of members of each community whose neighbours are searched, at
+        least 1; they are drawn at random.
 
     random_state : int, RandomState instance or None, default=0
-        Determines which.
+        Determines which members are drawn.
 
     Returns
     -------
     dict of {str: ndarray of shape (n_clusters,)}
         For each layer and community, ``(share - chance) / (1 - chance)``, where chance
-        is the community's share of all other rows: 1 if all neighbours are members, 0
-        if as many as by chance. Members without activity in the layer are left out; nan
-        where none is left, or nobody is outside. Community c is at place c; where
-        labels are strings, communities are in their ascending order.
+        is the community's share of all other rows. It is 1 if all neighbours are
+        members, and 0 if as many are as by chance. Members without activity in the
+        layer are left out; nan if none is left, or no row is outside the community.
+        Community c is at place c; if labels are strings, communities are in their
+        ascending order.
 
     Raises
     ------
@@ -99,14 +101,14 @@ def layer_agreement(
     asked = _some_of_each(numbers, max_members, check_random_state(random_state))
     of = numbers[asked]
     # A neighbour counts only if there are members enough to be one.
-    looked_at = np.minimum(n_neighbors, sizes[of] - 1)[:, None]
+    k = min(n_neighbors, n - 1)
+    looked_at = np.minimum(k, sizes[of] - 1)[:, None]
     every = np.arange(n)
     agreement = {}
     for name, (start, stop) in zip(
         names, pairwise(np.cumsum([0, *widths])), strict=True
     ):
         vectors = knn.unit_rows(np.ascontiguousarray(X[:, start:stop]))
-        k = min(n_neighbors, n - 1)
         ranks = knn.Ranks(asked, every)
         found = knn.exact_neighbors(vectors[asked], vectors, k, ranks, own=asked)
         counted = np.arange(k) < looked_at
@@ -124,10 +126,10 @@ def layer_agreement(
 
 
 def fitted_embedding(estimator: Any, X: Any) -> tuple[np.ndarray, dict[str, int]]:
-    """Give what an estimator's sketcher makes of the X that it was fitted on.
+    """Give the embedding of the X that an estimator was fitted on, and its widths.
 
-    That, and the columns of each layer in it. Where the next step is the clusterer, the
-    vectors that this holds are the embedding, but for the rounding of equal rows.
+    Widths are by layer. If the clusterer comes directly after the sketcher, the vectors
+    that it holds are the embedding, except for the rounding of equal rows.
     """
     sketcher = fitted_sketcher(estimator)
     components = sketcher._by_layer(sketcher.n_components_)
@@ -145,7 +147,7 @@ def fitted_embedding(estimator: Any, X: Any) -> tuple[np.ndarray, dict[str, int]
 
 
 def _fitted_steps(estimator: Any) -> list[Any]:
-    """Give the steps of nested pipelines, and of what a StableLeiden kept, in order."""
+    """Give the steps of nested pipelines and of a fitted StableLeiden, in order."""
     inner = getattr(estimator, "estimator_", None)
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if inner is None and not steps:
@@ -156,7 +158,7 @@ def _fitted_steps(estimator: Any) -> list[Any]:
 def _some_of_each(
     labels: np.ndarray, max_members: int, rng: np.random.RandomState
 ) -> np.ndarray:
-    """At most so many rows of each community, drawn at random, ascending."""
+    """Draw at most so many rows of each community; give them in ascending order."""
     shuffled = rng.permutation(np.flatnonzero(labels >= 0))
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.searchsorted(labels[order], labels[order])

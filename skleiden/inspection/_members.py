@@ -1,4 +1,4 @@
-"""Who is in a community: members, sizes and coverage."""
+"""Members of communities, their sizes and coverage, and labels of any kind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ Label: TypeAlias = int | str
 LabelsLike: TypeAlias = Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
 
 _NOISE = "-1"
+# Places of a table at most, of which those without members are memory for nothing.
+_MOST_PLACES = 10_000_000
 _WANTED = "labels must be one integer per row, such as the labels_ of a clusterer"
 
 
 def summarize(labels: LabelsLike) -> Bunch:
-    """Count communities, their sizes, and how many rows are in one.
+    """Count communities, their members, and the rows that are in one.
 
     Parameters
     ----------
@@ -32,27 +34,28 @@ def summarize(labels: LabelsLike) -> Bunch:
     Returns
     -------
     summary : :class:`~sklearn.utils.Bunch`
-        Dictionary-like object, of which :func:`json.dumps` makes JSON, with the
-        following attributes.
+        Dictionary-like object, which :func:`json.dumps` takes, with the following
+        attributes.
 
         n_samples, n_communities, n_noise : int
-            Rows, communities with a member, and rows labelled -1.
+            Number of rows, of communities with a member, and of rows labelled -1.
         coverage : float
             Share of the rows that are in a community.
         largest_share : float
             Share of the rows that are in the largest community.
         labels : list of int or str of length n_clusters
-            The communities: integers from 0 to the largest label, those without a
-            member among them; or strings, ascending.
+            The communities: all integers from 0 to the largest label, even without a
+            member; or strings, in ascending order.
         sizes : list of int of length n_clusters
-            Members of each community.
+            Number of members of each community.
         shares : list of float of length n_clusters
-            Their share of the rows.
+            Share of the rows in each community.
 
     Raises
     ------
     ValueError
-        If labels are not one-dimensional, strings or integers of at least -1.
+        If labels are not one-dimensional, strings or integers of at least -1 and below
+        10,000,000.
 
     Examples
     --------
@@ -63,17 +66,26 @@ def summarize(labels: LabelsLike) -> Bunch:
     """
     found = number_labels(labels)
     sizes, n = found.sizes, found.numbers.size
-    n_noise = n - int(sizes.sum())
     return Bunch(
-        n_samples=n,
-        n_communities=sizes.size,
-        n_noise=n_noise,
-        coverage=1 - n_noise / n,
-        largest_share=float(sizes.max(initial=0) / n),
+        **count(found),
         labels=found.places,
         sizes=found.placed(sizes, 0).tolist(),
         shares=found.placed(sizes / n, 0.0).tolist(),
     )
+
+
+def count(labels: Any) -> dict[str, Any]:
+    """Give what `summarize` does, but for its tables: nothing grows with the labels."""
+    found = number_labels(labels)
+    sizes, n = found.sizes, found.numbers.size
+    n_noise = n - int(sizes.sum())
+    return {
+        "n_samples": n,
+        "n_communities": sizes.size,
+        "n_noise": n_noise,
+        "coverage": 1 - n_noise / n,
+        "largest_share": float(sizes.max(initial=0) / n),
+    }
 
 
 def members(
@@ -88,23 +100,26 @@ def members(
         left out.
 
     ids : sequence of length n_samples, default=None
-        What to list; the row numbers if None.
+        Ids to list; the row numbers if None.
 
     min_size : int, default=2
-        Smallest community listed.
+        Smallest community listed, at least 0.
 
     Returns
     -------
     dict of {int or str: list}
-        Members of each community in row order; largest community first, ties by label.
-        Numbers and strings of NumPy are given as those of Python, and dates as text, so
-        that :func:`json.dumps` takes them.
+        Members of each community in row order; the largest community first, ties by
+        label. Numbers and strings of NumPy are given as those of Python, and dates as
+        text, so that :func:`json.dumps` takes them.
 
     Raises
     ------
     ValueError
         If labels are not one-dimensional, strings or integers of at least -1, or the
-        lengths differ.
+        lengths differ; if `min_size` is not an integer of at least 0.
+
+    TypeError
+        If `ids` are no sequence.
 
     Examples
     --------
@@ -114,6 +129,7 @@ def members(
     >>> members(["cat", "dog", "cat"], min_size=1)
     {'cat': [0, 2], 'dog': [1]}
     """
+    check_integer(min_size, "min_size", 0)
     rows_of = member_rows(labels, min_size=min_size)
     if ids is None:
         return {label: rows.tolist() for label, rows in rows_of.items()}
@@ -147,8 +163,8 @@ def member_rows(labels: Any, *, min_size: int = 1) -> dict[Any, np.ndarray]:
 class Labels(NamedTuple):
     """Labels of rows, of any kind, and the numbers that stand for them.
 
-    Computing goes by `numbers`, which leave none out, so that nothing grows with the
-    largest label; results name communities by `values`.
+    Computations use `numbers`, of which none is left out, so that nothing grows with
+    the largest label; results name communities by `values`.
 
     Attributes
     ----------
@@ -156,7 +172,7 @@ class Labels(NamedTuple):
         For each row the place of its label in `values`; -1 for noise.
 
     values : list of int, or of str
-        The labels that rows have, ascending, without that of noise.
+        The labels that rows have, in ascending order, without that of noise.
     """
 
     numbers: np.ndarray
@@ -170,14 +186,26 @@ class Labels(NamedTuple):
 
     @property
     def n_places(self) -> int:
-        """Places of a table.
+        """Number of places in a table.
 
-        Where labels are integers, a table has label i at place i, be it empty; else it
-        has the labels in their order.
+        If labels are integers, label i is at place i of a table, and some places may be
+        empty; else the labels are at the places in their order.
         """
         if not self.values or isinstance(self.values[0], str):
             return len(self.values)
+        self.check_places()
         return int(self.values[-1]) + 1
+
+    def check_places(self) -> None:
+        """Refuse integers so large that a table has no room for their places."""
+        largest = self.values[-1] if self.values else 0
+        if not isinstance(largest, str) and largest >= _MOST_PLACES:
+            raise ValueError(
+                f"labels must be below {_MOST_PLACES:,}, as there is a place for each "
+                f"number up to the largest; got {largest}. Give them as strings, for "
+                "example by [str(label) for label in labels], of which none is left "
+                "out."
+            )
 
     @property
     def places(self) -> list[Any]:
@@ -188,12 +216,12 @@ class Labels(NamedTuple):
     @property
     def place_of_rows(self) -> np.ndarray:
         """Place of each row's label in a table; -1 for noise."""
-        if self.n_places == len(self.values):
+        if not self.values or isinstance(self.values[0], str):
             return self.numbers
         return np.array([*self.values, -1])[self.numbers]
 
     def placed(self, of_labels: np.ndarray, empty: Any) -> np.ndarray:
-        """Give a table of what is known of each label; `empty` where no row has it."""
+        """Make a table of values of the labels; `empty` at places that no row has."""
         if self.n_places == len(of_labels):
             return of_labels
         shape = self.n_places, *of_labels.shape[1:]
@@ -227,7 +255,7 @@ def _number_texts(texts: list[str]) -> Labels:
 
 
 def check_labels(labels: Any, n_rows: int | None = None) -> np.ndarray:
-    """Labels as an int64 array, refused if they are not one integer for each row."""
+    """Read labels as int64, refused if they are not one integer for each row."""
     given = _read(labels, _WANTED, n_rows)
     if given.dtype.kind == "O":
         dtype = np.asarray(labels).dtype
@@ -299,7 +327,7 @@ def _of_one_kind(labels: list[Any]) -> np.ndarray:
 
 
 def _refuse_fractions(labels: np.ndarray, wanted: str) -> None:
-    """Refuse floats that are no whole numbers."""
+    """Refuse floats that are not whole numbers."""
     missing = np.flatnonzero(np.isnan(labels))
     if missing.size:
         _refuse_missing(labels[missing[0]], int(missing[0]))
@@ -322,6 +350,13 @@ def _native(value: Any) -> Any:
 
 def check_positive_integer(value: Any, name: str) -> None:
     """Refuse what is not an integer of at least 1."""
+    check_integer(value, name, 1)
+
+
+def check_integer(value: Any, name: str, least: int) -> None:
+    """Refuse what is not an integer, or a smaller one."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}.")
+    if not whole or value < least:
+        raise ValueError(
+            f"{name} must be an integer of at least {least}; got {value!r}."
+        )

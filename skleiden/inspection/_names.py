@@ -1,4 +1,4 @@
-"""What communities are called: by their user, by a function, or by their keywords."""
+"""Names of communities: from their user, from a function, or from their keywords."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def name_communities(
     Parameters
     ----------
     texts : mapping of {int: sequence of str}
-        Central texts of each community, in the order in which they are named.
+        Central texts of each community, in the order in which communities are named.
 
     keywords : mapping of {int: sequence of str}
         See :func:`skleiden.inspection.keywords`.
 
     given : mapping of {int: str}
-        Names that are known.
+        Names that are given, and kept.
 
     namer : callable or None
-        Makes a name of texts and keywords; of the keywords alone if None.
+        Makes a name of texts and keywords; if None, a name is made of the keywords.
     """
     return {
         c: given[c] if c in given else _name(c, [*of], [*keywords.get(c, ())], namer)
@@ -61,7 +61,7 @@ def _name(c: int, texts: list[str], keywords: list[str], namer: Namer | None) ->
 
 
 def check_names(names: Any, labels: np.ndarray) -> dict[int, str]:
-    """Names by community, refused if they are no strings, or not of communities."""
+    """Read names, refused if they are not strings, or not those of communities."""
     if not isinstance(names, Mapping):
         raise TypeError(
             "names must be a mapping of {community: name}; got "

@@ -1,4 +1,4 @@
-"""What one neuron fires on: its strongest rows, and its communities."""
+"""One neuron: the rows and communities in which it fires most."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ class ActiveRow(NamedTuple):
         Number of the row.
 
     id : object
-        Its identifier; its number where it has none.
+        Identifier of the row; its number if it has none.
 
     activation : float
         Activation of the neuron.
 
     community : int or str
-        Label of the row; -1 for noise, and where no labels were given.
+        Label of the row; -1 for noise, and if no labels were given.
 
     text : str or None
         The prompt, if it is known.
@@ -58,9 +58,9 @@ class ActiveRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Neuron:
-    """What one neuron fires on.
+    """The rows and communities in which one neuron fires most.
 
-    Made by `neuron`.
+    It is made by `neuron`.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Neuron:
         Column in the layer.
 
     name : str or None
-        Name of the column, where it has one.
+        Name of the column, if it has one.
 
     threshold : float
         Activation above which the neuron fires.
@@ -80,16 +80,16 @@ class Neuron:
         Number of rows.
 
     mean, share : float
-        Mean activation of all rows, and share of the rows in which the neuron fires.
+        Mean activation over all rows, and share of the rows in which the neuron fires.
 
     strongest : list of ActiveRow
         Rows in which it fires, largest activation first.
 
     table : dict of {str: ndarray}
-        What it does in each community that has rows, as columns, largest effect first:
-        "community", "size", "mean" activation, "share" of the rows in which it fires,
-        and "effect_size", as of `top_features` and below 0 where it is less active than
-        outside; nan where there is nothing outside.
+        What the neuron does in each community that has rows, as columns, largest effect
+        first: "community", "size", "mean" activation, "share" of the rows in which it
+        fires, and "effect_size", as in `top_features`. The effect is below 0 if the
+        neuron is less active than outside, and nan if no row is outside.
     """
 
     layer: str
@@ -117,14 +117,14 @@ class Neuron:
         return frame_of(self.table)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it in types that JSON has.
+        """Return all attributes in types that JSON has.
 
         Returns
         -------
         plain : dict
-            By the names of the attributes; `table` becomes "communities", a list with a
-            dict for each, and nan None. An id that JSON has no form for becomes its
-            string.
+            The attributes by their names. `table` becomes "communities", a list with a
+            dict for each, and nan becomes None. An id that JSON has no form for becomes
+            its string.
         """
         columns = {name: of.tolist() for name, of in self.table.items()}
         return {
@@ -191,7 +191,7 @@ def neuron(
     n_rows: int = 10,
     layers: Mapping[str, int] | Sequence[int] | None = None,
 ) -> Neuron:
-    """Find what one neuron fires on: its strongest rows, and its communities.
+    """Find the rows and the communities in which one neuron fires most.
 
     Parameters
     ----------
@@ -213,11 +213,11 @@ def neuron(
         The prompts, as `describe_communities` takes them.
 
     n_rows : int, default=10
-        Rows listed at most, at least 1. They are rows in which the neuron fires; of
-        equal activations, the first.
+        Largest number of rows listed, at least 1. All are rows in which the neuron
+        fires; of equal activations, the first.
 
     layers : sequence of int, mapping of {name: width} or None, default=None
-        The layers' widths where X is one matrix with the layers side by side.
+        Widths of the layers, if X is one matrix with the layers side by side.
 
     Returns
     -------
@@ -230,7 +230,8 @@ def neuron(
     ValueError
         If there is no such layer; if labels are not one-dimensional, strings or
         integers of at least -1, or as many as rows; if texts do not fit the rows, or
-        lack an id; if the layer is not finite, or rows are neurons.
+        lack an id; if the layer is not finite, or rows are neurons; if `n_rows` is
+        below 1.
 
     IndexError
         If the layer has no such column.
@@ -241,10 +242,10 @@ def neuron(
 
     Notes
     -----
-    A neuron fires, as in `top_features`, above zero in layers whose positive part is
-    taken (of ReLU, GELU and their like), which is the activation then; in layers of
-    both signs, more than a standard deviation above its mean. Which of both it is, is
-    told by all of the layer, which is therefore read as a whole, up to three times.
+    A neuron fires as in `top_features`: above zero in layers whose positive part is
+    taken as the activation (those after ReLU, GELU and their like), and more than one
+    standard deviation above its mean in layers of both signs. The whole layer tells
+    which of both it is, so it is read as a whole, up to three times.
 
     Examples
     --------
@@ -311,9 +312,9 @@ def neuron(
 
 
 def _check_place(layout: Layout, layer: str, number: int) -> None:
-    """Refuse a neuron that there is not."""
+    """Refuse a neuron that does not exist."""
     widths = dict(zip(layout.names, layout.widths, strict=True))
-    if layer not in widths:
+    if not isinstance(layer, str) or layer not in widths:
         raise ValueError(
             f"layer must be the name of a layer of X, of {list(widths)}; got {layer!r}."
         )
@@ -326,7 +327,7 @@ def _check_place(layout: Layout, layer: str, number: int) -> None:
 
 
 def _stored_with(layers: Layers, name: str) -> Layers:
-    """Give the layer of a name, and those that are stored with it."""
+    """Give the layer of this name, and the layers that are stored with it."""
     layout = layers.layout
     at, span = next(
         (at, span)
@@ -357,7 +358,7 @@ def _column_of_block(
 
 
 def _table(sums: CommunitySums) -> dict[str, np.ndarray]:
-    """Tell of each community what the one neuron does that there are sums of."""
+    """Make the table of communities from the sums of the one neuron."""
     (of_layer,), sizes, values = sums.layers.values(), sums.sizes, sums.labels.values
     effects = np.full(len(values), np.nan)
     for c, (effect, *_) in _contrasts(of_layer, sizes, "others", "row"):
@@ -375,5 +376,5 @@ def _table(sums: CommunitySums) -> dict[str, np.ndarray]:
 
 
 def _finite(value: Any) -> Any:
-    """Give a number as JSON has it, where nan is null."""
+    """Give a number in the form that JSON has, in which nan is null."""
     return None if isinstance(value, float) and not np.isfinite(value) else value

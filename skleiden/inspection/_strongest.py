@@ -20,17 +20,17 @@ class Strongest(NamedTuple):
 
     @classmethod
     def nothing(cls) -> Strongest:
-        """Give what is known before any row is seen."""
+        """Give the result for no rows."""
         none = np.empty(0, np.int64)
         return cls(none, np.empty(0), none)
 
     def of(self, place: int) -> Iterator[tuple[int, float]]:
-        """Give the rows of one neuron, and its activations in them."""
+        """Give the strongest rows of one neuron, and its activations in them."""
         own = slice(*np.searchsorted(self.at, [place, place + 1]))
         return zip(self.rows[own].tolist(), self.activations[own].tolist(), strict=True)
 
     def joined(self, other: Strongest, n_rows: int) -> Strongest:
-        """Give so many of the rows of both for each neuron, of equal ones the first."""
+        """Give the `n_rows` strongest of both for each neuron; of equals the first."""
         at, activations, rows = map(np.concatenate, zip(self, other, strict=True))
         order = np.lexsort((rows, -activations, at))
         at = at[order]
@@ -39,7 +39,7 @@ class Strongest(NamedTuple):
         return Strongest(at[kept], activations[order], rows[order])
 
     def least(self, n_neurons: int, n_rows: int) -> np.ndarray:
-        """Give what the activation in a later row must be above to be listed."""
+        """Give the activation that a later row must exceed to be listed."""
         counts = np.bincount(self.at, minlength=n_neurons)
         least, full = np.full(n_neurons, -np.inf), counts == n_rows
         least[full] = self.activations[np.cumsum(counts)[full] - 1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,9 @@ class TreeNode:
     Attributes
     ----------
     number : int
-        Its number in ``tree.nodes``: 0 is the root, which holds all; the others follow
-        level by level, those of one parent by falling size.
+        Its place in ``tree.nodes``: 0 is the root, which holds all rows that are in a
+        community; the others follow level by level, and those of one parent by falling
+        size.
 
     parent : int or None
         Number of the community that it is a part of; None for the root.
@@ -60,9 +62,9 @@ class TreeNode:
         not divided.
 
     replicability : float or None
-        How well its division is found again: the adjusted mutual information of what
-        two halves of its edges find, 1 if they find the same, about 0 by chance; None
-        if it is not divided.
+        How well its division is found again: the adjusted mutual information between
+        what two halves of its edges find, 1 if they find the same and about 0 by
+        chance; None if it is not divided.
 
     keywords : tuple of str
         Words that tell its texts from those of the other nodes, best first, see
@@ -105,8 +107,8 @@ class CommunityTree:
         Number of levels, the root's included.
 
     table : dict of {str: ndarray of shape (n_nodes,)}
-        The nodes as a table: "node", "parent" (-1 for the root), "level", "size",
-        "n_children", "resolution", "replicability" (nan where a node is not divided)
+        The nodes as columns: "node", "parent" (-1 for the root), "level", "size",
+        "n_children", "resolution", "replicability" (both nan if a node is not divided)
         and "keywords", joined by commas.
 
     See Also
@@ -125,7 +127,7 @@ class CommunityTree:
 
     @property
     def table(self) -> dict[str, np.ndarray]:
-        """The nodes as a table."""
+        """The nodes as columns, see Attributes."""
         nodes, nan = self.nodes, float("nan")
         return {
             "node": np.array([node.number for node in nodes]),
@@ -160,8 +162,8 @@ class CommunityTree:
         Returns
         -------
         nodes : list of TreeNode
-            Those of this level, and those of levels above that are not divided;
-            largest first, ties by number.
+            The nodes of this level, and the undivided ones of levels above it; largest
+            first, ties by number.
 
         Raises
         ------
@@ -192,8 +194,9 @@ class CommunityTree:
         Returns
         -------
         labels : ndarray of shape (n_samples,), dtype int64
-            Label i is that of ``nodes_at(level)[i]``, so that 0 is the largest; -1 for
-            rows that are in no community, or in none of the parts of theirs.
+            Label i stands for ``nodes_at(level)[i]``, so that 0 is the largest. -1
+            stands for rows that are in no community, or in none of the parts that
+            theirs was divided into.
 
         Raises
         ------
@@ -226,9 +229,9 @@ class CommunityTree:
         Returns
         -------
         tree : dict
-            "n_samples", "n_levels"; "nodes", a list of dict with "node", "parent",
+            "n_samples" and "n_levels"; "nodes", a list of dict with "node", "parent",
             "level", "size", "children", "resolution", "replicability" and "keywords";
-            "node_of_row", the deepest node of each row, -1 for none.
+            and "node_of_row", the deepest node of each row, -1 for none.
         """
         node_of_row = np.full(self.n_samples, -1, dtype=np.int64)
         for node in self.nodes:  # parents come first
@@ -281,33 +284,34 @@ class CommunityTree:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return as_html(self.table)
+        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One community divided alone, as `split` does.
+    """The division of one community alone, made by `split`.
 
     Attributes
     ----------
     labels : ndarray of shape (n_samples,), dtype int64
-        Labels of all rows: the largest part keeps the number of the community, the
-        others get the next free numbers, by falling size; all other rows keep theirs.
-        Rows that nothing ties to a part are -1.
+        Labels of all rows. The largest part keeps the number of the community, and the
+        other parts get the next free numbers, by falling size. Rows of the community
+        that nothing ties to a part are -1. All other rows keep their labels.
 
     rows : ndarray of shape (size,), dtype int64
         Row numbers of the community's members, ascending.
 
     parts : ndarray of shape (size,), dtype int64
-        Part of each of them: 0 is the largest; -1 for none.
+        Part of each of these members: 0 is the largest; -1 is none.
 
     resolution : float or None
-        Resolution that it was divided at; None if no resolution divides it.
+        Resolution at which it was divided; None if no resolution divides it. If
+        `n_clusters` was reached by merging, the resolution of the finer division.
 
     replicability : float
         How well a division at this resolution is found again: the adjusted mutual
-        information of what two halves of the edges find, 1 if they find the same, about
-        0 by chance; 0 if no resolution divides it.
+        information between what two halves of the edges find, 1 if they find the same
+        and about 0 by chance; 0 if no resolution divides it.
     """
 
     labels: np.ndarray
@@ -359,28 +363,30 @@ def community_tree(
 ) -> CommunityTree:
     """Find communities within communities, as far as they are found again.
 
-    The graph of all rows is divided at the coarsest of its levels, then the graph of
-    each part, and so on, until no division is found again by halves of its edges.
+    The graph of all rows is divided at its coarsest level, then the graph of each part,
+    and so on, until no division is found again by halves of its edges.
 
     Parameters
     ----------
     estimator : estimator
         A fitted `MutualKNNLeiden`, or a pipeline or `StableLeiden` of one. Its graph is
-        used, from vectors or precomputed; its own resolution and objective are not.
+        used, whether made from vectors or precomputed; its resolution and objective are
+        not.
 
     texts : sequence of str of length n_samples, default=None
-        What the rows say, for the nodes' keywords.
+        Texts of the rows, from which the nodes get keywords.
 
     min_replicability : float, default=0.5
         How well a division must be found again, in [0, 1]: the adjusted mutual
-        information of what two halves of the edges find, see Notes. 0 keeps divisions
-        that are not found again, too.
+        information between what two halves of the edges find, see Notes. 0 also keeps
+        divisions that are not found again.
 
     max_depth : int or None, default=None
-        Levels below the root, at least 1; None for all that are found.
+        Largest number of levels below the root, at least 1; None for all that are
+        found.
 
     n_keywords : int, default=5
-        Most keywords of a node, at least 1.
+        Largest number of keywords of a node, at least 1.
 
     random_state : int, RandomState instance or None, default=0
         Determines halves and Leiden's choices. With an int, the tree is the same for
@@ -389,8 +395,8 @@ def community_tree(
     Returns
     -------
     tree : CommunityTree
-        With `labels_at(level)`, `to_frame()`, `to_dict()` and `plot()`. The root holds
-        all rows that the estimator has in a community.
+        The tree, with `labels_at(level)`, `to_frame()`, `to_dict()` and `plot()`. Its
+        root holds all rows that the estimator has in a community.
 
     Raises
     ------
@@ -408,25 +414,25 @@ def community_tree(
     See Also
     --------
     split : Divide one community alone.
-    skleiden.model_selection.resolution_profile : What is found at each resolution.
+    skleiden.model_selection.resolution_profile : Compare resolutions by stability.
 
     Notes
     -----
-    Leiden [1]_ divides a graph at more and more resolutions, by modularity. Each
-    partition is the best of all in some range of resolutions, or nowhere [2]_; a level
-    is one that is the best, or equal to the best but for .05 of adjusted mutual
-    information, while the resolution doubles. Levels that the whole has below its
-    coarsest are tried in its parts, at the resolution that is there the same; a part
-    that none of them divides is looked at by itself. Only where no level is found again
-    are divisions with a narrower range tried.
+    Leiden [1]_ divides a graph by modularity, at higher and higher resolutions. Each
+    partition has the highest modularity of all in some range of resolutions, or
+    nowhere [2]_. A *level* is a partition that is the best, or equal to the best to
+    within .05 of adjusted mutual information, while the resolution doubles. The finer
+    levels of a graph are tried in its parts, at the resolution that means the same
+    there; a part that none of them divides is searched for levels of its own. Only if
+    no level is found again, divisions that are the best in a narrower range are tried.
 
-    A division is found again if two halves of the edges, drawn at random, each find it
-    by themselves [3]_. Edges that are as good as random agree by about 0: on data with
-    permuted columns a tree is a single node. Rows of fewer than 8 columns have
-    neighbourhoods in any case, which are found again without being communities.
+    A division is *found again* if two halves of the edges, drawn at random, each find
+    it by themselves [3]_. Halves of edges that are as good as random agree by about 0,
+    so on data with permuted columns a tree is a single node. Rows of fewer than 8
+    columns always have neighbourhoods, which are found again without being communities.
 
-    Communities of fewer than the estimator's `min_cluster_size` rows are none: their
-    rows go to the part that they are tied to most, and those without an edge to one
+    Fewer rows than the estimator's `min_cluster_size`, or than 2, are not a community:
+    these rows go to the part that they are tied to most, and those without an edge to
     where most of their community is. A row that neither places is in none of the parts
     of its node. Equal rows stay together.
 
@@ -526,16 +532,17 @@ def split(
         A fitted `MutualKNNLeiden`, or a pipeline or `StableLeiden` of one.
 
     community : int
-        One of its labels, not -1.
+        Label of the community, not -1.
 
     resolution : float or None, default=None
         Resolution of Leiden in the graph of the community's rows, above 0; the larger,
         the more parts. None takes the coarsest level that is found again, as
-        `community_tree` does, or else the coarsest.
+        `community_tree` does, or else the coarsest level.
 
     n_clusters : int or None, default=None
-        Number of parts, at least 2, instead of a resolution. Where no resolution gives
-        it, the nearest number is taken, with a warning.
+        Number of parts, at least 2, in place of a resolution. If no resolution gives
+        it, parts of a finer division are merged, as in `MutualKNNLeiden`; if this is
+        not possible either, the nearest number is taken, with a warning.
 
     random_state : int, RandomState instance or None, default=0
         Determines halves and Leiden's choices.
@@ -543,8 +550,8 @@ def split(
     Returns
     -------
     split : Split
-        New labels of all rows, the parts of the community's, and whether the division
-        is found again.
+        New labels of all rows, the parts of the community's rows, and whether the
+        division is found again.
 
     Raises
     ------
@@ -554,6 +561,13 @@ def split(
     ValueError
         If there is no such community, or a parameter is out of range; if both
         `resolution` and `n_clusters` are given.
+
+    Warns
+    -----
+    UserWarning
+        If there are not `n_clusters` parts; if all parts at `resolution` are smaller
+        than the estimator's `min_cluster_size`, so that nothing is divided; if the
+        estimator was fitted on fewer than 8 columns, see Notes of `community_tree`.
 
     See Also
     --------
@@ -598,8 +612,17 @@ def split(
     vertices = np.flatnonzero(graph.communities == community)
     rng = check_random_state(random_state)
     divider = Divider(graph.part(vertices), _least_size(clusterer), rng)
+    rows = np.flatnonzero(labels == community)
+    remark = ""
     if resolution is not None:
-        found: Division | None = divider.at(float(resolution))
+        at = divider.at(float(resolution))
+        found: Division | None = at
+        if at.n_parts == 0 and rows.size >= divider.min_size:
+            remark = (
+                f"No part of community {community} at resolution={resolution!r} has "
+                f"the {divider.min_size} rows of a community: it is not divided. "
+                "Choose a lower resolution, or fit with a lower min_cluster_size."
+            )
     elif n_clusters is not None:
         found, remark = divider.into(int(n_clusters))
         if found.n_parts < 2 and not remark:
@@ -608,12 +631,11 @@ def split(
                 f"rows of a community: it is not divided into n_clusters={n_clusters}. "
                 "Choose a larger one, or fit with a lower min_cluster_size."
             )
-        if remark:
-            warnings.warn(remark, UserWarning, stacklevel=3)
     else:
         levels = divider.levels(_FOUND_AGAIN) or divider.levels(0.0)
         found = levels[0] if levels else None
-    rows = np.flatnonzero(labels == community)
+    if remark:
+        warnings.warn(remark, UserWarning, stacklevel=3)
     if found is None or found.n_parts < 2:
         return Split(labels.copy(), rows, np.zeros(rows.size, np.int64), None, 0.0)
     parts = _of_rows(found, vertices, vertex_of_row)[rows]
@@ -642,10 +664,11 @@ def _open(estimator: Any) -> Any:
 def _coarsest(
     divider: Divider, finer: Sequence[float], least: float
 ) -> tuple[Division | None, Sequence[float]]:
-    """Divide at the coarsest level that is found again; and resolutions of finer ones.
+    """Divide at the coarsest level found again; also give resolutions of finer levels.
 
-    `finer` are those of what this is a part of, as `Divider.in_part` gives them. Only
-    if it is divided at none of them, its own levels are looked for.
+    `finer` are the finer levels of the graph that this is a part of, as
+    `Divider.in_part` gives them. Levels of its own are only searched if none of them
+    divides it.
     """
     weight = divider.degrees.sum() or 1.0
     for i, of_part in enumerate(finer):
@@ -659,14 +682,14 @@ def _coarsest(
 
 
 def _least_size(clusterer: Any) -> int:
-    """Rows that make a community, two at least."""
+    """Give the number of rows that make a community, two at least."""
     return max(int(clusterer.min_cluster_size), 2)
 
 
 def _of_rows(
     found: Division, vertices: np.ndarray, vertex_of_row: np.ndarray
 ) -> np.ndarray:
-    """Give the part of each row, -1 for those in none."""
+    """Give the part of each row, -1 for a row in none."""
     parts = np.full(vertex_of_row.max(initial=-1) + 2, -1, dtype=np.int64)
     parts[vertices] = found.labels
     return parts[vertex_of_row]  # the last is that of rows without a vertex
@@ -676,10 +699,11 @@ def _checked_texts(texts: Any, n_samples: int) -> list[str] | None:
     """Give texts as a list, refused if they are not one for each row."""
     if texts is None:
         return None
-    if isinstance(texts, str):
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        got = "a string" if isinstance(texts, str) else repr(texts)
         raise TypeError(
-            "texts must be a sequence of strings, one for each row; got a string. "
-            "Give a list of them."
+            f"texts must be a sequence of strings, one for each row; got {got}. Give a "
+            "list of them."
         )
     listed = [*texts]
     if len(listed) != n_samples:
@@ -693,9 +717,10 @@ def _checked_texts(texts: Any, n_samples: int) -> list[str] | None:
 def _with_keywords(
     nodes: Sequence[TreeNode], texts: Sequence[str], n_keywords: int
 ) -> list[TreeNode]:
-    """Give each node but the root the words that tell it from all others.
+    """Give each node but the root the words that tell it from all other nodes.
 
-    Of all levels at once: two communities alone would have words of any text.
+    The nodes are those of all levels: two communities alone would have words of any
+    text.
     """
     found = keywords_of(
         [as_text(text) for text in texts],

@@ -5,10 +5,11 @@
 
 - torch files (``{layer: matrix}``, ``{prompt id: vector}`` and other forms),
   safetensors, ``.npy`` and ``.npz``, Zarr folders, HDF5 and AnnData files, Parquet and
-  Arrow tables;
+  Arrow tables, CSV with a column for each neuron;
 - the latents of sparse autoencoders as triplets of row, latent and value, in these
-  forms or in CSV. A matrix in CSV is not read: take ``pandas.read_csv``, and give the
-  data frame to :class:`~skleiden.LayerStack` as a layer.
+  forms.
+
+Where a file may mean two things, such as layers or prompts, it asks.
 
 Nothing in a file is ever run. Memory maps, Zarr and HDF5 arrays stay in their files and
 are read block by block. Layers come in natural order (``layer_9`` before ``layer_10``),

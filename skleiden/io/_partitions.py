@@ -89,7 +89,8 @@ def load_labels(path: str | os.PathLike[str]) -> Communities:
         return _communities_of(columns)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
-            f"{str(path)!r} is broken: {str(error).rstrip('.')}. Save the labels again."
+            f"{str(path)!r} is broken: {str(error).rstrip('.')}. Save the labels "
+            "again, with all their rows."
         ) from error
 
 
@@ -122,7 +123,7 @@ def load_partition(path: str | os.PathLike[str]) -> Communities:
 def _columns_of_csv(path: Path) -> dict[str, list[str]]:
     """Read the columns of a table, whose texts are as they were before."""
     try:
-        head, *rows = _rows_of(read_text(path), path) or [[]]
+        head, *rows = _rows_of(read_text(path), path, with_nul=True) or [[]]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
     repeated = next((name for name in head if head.count(name) > 1), None)

@@ -1,11 +1,11 @@
-"""Choose parameters and layers by what is found again, without labels.
+"""Choose parameters and layers without labels, by what is found again.
 
-No score of a partition, a division of the rows into communities, is good for all
-graphs: modularity, for example, grows when neighbours are taken away. What can be asked
-is whether the same communities are found again, with other random seeds and from other
-neurons: their *stability*. It should be higher than in the *null*, the same data with
-each column shuffled, in which there is nothing to find. A partition that agrees with
-others by accident, such as a single community, scores 0.
+No score of a *partition*, a division of the rows into communities, is good for all
+graphs: modularity, for example, grows when neighbours are taken away. But one can ask
+whether the same communities are found again with other random seeds and from other
+neurons: this is their *stability*. It should be higher than in the *null*, the same
+data with each column shuffled, in which there is nothing to find. Partitions that agree
+by accident, such as two that each have a single community, score 0.
 
 Examples
 --------
@@ -13,17 +13,37 @@ Examples
 >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 >>> from skleiden.datasets import load_prompt_activations
 >>> activations = load_prompt_activations()
+
+**The layers.** :func:`layer_profile` shows how well two halves of each layer's neurons
+agree on the communities, beside the same for shuffled neurons, and the weights that
+follow from it, by the rule of ``layer_weights="auto"``:
+
+>>> from skleiden.model_selection import layer_profile
+>>> layers = layer_profile(None, activations.data, n_permutations=1)
+>>> for name, weight in layers.weights_.items():
+...     print(f"{name} {weight:.3f}")
+layer_0 0.098
+layer_1 0.002
+layer_2 0.003
+layer_3 0.001
+layer_4 0.021
+layer_5 1.000
+
+A pipeline whose weights are stated is many times as quick as one that finds them in
+each fit, and all runs that follow are of the same weights:
+
 >>> pipeline = make_pipeline(
-...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+...     MultiLayerTfidfSketcher(layer_weights=layers.weights_, random_state=0),
+...     MutualKNNLeiden(random_state=0),
 ... )
 
 **A grid search.** :func:`make_stability_scorer` runs the whole pipeline several times,
 and compares the partitions. With ``vary=["all", "neurons"]`` each run has other seeds
 and sees another half of each layer's neurons. The metric ``"shared_information"`` is
-the mutual information of two runs, less what chance gives, in nats: what one says of
-the rows and the other confirms. It does not grow by divisions that are not found again.
-The search needs no held-out rows, because there are no labels to predict:
-:class:`FullDataSplit` gives it one split that holds all rows:
+the mutual information of two runs beyond chance, in nats: what one run says of the rows
+and the other confirms. Divisions that are not found again do not raise it. A clusterer
+has no labels to predict, so the search needs no held-out rows: :class:`FullDataSplit`
+gives it one split that holds all rows:
 
 >>> from sklearn.model_selection import GridSearchCV
 >>> from skleiden.model_selection import FullDataSplit, make_stability_scorer
@@ -39,56 +59,41 @@ The search needs no held-out rows, because there are no labels to predict:
 {'mutualknnleiden__n_neighbors': 15}
 
 :func:`select_stable`, :func:`select_informative` and :func:`select_finest_stable` are
-rules for ``refit`` in searches with several metrics, and
-:func:`make_prediction_stability_scorer` is for ordinary ``KFold``.
+rules for ``refit`` in searches with several metrics.
+:func:`make_prediction_stability_scorer` is a scorer for ordinary ``KFold``.
 
-**The resolution.** :func:`resolution_profile` makes the graph once and finds its
-communities at many resolutions, beside the null:
+**The resolution.** :func:`resolution_profile` makes the graph once, finds its
+communities at many resolutions, and does the same with the null:
 
 >>> from skleiden.model_selection import resolution_profile
 >>> profile = resolution_profile(
 ...     search.best_estimator_, activations.data, resolutions=[1.0, 4.0, 50.0]
 ... )
 >>> profile.table["n_clusters"].round().tolist()
-[29.0, 29.0, 157.0]
+[29.0, 29.0, 151.0]
 >>> profile.best()
 1.0
 
 ``profile.table`` (and ``profile.to_frame()``, which needs pandas) has for each
-resolution the stability, its null, the information, sizes and more; ``profile.plot()``
-draws them.
-``profile.best()`` refuses to choose where no resolution is above its null, and
-``levels`` names the scales at which stability peaks. With ``n_sketches=5`` the sketch
-varies as well as Leiden's seed; with ``vary="neurons"`` every run sees other neurons,
-the hardest test. A number for `resolutions` lets the range be found from the graph.
-
-**The layers.** :func:`layer_profile` shows how well two halves of each layer's neurons
-agree on the communities, beside the same for shuffled neurons, and the weights that
-``layer_weights="auto"`` takes from it:
-
->>> from skleiden.model_selection import layer_profile
->>> layers = layer_profile(pipeline, activations.data)
->>> for name, weight in layers.weights_.items():
-...     print(f"{name} {weight:.3f}")
-layer_0 0.131
-layer_1 0.001
-layer_2 0.001
-layer_3 0.001
-layer_4 0.017
-layer_5 1.000
+resolution the stability, its null, the information, sizes and more, and
+``profile.plot()`` draws them. ``profile.best()`` refuses to choose if no resolution is
+above its null, and ``levels`` names the scales at which stability peaks. With
+``n_sketches=5`` the sketch varies as well as Leiden's seed. With ``vary="neurons"``
+every run sees other neurons, which is the hardest test. If `resolutions` is a number of
+them, their range is found from the graph.
 
 **One run among many.** :class:`StableLeiden` keeps the most typical of several runs.
-Its ``stability_`` says how well the runs agree, and its ``confidence_``, for each row,
-which share of the other runs put it into the same community:
+Its ``stability_`` says how well the runs agree, and its ``confidence_`` says of each
+row which share of the other runs put it into the same community:
 
 >>> from skleiden.model_selection import StableLeiden
 >>> stable = StableLeiden(search.best_estimator_, random_state=0).fit(activations.data)
 >>> print(f"{stable.stability_:.2f}, sure of {(stable.confidence_ == 1).mean():.0%}")
 0.99, sure of 99%
 
-:func:`consensus` does the same with partitions at hand, and
+:func:`consensus` does the same with partitions that are at hand.
 :func:`community_stability` tells how well each community survives subsampling; with
-``vary="prompts"``, whether groups of neurons come again from other prompts.
+``vary="prompts"``, it tells whether groups of neurons come again from other prompts.
 """
 
 from ._consensus import StableLeiden, consensus

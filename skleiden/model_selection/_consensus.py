@@ -22,7 +22,7 @@ from ._runs import fit, fitted_run, must_vary, repeat_fit
 
 
 def consensus(labels: Sequence[Any]) -> Bunch:
-    """Choose the most typical of several partitions and rate each row's place in it.
+    """Choose the most typical of several partitions, and rate each row's place in it.
 
     Parameters
     ----------
@@ -36,14 +36,15 @@ def consensus(labels: Sequence[Any]) -> Bunch:
         Dictionary-like object, with the following attributes.
 
         labels : ndarray of shape (n_samples,), dtype int64
-            The medoid: the partition whose mean adjusted Rand index to the others is
-            the highest, the first of equal ones.
+            The *medoid*: the partition with the highest mean adjusted Rand index to the
+            others; of equal ones the first.
         confidence : ndarray of shape (n_samples,)
-            Share of the other partitions that keep the row with its community, in
-            [0, 1], after communities are matched one to one such that the most rows
-            are kept. For noise, the share in which the row is noise again.
+            Share of the other partitions that keep the row with its community, in [0,
+            1], after communities are matched one to one, so that the most rows are
+            kept. For noise, the share in which the row is noise again.
         stability : float
-            Mean adjusted Rand index of all pairs, rows of noise as singletons.
+            Mean adjusted Rand index of all pairs. Each row of noise counts as a
+            community of its own.
         medoid : int
             Number of the partition chosen.
         scores : ndarray of shape (n_partitions, n_partitions)
@@ -52,7 +53,8 @@ def consensus(labels: Sequence[Any]) -> Bunch:
     Raises
     ------
     ValueError
-        If there are fewer than two partitions, or they are not of the same rows.
+        If there are fewer than two partitions, they are not of the same rows, or labels
+        are not integers.
 
     Examples
     --------
@@ -102,25 +104,25 @@ def _has_predict(estimator: StableLeiden) -> bool:
 
 
 class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
-    """Cluster several times, on what varies, and keep the most typical partition.
+    """Cluster several times with variations, and keep the most typical partition.
 
     Parameters
     ----------
     estimator : clusterer, pipeline that ends in one, or None, default=None
-        What is fitted, with a ``random_state`` somewhere and ``labels_`` at its end;
-        None is ``MutualKNNLeiden()``. Give it the whole pipeline, rather than put it at
-        the pipeline's end, to vary the sketch too.
+        Estimator that is fitted, with a ``random_state`` somewhere and ``labels_`` at
+        its end; None is ``MutualKNNLeiden()``. To vary the sketch, too, give it the
+        whole pipeline, instead of putting it at the end of one.
 
     n_runs : int, default=5
-        Partitions, at least 2.
+        Number of partitions, at least 2.
 
     vary : "all", "neurons", str or sequence of str, default="all"
         Random states of the estimator that get another seed in every run, as in
         `make_stability_scorer`. With "neurons" every run sees another half of each
-        layer's columns; the estimator is then fitted on all columns, see Notes.
+        layer's columns, and the estimator is then fitted on all columns, see Notes.
 
     n_jobs : int or None, default=None
-        Processes over the runs. Results do not depend on it.
+        Number of processes, which share the runs. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=None
         Determines the seeds. Pass an int for the same labels every time.
@@ -133,23 +135,23 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
 
     confidence_ : ndarray of shape (n_samples,)
         Share of the other runs that keep the row with its community, in [0, 1], see
-        `consensus`; with "neurons", of all runs.
+        `consensus`. With "neurons", the share of all runs.
 
     stability_ : float
-        Mean adjusted Rand index of all pairs of runs, without a guard: a single
-        community has 1.
+        Mean adjusted Rand index of all pairs of runs. It has no guard: runs that each
+        find a single community have 1.
 
     estimator_ : estimator
-        The estimator fitted with the medoid's seeds, on all columns of X.
+        The estimator, fitted with the medoid's seeds on all columns of X.
 
     n_clusters_ : int
         Number of communities, without noise.
 
     n_features_in_ : int
-        Columns of X, where the estimator knows them.
+        Number of columns of X, if the estimator knows it.
 
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where the estimator knows them.
+        Names of the columns, if the estimator knows them.
 
     Raises
     ------
@@ -167,13 +169,13 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
 
     Notes
     -----
-    A medoid is a partition that the method did find, with its connected communities
-    and its quality, where an average of partitions need be neither. Runs that differ
-    in nothing but the seed of a `MutualKNNLeiden` share one graph; the medoid is
-    fitted once more at the end.
+    A medoid is a partition that the method did find, with connected communities and the
+    quality that it has; an average of partitions need have neither. Runs that differ in
+    nothing but the seed of a `MutualKNNLeiden` share one graph. The medoid is fitted
+    once more at the end.
 
-    Half of the neurons tell less than all of them. So the runs on halves say how sure
-    each row's place is, and what is kept is a fit on all neurons, which also predicts.
+    Half of the neurons tell less than all of them. So runs on halves only say how sure
+    each row's place is. The fit that is kept, and that predicts, is one on all neurons.
 
     Examples
     --------
@@ -218,7 +220,7 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
-            What the estimator takes.
+            Input that the estimator takes.
 
         y : array-like or None, default=None
             Handed to the estimator.
@@ -259,20 +261,20 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_has_predict)
     def predict(self, X: Any, **params: Any) -> Any:
-        """Give each row a community, as the estimator of the medoid does.
+        """Give each row a community, by ``predict`` of `estimator_`.
 
         Parameters
         ----------
         X : array-like or LayerStack of n_queries rows
-            What the estimator takes.
+            Input that the estimator takes.
 
         **params : dict
-            Of the estimator's ``predict``, such as ``return_strength=True``.
+            Parameters of that ``predict``, such as ``return_strength=True``.
 
         Returns
         -------
         labels : ndarray of shape (n_queries,)
-            Communities; with more of what ``predict`` of the estimator gives.
+            Communities, and whatever else that ``predict`` returns.
         """
         check_is_fitted(self)
         return self.estimator_.predict(X, **params)

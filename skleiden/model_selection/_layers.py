@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from html import escape
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,50 +53,51 @@ def layer_profile(
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
 ) -> LayerProfile:
-    """Tell of each layer whether two halves of its columns find the same communities.
+    """Tell whether two halves of each layer's columns find the same communities.
 
-    The columns of a layer are divided at random. Each half is embedded, joined to a
-    graph and partitioned by itself, at the resolutions 0.5, 1 and 2, and both halves'
-    partitions are compared: the *replicability* of the layer is their net information
-    (see `make_stability_scorer`) at the resolution where it is highest, as a mean over
-    `n_splits` divisions. Where a half finds fewer than two communities, it says
-    nothing, and that counts as the least there can be, minus the logarithm of the rows.
-    No labels are needed [1]_ [2]_ [3]_. Beside it stands the *null*, the same of the
-    layer with permuted columns, which have no communities.
+    The columns of a layer are divided at random into two halves. Each half is embedded,
+    joined to a graph and partitioned by itself, at the resolutions 0.5, 1 and 2. The
+    partitions of both halves are compared by their net information (see
+    `make_stability_scorer`), which is taken at the resolution where it is highest. Its
+    mean over `n_splits` such divisions is the *replicability* of the layer; no labels
+    are needed [1]_ [2]_ [3]_. A half that finds fewer than two communities says
+    nothing, which counts as the least there can be: minus the logarithm of the number
+    of rows. Beside it stands the *null*: the same for the layer with permuted columns,
+    which have no communities.
 
     Parameters
     ----------
     estimator : MultiLayerTfidfSketcher, pipeline that begins with one, or None
-        How layers are taken: its `layers`, `weighting`, `power` and `center` count, its
-        numbers of columns and weights of layers do not. Of a `MutualKNNLeiden` at the
-        end of the pipeline `n_neighbors` counts; else it is 15. It is cloned, not
-        fitted. None stands for ``MultiLayerTfidfSketcher()``.
+        Says how layers are taken, by its `layers`, `weighting`, `power` and `center`;
+        its numbers of columns and its weights of layers do not matter. If the pipeline
+        ends in a `MutualKNNLeiden`, the `n_neighbors` of that are used, else 15. It is
+        cloned, not fitted. None stands for ``MultiLayerTfidfSketcher()``.
 
     X : LayerStack, mapping of {name: matrix}, or {array-like, sparse matrix} of shape \
             (n_samples, n_features)
         Layered data, as for ``MultiLayerTfidfSketcher.fit``.
 
     n_rows : int, default=1000
-        Rows that layers are judged by, at least 2; all, if there are fewer different
-        ones. They are drawn by their content, not by their place in X. Columns are
+        Number of rows by which layers are judged, at least 2; all, if fewer rows
+        differ. They are drawn by their content, not by their place in X. Columns are
         weighted as all rows have it.
 
     n_splits : int, default=4
-        Divisions of the columns of each layer, at least 2.
+        Number of divisions of the columns of each layer, at least 2.
 
     n_permutations : int, default=3
-        Copies of the sample with permuted columns that get the same; each takes as long
-        as the real data. 0 leaves out the null. With 1 and two divisions, chance takes
-        one of six layers without communities to be above its null; with the defaults no
-        layer was in 75 profiles of permuted data.
+        Number of copies of the sample with permuted columns that are judged in the same
+        way. Each takes as long as the real data; 0 leaves out the null. With 1 and two
+        divisions, one in six layers without communities is above its null by chance;
+        with the defaults no layer was in 75 profiles of permuted data.
 
     n_jobs : int or None, default=None
-        Threads that search neighbours. None means 1 unless in a
+        Number of threads that search neighbours. None means 1 unless in a
         :func:`joblib.parallel_backend` context, -1 all processors. Results do not
         depend on it.
 
     random_state : int, RandomState instance or None, default=0
-        Sample, divisions and permutations.
+        Determines sample, divisions and permutations.
 
     verbose : int, default=0
         Show a progress bar on standard error if positive.
@@ -103,22 +105,24 @@ def layer_profile(
     Returns
     -------
     profile : LayerProfile
-        Table, agreement of layers and suggested weights. Interrupted (Ctrl-C) or out of
-        memory, it stops with a warning, and the profile holds the layers done by then.
+        Table, agreement of layers and suggested weights. If the work is interrupted
+        (Ctrl-C) or runs out of memory, it stops with a warning, and the profile holds
+        the layers done by then.
 
     Raises
     ------
     TypeError
-        If the estimator does not begin with a `MultiLayerTfidfSketcher`, or as its
-        ``fit`` has it.
+        If the estimator does not begin with a `MultiLayerTfidfSketcher`; and as for its
+        ``fit``.
 
     ValueError
-        If a parameter is out of range, or as ``MultiLayerTfidfSketcher.fit`` has it.
+        If a parameter is out of range; and as for ``MultiLayerTfidfSketcher.fit``.
 
     Warns
     -----
     UserWarning
-        If layers are judged by 2 to 16 different rows, though X has more rows.
+        If layers are judged by only 2 to 16 different rows of an X of at least 17; if
+        the profile stops early.
 
     See Also
     --------
@@ -129,9 +133,9 @@ def layer_profile(
     Notes
     -----
     Replicability compares layers of one data set with each other. It grows with the
-    number of communities and with the width of a layer, and below 0 it may still be far
-    above its null. Where all layers are about alike it does not tell which of them is
-    nearest to what labels would say.
+    number of communities and with the width of a layer, and may be far above its null
+    even if it is below 0. If all layers are about alike, it does not tell which of them
+    is nearest to what labels would say.
 
     References
     ----------
@@ -185,34 +189,36 @@ def layer_profile(
 
 
 class LayerProfile:
-    """What `layer_profile` found.
+    """Replicability, agreement and weights of layers, from `layer_profile`.
 
     Attributes
     ----------
     table : dict of {str: ndarray of shape (n_layers,)}
-        In the order of the layers:
+        Columns, with layers in their order:
 
-        - "layer", "width": its name and its columns;
+        - "layer", "width": its name, and its number of columns;
         - "replicability": net information, in nats, between the communities that two
-          halves of its columns find, mean over the divisions;
-        - "worst_split": the lowest of the divisions;
-        - "null": the mean of the same on permuted columns; nan without permutations;
+          halves of its columns find; the mean over the divisions;
+        - "worst_split": the lowest net information of a division;
+        - "null": the same mean for permuted columns; nan without permutations;
         - "above_null": whether the worst division exceeds the best one of all permuted
           copies; without permutations, whether it exceeds 0;
-        - "resolution": that at which halves agree most;
-        - "n_communities": communities, of at least two rows of the sample, that all of
-          its columns find at that resolution;
+        - "resolution": the resolution at which halves agree most;
+        - "n_communities": number of communities, of at least two rows of the sample,
+          that all of its columns find at that resolution;
         - "weight": the weight that the layer gets from its replicability.
 
     agreement : ndarray of shape (n_layers, n_layers)
         Adjusted mutual information (Vinh, Epps and Bailey, 2010) between the
-        communities that the layers find, each with all of its columns at its
-        resolution: 1 for the same communities, 0 for no more in common than by chance.
+        communities that two layers find, each with all of its columns at its own
+        resolution: 1 for the same communities, about 0 for no more in common than by
+        chance.
 
     weights_ : dict of {str: float}
-        Suggested `layer_weights` of a `MultiLayerTfidfSketcher`: 1 for the most
-        replicable layer and those less replicable by up to half a nat, which are alike;
-        then less by the factor e for each quarter of a nat more, but at least 0.001.
+        Suggested `layer_weights` of a `MultiLayerTfidfSketcher`. The most replicable
+        layer, and those less replicable by up to half a nat, have the weight 1; beyond
+        that, the weight falls by the factor e for each further quarter of a nat, but
+        not below 0.001.
 
     See Also
     --------
@@ -254,7 +260,7 @@ class LayerProfile:
         Raises
         ------
         ValueError
-            If there is none.
+            If no layer is above its null.
         """
         above = np.flatnonzero(self.table["above_null"])
         if above.size == 0:
@@ -272,7 +278,7 @@ class LayerProfile:
         return name
 
     def plot(self, axes: Any = None) -> LayerProfileDisplay:
-        """Draw table and agreement; needs matplotlib.
+        """Draw the table and the agreement; needs matplotlib.
 
         Parameters
         ----------
@@ -293,7 +299,11 @@ class LayerProfile:
         return LayerProfileDisplay.from_profile(self, axes=axes)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as a pandas DataFrame.
+        """Return the table as a pandas DataFrame, one row for each layer.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
 
         Raises
         ------
@@ -304,7 +314,7 @@ class LayerProfile:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return as_html(self.table)
+        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
 
     def __repr__(self) -> str:
         n_above = int(self.table["above_null"].sum())
@@ -316,7 +326,7 @@ class LayerProfile:
 
 
 class _Layer(NamedTuple):
-    """What was found of one layer; `nulls` are of all permutations and divisions."""
+    """Findings on one layer; `nulls` are those of all permutations and divisions."""
 
     name: str
     width: int
@@ -327,7 +337,7 @@ class _Layer(NamedTuple):
 
 
 def _taken_from(estimator: Any) -> tuple[MultiLayerTfidfSketcher, int]:
-    """Give a clone of the sketcher in an estimator, and the number of neighbours."""
+    """Give a clone of an estimator's sketcher, and its number of neighbours."""
     first, (_, last) = estimator, final_step(estimator)
     while type(first) is Pipeline:
         first = first.steps[0][1]
@@ -371,7 +381,7 @@ def _profiled(
 
 
 def _agreement(partitions_of_layers: Sequence[np.ndarray]) -> np.ndarray:
-    """Give the adjusted mutual information of each pair; a row of noise is alone."""
+    """Compare each two layers; a row of noise is a community of its own."""
     n_layers = len(partitions_of_layers)
     labels = [
         np.where(one >= 0, one, one.size + np.arange(one.size))

@@ -20,10 +20,10 @@ def permute_columns(
 ) -> Any:
     """Shuffle the values of each column over the rows, each column by itself.
 
-    Every neuron keeps its values and its number of active rows; what neurons do
-    together, and with it every community, is lost. What a method finds here, it finds
-    by chance. Of a `LayerStack.neurons`, whose rows are the neurons, each row is
-    shuffled over the columns.
+    Every neuron keeps its values and its number of active rows. Only what neurons do
+    together is lost, and every community with it. So what a method still finds, it
+    finds by chance. In a stack from `LayerStack.neurons`, whose rows are the neurons,
+    each row is shuffled over the columns.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def permute_columns(
     Returns
     -------
     X_permuted : LayerStack, ndarray or CSR array of the same shape and dtype
-        A copy, in memory; of Dask arrays, lazy ones, for which the workers bring all
+        A copy, in memory. Dask arrays give lazy ones, for which the workers bring all
         rows of some columns together. Sparse and dense storage of the same numbers are
-        shuffled differently. A LayerStack keeps names and ids, though a row is
-        no longer the sample of its id.
+        shuffled differently. A LayerStack keeps names and ids, though a row is no
+        longer the sample of its id.
 
     Examples
     --------

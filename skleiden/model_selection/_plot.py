@@ -1,4 +1,4 @@
-"""The tables of profiles, of resolutions and of layers, as panels."""
+"""The tables of resolution profiles and layer profiles, drawn in panels."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ class ResolutionProfileDisplay:
         The table of a :class:`~skleiden.model_selection.ResolutionProfile`.
 
     levels : sequence of float, default=()
-        Resolutions to mark.
+        Resolutions that are marked.
 
     Attributes
     ----------
     axes_ : ndarray of 4 matplotlib Axes
-        Of stability, net information, communities, and the largest community.
+        The panels of stability, net information, communities, and the largest
+        community.
 
     figure_ : matplotlib Figure
         The figure with these axes.
@@ -191,7 +192,7 @@ class ResolutionProfileDisplay:
 
 
 class LayerProfileDisplay:
-    """Replicability of each layer, its communities, and how far layers agree.
+    """Replicability and communities of each layer, and how far layers agree.
 
     Make one with `from_profile`.
 
@@ -201,12 +202,12 @@ class LayerProfileDisplay:
         The table of a :class:`~skleiden.model_selection.LayerProfile`.
 
     agreement : array-like of shape (n_layers, n_layers)
-        Its agreement of layers.
+        The agreement of layers of that profile.
 
     Attributes
     ----------
     axes_ : ndarray of 3 matplotlib Axes
-        Of replicability, communities, and agreement.
+        The panels of replicability, communities, and agreement.
 
     image_ : matplotlib AxesImage
         The heat map of agreement, layers by layers.

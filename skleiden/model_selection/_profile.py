@@ -1,10 +1,11 @@
-"""Resolutions of one graph, swept: what is found at each, and how reliably."""
+"""A sweep of the resolution on one graph: what is found at each, and how reliably."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from html import escape
 from numbers import Integral
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -90,62 +91,64 @@ def resolution_profile(
     random_state: int | np.random.RandomState | None = 0,
     verbose: int = 0,
 ) -> ResolutionProfile:
-    """Sweep the resolution of a clusterer and measure what can be relied on.
+    """Cluster at many resolutions, and measure which results can be relied on.
 
-    Everything before Leiden is computed once for each sketch; Leiden then runs on that
-    graph for every resolution and seed. The partitions of one resolution are compared
-    pair by pair, as in `make_stability_scorer`, and the same is done for data whose
-    columns are permuted, to show what chance gives.
+    Everything before Leiden is computed once for each sketch. On that graph, Leiden
+    then runs for every resolution and seed. The partitions of one resolution are
+    compared pair by pair, as in `make_stability_scorer`. The same is done for data
+    whose columns are permuted, the *null*, to show what chance gives.
 
     Parameters
     ----------
     estimator : MutualKNNLeiden, or pipeline that ends in one
-        Is cloned, not fitted. Its `resolution` and `n_clusters` are ignored.
+        It is cloned, not fitted. Its `resolution` and `n_clusters` are ignored.
 
     X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
-        What it would be fitted on.
+        Data that the estimator would be fitted on.
 
     y : array-like or None, default=None
         Handed to the steps before Leiden.
 
     resolutions : int or sequence of float, default=20
-        The resolutions, above 0; or their number, at least 2, to have them spread
-        evenly, on a logarithmic scale, over the range in which something can be found:
-        from where most rows are in one community to where most are in communities of
-        fewer than `min_cluster_size`.
+        The resolutions, above 0; or their number, at least 2. A number of them is
+        spread evenly, on a logarithmic scale, over the range in which something can be
+        found: from where most rows are in one community to where most are in
+        communities of fewer than `min_cluster_size`. Where components of the graph are
+        communities, the range begins a step below the resolution that divides them.
 
     n_runs : int, default=5
-        Partitions of each resolution, at least 2.
+        Number of partitions at each resolution, at least 2.
 
     n_sketches : int or None, default=None
-        Graphs that the runs are spread over, at most `n_runs`. With 1, everything
-        before Leiden is computed once, as the estimator's own random states have it,
-        and only Leiden's seed varies. With more, what `vary` names varies between the
-        graphs, which is what a partition must survive to say something of the data
-        and not of one sketch; it takes as many times the embedding and the search.
-        None is 1, and with "neurons" one graph a run.
+        Number of graphs among which the runs are divided, at most `n_runs`. With 1,
+        everything before Leiden is computed once, with the estimator's own random
+        states, and only Leiden's seed varies. With more, the graphs differ in what
+        `vary` names. A partition must survive this to say something of the data, and
+        not of one sketch; embedding and search take as many times as long. None is 1
+        or, with "neurons", one graph a run.
 
     vary : "all", "neurons", str or sequence of str, default="all"
-        What is another one for each graph, as in `make_stability_scorer`: all random
-        states, those named, or, with "neurons", the half of each layer's columns that
-        is seen. Leiden's seed varies between all runs.
+        What differs between graphs, as in `make_stability_scorer`: all random states,
+        those named, or, with "neurons", the half of each layer's columns that is seen.
+        Leiden's seed differs between all runs.
 
     n_permutations : int, default=3
-        Copies of X with permuted columns that get the same runs, see
-        `permute_columns`; each takes as long as the real data. 0 leaves out the null.
-        With 1 and a single sketch, data without structure were taken to be above
+        Number of copies of X with permuted columns that are clustered in the same way.
+        See `permute_columns`. Each takes as long as the real data; 0 leaves out the
+        null. With 1 and a single sketch, data without structure were taken to be above
         their null in 6 of 36 profiles tried; with 3 in none.
 
     noise, min_clusters, max_cluster_fraction, min_coverage, degenerate_score :
-        How two partitions are compared, as in `make_stability_scorer`.
+        How two partitions are compared, as in `make_stability_scorer`, with the same
+        defaults.
 
     n_jobs : int or None, default=None
-        Processes for Leiden; graphs are handed over as memory maps. None means 1
+        Number of processes for Leiden, which get graphs as memory maps. None means 1
         unless in a :func:`joblib.parallel_backend` context, -1 all processors. The
-        table does not depend on it, but for the seconds.
+        table does not depend on it, except for the seconds.
 
     random_state : int, RandomState instance or None, default=0
-        Seeds and permutations.
+        Determines seeds and permutations.
 
     verbose : int, default=0
         Show a progress bar on standard error if positive.
@@ -153,9 +156,9 @@ def resolution_profile(
     Returns
     -------
     profile : ResolutionProfile
-        Table, levels and partitions. Interrupted (Ctrl-C), out of memory, or if a
-        worker process dies, the sweep stops with a warning and the profile holds what
-        was done: it goes over the whole range coarsely first.
+        Table, levels and partitions. If the sweep is interrupted (Ctrl-C) or runs out
+        of memory, or a worker process dies, it stops with a warning, and the profile
+        holds what was done by then. The sweep goes over the whole range coarsely first.
 
     Raises
     ------
@@ -164,8 +167,14 @@ def resolution_profile(
 
     ValueError
         If a parameter is out of range; if the objective has no resolution; if
-        `n_sketches` exceeds `n_runs`, or is above 1 and nothing before Leiden varies,
-        or 1 and neurons do; if the null or "neurons" is asked for a precomputed graph.
+        `n_sketches` exceeds `n_runs`, is above 1 while nothing before Leiden varies, or
+        is 1 while neurons vary; if the null or "neurons" is asked for a precomputed
+        graph.
+
+    Warns
+    -----
+    UserWarning
+        If the sweep stops early.
 
     See Also
     --------
@@ -275,34 +284,36 @@ def resolution_profile(
 
 
 class ResolutionProfile:
-    """What `resolution_profile` found.
+    """Stability, information and sizes at each resolution, from `resolution_profile`.
 
     Attributes
     ----------
     table : dict of {str: ndarray of shape (n_resolutions,)}
-        In order of the resolution:
+        Columns, with resolutions in ascending order:
 
         - "resolution";
-        - "n_runs": partitions compared;
+        - "n_runs": number of partitions compared;
         - "n_clusters", "coverage", "largest_fraction", "modularity": means over the
-          runs, as in `make_stability_scorer`; modularity is that at resolution 1;
-        - "stability", "worst_pair": mean and lowest adjusted Rand index of all pairs,
-          degenerate ones at `degenerate_score`;
-        - "net_information": what runs say and others confirm, less what they do not,
-          in nats, see `make_stability_scorer`;
-        - "null": mean adjusted Rand index on permuted data; nan without permutations,
-          and where the permuted data have but degenerate partitions;
-        - "above_null": whether the worst pair exceeds the best pair of all permuted
-          copies, with as many runs, at this resolution, or at the nearest one, finer
-          ones first, at which these have partitions that are not degenerate. Without
-          permutations, whether the worst pair exceeds `degenerate_score`;
-        - "seconds": time that Leiden took for the runs, added up.
+          runs, as in `make_stability_scorer`; modularity is always that at resolution
+          1;
+        - "stability", "worst_pair": mean and lowest adjusted Rand index of all pairs of
+          runs, where degenerate pairs count as `degenerate_score`;
+        - "net_information": what one run says and another confirms, less what it does
+          not confirm, in nats, see `make_stability_scorer`;
+        - "null": mean adjusted Rand index on the permuted copies, except those with a
+          degenerate partition at this resolution; nan if no copy is left, or the sweep
+          stopped before;
+        - "above_null": whether the worst pair exceeds `degenerate_score` and the best
+          pair of these copies, which have as many runs. If no copy is left at this
+          resolution, the next finer resolution with some left counts instead, or else
+          the nearest coarser one;
+        - "seconds": time that Leiden took for all runs together.
 
     levels : list of float
-        Resolutions at which stability is above the null, net information above 0, and
-        stability has a local maximum that stands out by at least .02, coarse to fine:
-        the scales at which the data have communities. Of equally stable resolutions in
-        a row, that of the highest net information. Empty where there are none.
+        Scales at which the data have communities, coarse to fine: resolutions above the
+        null, with net information above 0, at which stability has a local maximum that
+        stands out by at least .02. Of neighbouring resolutions that are equally stable,
+        it is the one with the highest net information. Empty if there are none.
 
     See Also
     --------
@@ -331,7 +342,7 @@ class ResolutionProfile:
 
     @property
     def levels(self) -> list[float]:
-        """Resolutions of locally highest stability above the null, coarse to fine."""
+        """Resolutions above the null at which stability peaks, coarse to fine."""
         above = self._reliable()
         # Of equally stable resolutions in a row, the one that tells the most.
         finest_step = 1e-6 * self.table["net_information"]
@@ -346,8 +357,8 @@ class ResolutionProfile:
         ----------
         rule : {"informative", "stable", "finest_stable"}, default="informative"
             "informative" takes the highest net information, see `select_informative`;
-            "stable" the highest stability, which tends to few communities;
-            "finest_stable" the most communities at nearly that stability.
+            "stable" takes the highest stability, which tends to few communities;
+            "finest_stable" takes the most communities at nearly the highest stability.
 
         tolerance : float, default=0.05
             Share of the highest stability that "finest_stable" may give up.
@@ -396,19 +407,19 @@ class ResolutionProfile:
         Parameters
         ----------
         n_clusters : int
-            Communities, within what the sweep found.
+            Number of communities, within the range that the sweep found.
 
         Returns
         -------
         resolution : float
-            That whose runs have nearest to so many on average; of equally near ones the
-            most stable. To have exactly so many, fit a `MutualKNNLeiden` with
-            `n_clusters`.
+            The resolution at which the runs' mean number of communities is nearest to
+            `n_clusters`; of equally near ones, the most stable. To have exactly this
+            number, fit a `MutualKNNLeiden` with `n_clusters`.
 
         Raises
         ------
         ValueError
-            If there are more or fewer than at any resolution of the table.
+            If it is more or less than at every resolution of the table.
         """
         found = self.table["n_clusters"]
         if not np.floor(found.min()) <= n_clusters <= np.ceil(found.max()):
@@ -434,7 +445,7 @@ class ResolutionProfile:
         Returns
         -------
         labels : ndarray of shape (n_runs, n_samples), dtype int32
-            For `consensus`, among others.
+            One row for each run; `consensus` takes them, for example.
 
         Raises
         ------
@@ -471,7 +482,11 @@ class ResolutionProfile:
         return ResolutionProfileDisplay.from_profile(self, axes=axes)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as a pandas DataFrame.
+        """Return the table as a pandas DataFrame, one row for each resolution.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
 
         Raises
         ------
@@ -482,7 +497,7 @@ class ResolutionProfile:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return as_html(self.table)
+        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
 
     def __repr__(self) -> str:
         resolutions = self.table["resolution"]
@@ -516,7 +531,7 @@ class _Sweep:
         self.seconds[i] += seconds
 
     def complete(self) -> np.ndarray:
-        """Mask of the resolutions with a pair of runs to compare."""
+        """Give a mask of the resolutions that have a pair of runs to compare."""
         return np.array([len(runs) > 1 for runs in self.runs])
 
 
@@ -560,7 +575,7 @@ def _draw_sketches(
     vary: str | Sequence[str],
     rng: np.random.RandomState,
 ) -> list[tuple[Draw, list[int]]]:
-    """Tell what each graph is made with, and the seeds of the runs of Leiden on it."""
+    """Give what each graph is made with, and the seeds of Leiden's runs on it."""
     own = f"{prefix}random_state"
     varied = read_vary(estimator, vary)
     if n_sketches is None:
@@ -603,13 +618,18 @@ def _check_grid(resolutions: Any) -> np.ndarray:
 def _find_grid(
     clusterer: MutualKNNLeiden, graph: KNNGraph, n_resolutions: int, guard: Guard
 ) -> np.ndarray:
-    """Resolutions from mostly one community to mostly small ones, evenly in log."""
+    """Space resolutions in log, from mostly one community to mostly small ones.
+
+    Where components of the graph are communities at any low resolution, the first is a
+    step below the one that divides them.
+    """
     _, component = connected_components(graph.affinity, directed=False)
     keeps_small = clusterer.small_clusters == "keep"
     least = 1 if keeps_small else clusterer.min_cluster_size
     sizes = np.bincount(component, graph.distinct.counts())
     n_components = int(np.count_nonzero(sizes >= least))
     seen: dict[float, tuple[bool, bool]] = {}
+    undivided: list[float] = []  # resolutions at which components are communities
 
     def look(resolution: float) -> tuple[bool, bool]:
         """Whether the partition is too coarse to tell anything, and too fine."""
@@ -617,18 +637,17 @@ def _find_grid(
             at = clone(clusterer).set_params(resolution=resolution)
             (run,) = leiden_runs(at, graph, [0])
             fine = run.coverage < max(guard.min_coverage, 0.5)
-            coarse = not fine and (
-                run.largest_fraction > guard.max_cluster_fraction
-                # Leiden cannot join what no edge joins.
-                or run.n_clusters <= n_components
-            )
+            coarse = not fine and guard.is_degenerate(run)
+            # Leiden cannot join what no edge joins.
+            if not fine and not coarse and run.n_clusters <= n_components:
+                undivided.append(resolution)
             seen[resolution] = coarse, fine
         return seen[resolution]
 
     for side, step in enumerate((1 / _STEP, _STEP)):
         resolution = 1.0
         for _ in range(_MOST_STEPS):
-            if look(resolution)[side]:
+            if look(resolution)[side] or (side == 0 and undivided):
                 break
             resolution *= step
     for side, pick in enumerate((max, min)):
@@ -642,6 +661,8 @@ def _find_grid(
     coarse = [r for r, flags in seen.items() if flags[0]]
     fine = [r for r, flags in seen.items() if flags[1]]
     lowest = max(coarse) if coarse else min(seen)
+    if undivided and not coarse:
+        lowest = max(undivided) / _STEP
     highest = min(fine) if fine else max(seen)
     if lowest >= highest:  # nothing between: no resolution tells anything
         lowest, highest = min(lowest, highest) / _STEP, max(lowest, highest) * _STEP
@@ -649,10 +670,9 @@ def _find_grid(
 
 
 def _chance(sweep: _Sweep, guard: Guard) -> _Chance:
-    """Reduce the runs on permuted data to what is asked of them.
+    """Reduce the runs on permuted data to their number and scores, at each resolution.
 
-    For each resolution the number of runs, and the scores of their pairs, of which
-    there are none if a run is degenerate.
+    The scores are those of the pairs of runs; there are none if a run is degenerate.
     """
     return [
         (
@@ -668,11 +688,12 @@ def _chance(sweep: _Sweep, guard: Guard) -> _Chance:
 def _null_scores(
     real: _Sweep, nulls: Sequence[_Chance], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and best pair of the permuted copies at each of some resolutions.
+    """Give the mean and the best pair of the permuted copies at some resolutions.
 
-    nan where their runs are missing, or all degenerate. Where they are degenerate the
-    best pair is that of the nearest resolution at which they are not, of the finer
-    ones first, which permuted data reach last; -inf if they are everywhere.
+    Both are nan where runs are missing. Where every copy has a degenerate run, the mean
+    is nan, and the best pair is that of the next finer resolution at which one has
+    none, as permuted data reach these last, or else of the nearest coarser one; -inf if
+    there is no such resolution.
     """
     mean, best = np.full((2, rows.size), np.nan)
     missing = np.zeros(rows.size, dtype=bool)

@@ -1,4 +1,4 @@
-"""One estimator fitted again and again on what varies, and what came of it."""
+"""One estimator, fitted again and again with variations, and the partitions found."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from skleiden._vectors import list_neighbors
 class Run(NamedTuple):
     """One partition: labels from 0 without gaps, -1 for noise, and its figures.
 
-    `rows` are those that the labels are of, None for all.
+    `rows` are the rows that the labels belong to, None for all.
     """
 
     labels: np.ndarray
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
 
 def summarize_run(labels: Any, attached: Any = None, modularity: Any = None) -> Run:
-    """Figures of a partition; see `make_stability_scorer` for what they mean."""
+    """Compute the figures of a partition, which `make_stability_scorer` explains."""
     labels = partitions.number(np.asarray(labels))
     sizes = partitions.sizes(labels)
     covered = (labels >= 0) & (np.append(sizes, 0)[labels] > 1)
@@ -62,9 +62,10 @@ def summarize_run(labels: Any, attached: Any = None, modularity: Any = None) -> 
 
 @dataclass(frozen=True)
 class Guard:
-    """When the agreement of partitions may be relied on, and what it is.
+    """Rules for when the agreement of partitions may be relied on, and its measures.
 
-    See `make_stability_scorer` for the parameters; `CONSTRAINTS` are theirs.
+    `make_stability_scorer` explains the parameters; `CONSTRAINTS` holds their
+    constraints.
     """
 
     noise: str = "singletons"
@@ -112,7 +113,7 @@ class Guard:
         )
 
     def figures(self, runs: Sequence[Run]) -> dict[str, float]:
-        """Tell what some runs are like on average, and how well their pairs agree."""
+        """Give the mean figures of some runs, and how well their pairs agree."""
         names = ("n_clusters", "coverage", "largest_fraction", "modularity")
         scores = self.scores(runs)
         return {
@@ -123,7 +124,7 @@ class Guard:
 
 
 def common_labels(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the rows that both runs have."""
+    """Give the labels of the rows that both runs have."""
     if one.rows is None or other.rows is None:
         return one.labels, other.labels
     _, in_one, in_other = np.intersect1d(
@@ -133,10 +134,10 @@ def common_labels(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Draw(NamedTuple):
-    """What makes one run another than the others.
+    """Seeds, rows and neurons in which one run differs from others.
 
-    `rows` are those that it is fitted on, `neurons` the mask of the columns that it
-    sees; None for all.
+    `rows` are the rows that it is fitted on, `neurons` is the mask of the columns that
+    it sees; None for all.
     """
 
     seeds: Mapping[str, int]
@@ -145,9 +146,9 @@ class Draw(NamedTuple):
 
 
 class Varied(NamedTuple):
-    """What varies between runs: random states by name, and halves of the columns.
+    """Random states, by name, and halves of the columns that vary between runs.
 
-    `halves` is what columns are said to be, "neurons" or "prompts", "" for all columns.
+    `halves` is what the columns are called, "neurons" or "prompts"; "" if runs see all.
     """
 
     names: list[str]
@@ -161,7 +162,7 @@ class Varied(NamedTuple):
         rng: np.random.RandomState,
         subsample: float | None = None,
     ) -> list[Draw]:
-        """Draw what some runs differ in."""
+        """Draw the seeds, rows and neurons in which runs differ."""
         seeds = draw_seeds(estimator, self.names, n_runs, rng)
         rows = draw_rows(_num_samples(X), subsample, n_runs, rng)
         masks: Sequence[np.ndarray | None] = [None] * n_runs
@@ -182,7 +183,7 @@ class Varied(NamedTuple):
 
 
 def read_vary(estimator: Any, vary: str | Iterable[str]) -> Varied:
-    """Tell what the parameter `vary` asks to vary."""
+    """Read the parameter `vary`."""
     asked = [vary] if isinstance(vary, str) else list(vary)
     known = seed_names(estimator)
     halves = [name for name in ("neurons", "prompts") if name in asked]
@@ -205,7 +206,7 @@ def must_vary(
     subsample: float | None,
     remedy: str = "Set subsample, for example to 0.8, to vary the rows.",
 ) -> Varied:
-    """Tell what `vary` asks to vary; refused if nothing would vary at all."""
+    """Read the parameter `vary`, refused if nothing would vary at all."""
     varied = read_vary(estimator, vary)
     if not varied.names and not varied.halves and subsample is None:
         is_all = isinstance(vary, str) and vary == "all"
@@ -228,12 +229,12 @@ def refuse_graph(estimator: Any) -> None:
 
 
 def final_name(estimator: Any) -> str:
-    """Class name of the last step."""
+    """Give the class name of the last step."""
     return type(final_step(estimator)[1]).__name__
 
 
 def seed_names(estimator: Any) -> list[str]:
-    """Names of the parameters that hold a random state."""
+    """Name the parameters that hold a random state."""
     return sorted(
         name
         for name in estimator.get_params(deep=True)
@@ -263,7 +264,7 @@ def draw_seeds(
 def draw_rows(
     n_samples: int, subsample: float | None, n_runs: int, rng: np.random.RandomState
 ) -> Sequence[np.ndarray | None]:
-    """Sorted rows of each run, None for all."""
+    """Draw the rows of each run, in ascending order; None for all."""
     if subsample is None:
         return [None] * n_runs
     is_number = isinstance(subsample, Integral)
@@ -299,7 +300,7 @@ def draw_halves(
 
 
 def widths_of_layers(estimator: Any, X: Any) -> tuple[int, ...]:
-    """Columns of each layer of X, as the estimator is going to take it."""
+    """Give the width of each layer of X, as the estimator is going to take X."""
     if isinstance(X, LayerStack):
         return X.widths
     stated = getattr(_first_sketcher(estimator), "layers", None)
@@ -307,7 +308,7 @@ def widths_of_layers(estimator: Any, X: Any) -> tuple[int, ...]:
 
 
 def seen(estimator: Any, X: Any, neurons: np.ndarray | None) -> Any:
-    """Give X with zeros in all columns but those of a mask; None is for all."""
+    """Give X with zeros in all columns but those of a mask; None keeps all columns."""
     if neurons is None:
         return X
     # All else is handed arrays in memory, since it may do with them what it likes.
@@ -323,7 +324,7 @@ def seen(estimator: Any, X: Any, neurons: np.ndarray | None) -> Any:
 
 
 def _first_sketcher(estimator: Any) -> MultiLayerTfidfSketcher | None:
-    """Give the sketcher that X is handed to first, if it is one."""
+    """Give the first step, which X is handed to, if it is a sketcher; else None."""
     while isinstance(estimator, Pipeline):
         estimator = estimator.steps[0][1]
     return estimator if isinstance(estimator, MultiLayerTfidfSketcher) else None
@@ -340,12 +341,12 @@ def fitted_run(estimator: Any) -> Run:
 
 
 def fit(estimator: Any, X: Any, y: Any) -> Any:
-    """Fit an estimator, which need not know of y if there is none."""
+    """Fit an estimator, without y if there is none."""
     return estimator.fit(X) if y is None else estimator.fit(X, y)
 
 
 def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
-    """Give what pipelines compute before Leiden, and the clusterer at their end."""
+    """Compute the graph that a pipeline hands to Leiden; also give its clusterer."""
     while type(estimator) is Pipeline:
         *front, (_, last) = estimator.steps
         # With a last step that does nothing, `memory` caches all the others.
@@ -365,9 +366,9 @@ def fit_graph(estimator: Any, X: Any, y: Any = None) -> tuple[Any, KNNGraph]:
 def leiden_runs(
     clusterer: MutualKNNLeiden, graph: KNNGraph, random_states: Iterable[Any]
 ) -> list[Run]:
-    """Tell what `fit` computes after the graph, for several random states.
+    """Compute what `fit` computes after the graph, for several random states.
 
-    None stands for the clusterer's own.
+    None stands for the clusterer's own random state.
     """
     own = clusterer.random_state
     states = (own if state is None else state for state in random_states)

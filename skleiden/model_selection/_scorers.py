@@ -84,88 +84,92 @@ def make_stability_scorer(
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> _StabilityScorer:
-    """Make a scorer of how much of a partition survives other seeds, rows or neurons.
+    """Make a scorer that tells how well partitions agree over seeds, rows or neurons.
 
     The scorer fits clones of the estimator, each with other random states, on another
-    subsample of the rows, or on another half of the columns, and compares their
-    partitions pair by pair by the adjusted Rand index [1]_: 1 for equal partitions, 0
-    on average for unrelated ones. The mean over the pairs is the stability, after
-    Ben-Hur et al. [2]_, who compare subsamples, with an index that is adjusted for
-    chance.
+    subsample of the rows, or on another half of the columns. It compares their
+    partitions pair by pair by the adjusted Rand index [1]_, which is 1 for equal
+    partitions and on average 0 for unrelated ones. The mean over the pairs is the
+    *stability*, after Ben-Hur et al. [2]_, who compare subsamples; the index used here
+    is adjusted for chance.
 
     Parameters
     ----------
     n_runs : int, default=5
-        Partitions compared, at least 2.
+        Number of partitions compared, at least 2.
 
     vary : "all", "neurons", str or sequence of str, default="all"
-        What is another one in every run. "all" takes every parameter named
-        ``random_state``, however deeply nested, a name or names such as
-        ``["mutualknnleiden__random_state"]`` those. "neurons" has every run see a
-        random half of each layer's columns, see Notes; of a `LayerStack.neurons`, whose
-        columns are prompts, "prompts" does. ``["all", "neurons"]`` varies both. Random
-        states that are not named are held fixed; where they are None, at a seed of
-        their own. With `subsample` it may be empty.
+        What differs between runs. "all" takes every parameter named ``random_state``,
+        however deeply nested; names such as ``["mutualknnleiden__random_state"]`` take
+        these alone. With "neurons", every run sees a random half of each layer's
+        columns, see Notes. The word is "prompts" for a stack from `LayerStack.neurons`,
+        whose columns are prompts. ``["all", "neurons"]`` varies both. Random states
+        that are not named are held fixed, at a seed that is drawn if they are None.
+        With `subsample` it may be empty.
 
     subsample : float, int or None, default=None
-        Rows of each run, drawn without replacement: a share in (0, 1) or a number of
-        at least 2. Two runs are compared on the rows that both have. None takes all.
+        Rows of each run, drawn without replacement: a share in (0, 1) or a number of at
+        least 2; None takes all. Two runs are compared on the rows that both have.
 
     noise : {"singletons", "cluster", "drop"}, default="singletons"
-        What rows labelled -1 are: each a community of its own; together one community;
-        or left out where either partition has them as noise.
+        What rows labelled -1 count as: each as a community of its own ("singletons"),
+        or all together as one ("cluster"). With "drop", rows are left out that are
+        noise in either partition.
 
     min_clusters : int, default=2
-        Communities below which a partition is degenerate.
+        A partition into fewer communities is *degenerate*, see `degenerate_score`.
 
     max_cluster_fraction : float, default=0.5
-        Share of rows, in (0, 1], of the largest community above which a partition is
-        degenerate.
+        A partition is degenerate if its largest community has more than this share of
+        the rows, in (0, 1].
 
     min_coverage : float, default=0.5
-        Share of rows, in [0, 1], below which a partition is degenerate: the rows that
-        are in a community of at least two, not counting those attached to it
-        afterwards (`attached_` of `MutualKNNLeiden`). A partition into communities of
-        one row is degenerate always.
+        A partition is degenerate if it covers less than this share of the rows, in [0,
+        1]. It covers the rows in a community of at least two, except those attached to
+        it afterwards (`attached_` of `MutualKNNLeiden`). A partition into communities
+        of one row is always degenerate.
 
     degenerate_score : float, default=0.0
         Score of a pair in which either partition is degenerate. Such partitions agree
-        by accident: a single community does so perfectly.
+        by accident: two that each have a single community agree perfectly.
 
     metrics : str or sequence of str, default="stability"
         What to return. A name makes the scorer return a float, names a dict:
 
-        - "stability": mean over the pairs;
-        - "worst_pair": lowest pair;
-        - "net_information": what a run says of the rows and another confirms, less
-          what it does not confirm, in nats, mean over the pairs:
-          ``2 * (I - E) - H``, with the mean entropy H of both partitions, their mutual
-          information I and its expectation E for random partitions with communities of
-          the same sizes [4]_. It grows with every division that is found again and
-          falls with every one that is not; a single community has 0, communities of
-          one row each are far below, so that it needs no guard and has none. Noise
-          says nothing;
-        - "shared_information": ``I - E`` alone, what is confirmed, whatever else a run
-          says. It favours finer partitions than net information does; with
-          ``vary=["all", "neurons"]``, see Notes;
-        - "null": the stability of the same estimator and seeds on X with permuted
-          columns, see `permute_columns`; takes as long again;
-        - "n_clusters", "coverage", "largest_fraction", "modularity": mean over the
-          runs, the last nan where the estimator has no ``modularity_``;
-        - "seconds": wall time of the scorer.
+        - "stability": mean score of the pairs;
+        - "worst_pair": lowest score of a pair;
+        - "net_information": what one run says of the rows and another confirms, less
+          what it does not confirm, in nats, mean over the pairs: ``2 * (I - E) - H``,
+          with the mean entropy H of both partitions, their mutual information I, and
+          its expectation E for random partitions with communities of the same
+          sizes [4]_. It grows with every division that is found again, and falls with
+          every one that is not. A single community has 0, and communities of one row
+          each are far below, so it needs no guard against degenerate partitions, and
+          has none. Noise says nothing;
+        - "shared_information": ``I - E`` alone, which is what is confirmed, whatever
+          else a run says. It favours finer partitions than net information does. Use it
+          with ``vary=["all", "neurons"]``, see Notes;
+        - "null": the stability of the same estimator, over as many runs with seeds of
+          their own, on X with permuted columns, see `permute_columns`; takes as long
+          again;
+        - "n_clusters", "coverage" and "largest_fraction" (share of the rows that are
+          covered, and that are in the largest community), and "modularity": means over
+          the runs, the last nan if the estimator has no ``modularity_``;
+        - "seconds": time on the clock that the scorer took.
 
     reuse_fit : bool, default=False
-        Take the partition of the fitted estimator that is scored as the first run. It
-        must have been fitted on the rows that the scorer gets, as with
-        `FullDataSplit`. Not with `subsample` or "neurons".
+        Whether the first run is the partition of the fitted estimator that is scored.
+        It must have been fitted on the rows that the scorer gets, as with
+        `FullDataSplit`. Not allowed with `subsample` or "neurons".
 
     n_jobs : int or None, default=None
-        Processes over the runs. None means 1 unless in a
-        :func:`joblib.parallel_backend` context, -1 all processors. Scores do not
-        depend on it.
+        Number of processes, which share the runs. None means 1 unless in a
+        :func:`joblib.parallel_backend` context, -1 all processors. Scores do not depend
+        on it.
 
     random_state : int, RandomState instance or None, default=0
-        Seeds and subsamples. An int gives every candidate of a search the same ones.
+        Determines seeds and subsamples. An int gives every candidate of a search the
+        same ones.
 
     Returns
     -------
@@ -177,44 +181,48 @@ def make_stability_scorer(
     Raises
     ------
     ValueError
-        If a parameter is out of range, a metric unknown, or `reuse_fit` asked for with
-        `subsample` or "neurons"; by the scorer, if nothing varies between the runs,
-        `vary` names no random state, `subsample` exceeds the rows, no layer has two
-        columns of which to take a half, or "null" or "neurons" is asked for a graph.
+        If a parameter is out of range, a metric is unknown, or `reuse_fit` is asked for
+        with `subsample` or "neurons". The scorer raises it if nothing varies between
+        the runs, if `vary` names no random state, if `subsample` exceeds the rows, if
+        no layer has two columns of which to take a half, if "null" or "neurons" is
+        asked for a graph, or if `reuse_fit` is true and the estimator was fitted on
+        another number of rows.
 
     TypeError
-        By the scorer, if the estimator has no ``labels_``.
+        The scorer raises it if the estimator has no ``labels_``.
 
     See Also
     --------
     FullDataSplit : The split to go with it.
-    select_stable, select_finest_stable : What to choose by it.
+    select_stable, select_finest_stable : Choose by it, in ``refit=`` of a search.
     resolution_profile : All resolutions of one graph, at a fraction of the cost.
 
     Notes
     -----
     Stability is necessary, not sufficient: partitions into few communities are stable
-    in data without any [3]_. The guard removes the worst of that, "null" shows how much
-    is left.
+    even in data that have none [3]_. The guard against degenerate partitions removes
+    the worst of this, and "null" shows how much is left.
 
-    Where the last step is `MutualKNNLeiden`, runs that differ in nothing but its seed
+    If the last step is a `MutualKNNLeiden`, runs that differ in nothing but its seed
     share one graph.
 
     With "neurons", runs 0 and 1, 2 and 3, and so on, see disjoint halves; of an odd
-    number, the larger half comes first. A layer of a single column is seen whole by all
-    runs. Columns keep their places, and those that a run does not see read as zeros, so
-    that parameters about columns mean the same. The layers are those of a `LayerStack`,
-    or of the parameter `layers` of a `MultiLayerTfidfSketcher` that comes first, which
-    reads the halves block by block, wherever X is stored; anything else that comes
-    first is one layer, of which a half is copied to memory. Communities that other
-    neurons find again are in the data; those that other seeds find again may also be in
-    the accidents of the neurons at hand.
+    number of columns, the first of the two runs sees the larger half. A layer of a
+    single column is seen by all runs. Columns keep their places, and those that a run
+    does not see read as zeros, so that parameters about columns keep their meaning. The
+    layers are those of a `LayerStack`, or those that the parameter `layers` of a
+    `MultiLayerTfidfSketcher` names if this is the first step. A sketcher reads the
+    halves block by block, wherever X is stored. Any other first step gets a matrix as
+    one layer, and a copy of the half in memory.
+
+    Communities that other neurons find again are in the data; those that only other
+    seeds find again may be in the accidents of the neurons at hand.
 
     To choose weighting, power, layers' weights, neighbours and resolution together,
-    take the highest "shared_information" with ``vary=["all", "neurons"]``, which a
-    search does by itself, without a function for ``refit=``. On the data in
+    take the highest "shared_information" with ``vary=["all", "neurons"]``. A search
+    does so by itself, without a function for ``refit=``. On the data in
     benchmarks/README.md its choices were nearer to the labels than the defaults are;
-    "net_information" came as near.
+    those of "net_information" came as near.
 
     References
     ----------
@@ -249,7 +257,7 @@ def make_stability_scorer(
     >>> search.best_params_
     {'mutualknnleiden__resolution': 1.0}
 
-    Without labels, by what halves of the neurons share:
+    With the information that halves of the neurons share:
 
     >>> search = GridSearchCV(
     ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
@@ -356,44 +364,45 @@ def make_prediction_stability_scorer(
     degenerate_score: float = 0.0,
     random_state: int | np.random.RandomState | None = 0,
 ) -> _PredictionStabilityScorer:
-    """Make a scorer of how well held-out communities are predicted.
+    """Make a scorer that tells how well the communities of held-out rows are predicted.
 
-    For ordinary cross-validation: the scorer gets an estimator fitted on the training
-    rows, predicts the communities of the test rows, clusters the test rows by
-    themselves with a clone, and compares both.
+    It is meant for ordinary cross-validation. The scorer gets an estimator fitted on
+    the training rows, predicts the communities of the test rows, clusters the test rows
+    by themselves with a clone, and compares both partitions.
 
     Parameters
     ----------
     metrics : str or sequence of str, default="prediction_strength"
         What to return. A name makes the scorer return a float, names a dict:
 
-        - "prediction_strength": of each community found among the test rows, the share
-          of its pairs of rows that are predicted to be together; the lowest over the
-          communities of at least two rows, as Tibshirani and Walther [1]_ define it.
-          One small community decides: it is a hard test;
-        - "agreement": share of the test rows with the same community in both, after
-          matching communities one to one, which is one minus the disagreement of Lange
-          et al. [2]_, without their division by that of random labels;
-        - "rand": adjusted Rand index of both, which is adjusted for chance;
+        - "prediction_strength": for each community found among the test rows, the share
+          of its pairs of rows that are predicted to be together; the lowest of these
+          over the communities of at least two rows, as Tibshirani and Walther [1]_
+          define it. A single small community can decide it, so it is a hard test;
+        - "agreement": share of the test rows with the same community in both
+          partitions, after communities are matched one to one. It is one minus the
+          disagreement of Lange et al. [2]_, which is not divided here by that of random
+          labels;
+        - "rand": adjusted Rand index of both partitions, which is adjusted for chance;
         - "n_clusters": communities found among the test rows.
 
     vary : "all", "neurons", str or sequence of str, default="all"
-        Random states that get another seed in the clone, as in
-        `make_stability_scorer`; may be empty. With "neurons" the clone sees a half of
-        each layer's columns, while the estimator predicts by all of them.
+        Random states that get another seed in the clone, as in `make_stability_scorer`;
+        may be empty. With "neurons" the clone sees a half of each layer's columns,
+        while the estimator predicts by all of them.
 
     noise : {"singletons", "cluster", "drop"}, default="singletons"
-        What rows labelled -1 are for "rand".
+        What rows labelled -1 count as for "rand", as in `make_stability_scorer`.
 
     min_clusters, max_cluster_fraction, min_coverage : int, float, float
-        What makes a partition of the test rows degenerate, as in
-        `make_stability_scorer`.
+        When the partition of the test rows is degenerate, as in
+        `make_stability_scorer`, with the same defaults.
 
     degenerate_score : float, default=0.0
-        Every score of a degenerate partition.
+        Value of each of the first three metrics for a degenerate partition.
 
     random_state : int, RandomState instance or None, default=0
-        Seeds of the clone.
+        Determines the seeds of the clone.
 
     Returns
     -------
@@ -405,11 +414,11 @@ def make_prediction_stability_scorer(
     Raises
     ------
     ValueError
-        If a parameter is out of range or a metric unknown; by the scorer, if the
-        estimator takes a graph, whose test rows cannot be clustered by themselves.
+        If a parameter is out of range or a metric is unknown. The scorer raises it if
+        the estimator takes a graph, whose test rows cannot be clustered by themselves.
 
     TypeError
-        By the scorer, if the estimator has no ``predict`` or no ``labels_``.
+        The scorer raises it if the estimator has no ``predict`` or no ``labels_``.
 
     See Also
     --------
@@ -417,9 +426,9 @@ def make_prediction_stability_scorer(
 
     Notes
     -----
-    Both halves have fewer rows than the data: with fixed `n_neighbors` and resolution
-    they have other communities than all rows together. Two folds, as in the papers,
-    make them equal in size.
+    Training and test rows are fewer than all rows: with fixed `n_neighbors` and
+    resolution they have other communities than all rows together. Two folds, as in the
+    papers, make them equal in size.
 
     References
     ----------
@@ -521,12 +530,12 @@ def community_stability(
     n_jobs: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> np.ndarray:
-    """Stability of each community: how well subsamples find it again.
+    """Tell how stable each community is: how well subsamples find it again.
 
-    In each of `n_runs` subsamples a clone is fitted, and each community of the fitted
-    estimator, as far as it is in the subsample, compared to the community of the clone
-    that is most like it. The mean of their Jaccard similarities is the community's
-    stability, after Hennig [1]_, with his scheme of subsets.
+    A clone is fitted on each of `n_runs` subsamples. Each community of the fitted
+    estimator, as far as it is in the subsample, is compared with the clone's community
+    that is most like it. The mean of their Jaccard similarities over the subsamples is
+    the community's stability, after Hennig [1]_, by his scheme of subsets.
 
     Parameters
     ----------
@@ -534,43 +543,43 @@ def community_stability(
         A clusterer, or a pipeline that ends in one, fitted on X.
 
     X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
-        What it was fitted on.
+        Data that it was fitted on.
 
     y : array-like or None, default=None
         Handed to ``fit``.
 
     n_runs : int, default=20
-        Subsamples, at least 1.
+        Number of subsamples, at least 1.
 
     subsample : float, int or None, default=0.8
-        Rows of each, drawn without replacement: a share in (0, 1) or a number of at
-        least 2; None for all, where `vary` says what varies. (Hennig takes half; with
-        neighbour graphs, whose density does not change with the rows, fewer rows mean
-        fewer communities.)
+        Rows of each subsample, drawn without replacement: a share in (0, 1) or a number
+        of at least 2; None for all, if `vary` makes runs differ. (Hennig takes half.
+        But in a neighbour graph, which is no less dense with fewer rows, fewer rows
+        mean fewer communities.)
 
     vary : "all", "neurons", str or sequence of str, default="all"
-        Random states that get another seed in every run, as in
-        `make_stability_scorer`; may be empty. With "neurons" every run sees a half of
-        each layer's columns, too: which communities do others find?
+        Random states that get another seed in every run, as in `make_stability_scorer`;
+        may be empty. With "neurons" every run also sees only a half of each layer's
+        columns, which tells which communities other neurons find.
 
     n_jobs : int or None, default=None
-        Processes over the runs.
+        Number of processes, which share the runs. Results do not depend on it.
 
     random_state : int, RandomState instance or None, default=0
-        Seeds and subsamples.
+        Determines seeds and subsamples.
 
     Returns
     -------
     stability : ndarray of shape (n_clusters,)
         Entry c is the stability of label c, in [0, 1]; nan for a community that no
-        subsample had. Hennig's guide: above .75 is a valid stable community, below .5
-        a dissolved one.
+        subsample had. By Hennig's guide, a community above .75 is valid and stable, and
+        one below .5 is dissolved.
 
     Raises
     ------
     ValueError
-        If the estimator was fitted on other rows, a parameter is out of range, or
-        nothing varies between the runs.
+        If the estimator was fitted on another number of rows, a parameter is out of
+        range, or nothing varies between the runs.
 
     TypeError
         If the estimator has no ``labels_``.
@@ -615,7 +624,7 @@ def community_stability(
 
 
 def information(runs: Sequence[Run], name: str = "net_information") -> np.ndarray:
-    """Information of each pair of runs, net or shared, in nats."""
+    """Give the information of each pair of runs, net or shared, in nats."""
     of_pair = getattr(partitions, name)
     return np.array(
         [of_pair(*common_labels(one, other)) for one, other in combinations(runs, 2)]
@@ -623,7 +632,7 @@ def information(runs: Sequence[Run], name: str = "net_information") -> np.ndarra
 
 
 def _check_common(draws: Sequence[Draw]) -> None:
-    """Refuse subsamples that have no pair of rows in common to compare."""
+    """Refuse subsamples of which two have no pair of rows in common to compare."""
     rows = [draw.rows for draw in draws if draw.rows is not None]
     for one, other in combinations(rows, 2):
         n_common = np.intersect1d(one, other, assume_unique=True).size

@@ -1,4 +1,4 @@
-"""What a search over parameters needs beside a scorer: a split and a choice."""
+"""The split and the rules of choice that a search needs beside a scorer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from skleiden._input import with_rows
 
 
 class FullDataSplit:
-    """One split whose training and test rows are all rows.
+    """Split once, with all rows as training rows and as test rows.
 
-    For ``cv=`` of :class:`~sklearn.model_selection.GridSearchCV`,
+    It is meant for ``cv=`` of :class:`~sklearn.model_selection.GridSearchCV`,
     :func:`~sklearn.model_selection.cross_validate` and their like, with a clusterer,
-    which has no held-out rows to be scored on.
+    which has no use for held-out rows.
 
     See Also
     --------
@@ -55,7 +55,7 @@ class FullDataSplit:
         Parameters
         ----------
         X : array-like, LayerStack or mapping of {name: matrix}, of n_samples rows
-            Samples, whose number counts.
+            Samples, of which only the number matters.
 
         y, groups : object
             Not used, present for API consistency.
@@ -73,7 +73,7 @@ class FullDataSplit:
 
 
 def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
-    """Choose the candidate of the highest net information, for ``refit=``.
+    """Choose the candidate with the highest net information, for ``refit=``.
 
     ``refit=select_informative`` and ``refit=select_informative()`` mean the same.
 
@@ -87,7 +87,7 @@ def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
     -------
     choice : int, or callable
         Number of the candidate with the most; of equal ones the first. Candidates
-        without a score (nan) are never chosen. Without `cv_results`, the function
+        without a score (nan) are never chosen. Without `cv_results`, this function
         itself.
 
     Raises
@@ -101,7 +101,7 @@ def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
     Warns
     -----
     UserWarning
-        If none is above 0: of no candidate is more found again than not.
+        If none is above 0: every candidate has less found again than not.
 
     See Also
     --------
@@ -110,13 +110,13 @@ def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
     Notes
     -----
     Stability asks what share of a partition is found again, and is highest for few
-    communities. Net information asks how much is: a finer partition wins as long as
-    more of what it adds is found again than not. It is the information that two runs
-    share less half their variation of information [1]_, both adjusted for chance [2]_.
-    Buhmann [3]_ chooses among clusterings by the information that survives in a second
-    sample on similar grounds. How both rules compare on labelled data is measured in
-    benchmarks/README.md. For candidates that differ in more than the resolution, see
-    "shared_information" in `make_stability_scorer`.
+    communities. Net information asks how much of it is found again: a finer partition
+    wins as long as more of what it adds is found again than not. It is the information
+    that two runs share, less half their variation of information [1]_, both adjusted
+    for chance [2]_. On similar grounds, Buhmann [3]_ chooses among clusterings by the
+    information that survives in a second sample. benchmarks/README.md compares this
+    rule with `select_stable` on labelled data. For candidates that differ in more than
+    the resolution, see "shared_information" in `make_stability_scorer`.
 
     References
     ----------
@@ -140,7 +140,7 @@ def select_informative(cv_results: Mapping[str, Any] | None = None) -> Any:
 
 
 def select_stable(cv_results: Mapping[str, Any] | None = None) -> Any:
-    """Choose the candidate of the highest stability, for ``refit=``.
+    """Choose the candidate with the highest stability, for ``refit=``.
 
     ``refit=select_stable`` and ``refit=select_stable()`` mean the same.
 
@@ -153,7 +153,7 @@ def select_stable(cv_results: Mapping[str, Any] | None = None) -> Any:
     -------
     choice : int, or callable
         Number of the best candidate; of equal ones the first. Candidates without a
-        score (nan) are never chosen. Without `cv_results`, the function itself.
+        score (nan) are never chosen. Without `cv_results`, this function itself.
 
     Raises
     ------
@@ -166,8 +166,8 @@ def select_stable(cv_results: Mapping[str, Any] | None = None) -> Any:
     Warns
     -----
     UserWarning
-        If no stability is above 0: all candidates are degenerate or no more alike than
-        by chance.
+        If no stability is above 0: all candidates are degenerate, or their runs agree
+        no more than by chance.
 
     See Also
     --------
@@ -175,10 +175,10 @@ def select_stable(cv_results: Mapping[str, Any] | None = None) -> Any:
 
     Notes
     -----
-    Highest stability is the rule of Ben-Hur, Elisseeff and Guyon [1]_ and of Lange et
-    al. [2]_ made comparable over numbers of communities by an index adjusted for
-    chance. It tends to few, coarse communities [3]_, for which the scorer's guard
-    against degenerate partitions is needed.
+    The highest stability is the rule of Ben-Hur, Elisseeff and Guyon [1]_ and of Lange
+    et al. [2]_; an index adjusted for chance makes it comparable over numbers of
+    communities. It tends to few, coarse communities [3]_, which is why the scorer's
+    guard against degenerate partitions is needed.
 
     References
     ----------
@@ -206,8 +206,8 @@ def select_finest_stable(
 ) -> Any:
     """Choose the most communities at nearly the highest stability, for ``refit=``.
 
-    ``refit=select_finest_stable`` takes the default, and
-    ``refit=select_finest_stable(tolerance=0.1)`` another tolerance.
+    ``refit=select_finest_stable`` takes the default tolerance,
+    ``refit=select_finest_stable(tolerance=0.1)`` another one.
 
     Parameters
     ----------
@@ -221,9 +221,9 @@ def select_finest_stable(
     Returns
     -------
     choice : int, or callable
-        Number of the candidate with the most communities among those whose stability
-        is at least ``(1 - tolerance)`` times the highest; of equal ones the most
-        stable. Without `cv_results`, a function of these.
+        Number of the candidate with the most communities among those whose stability is
+        at least ``(1 - tolerance)`` times the highest; of equal ones the most stable.
+        Without `cv_results`, a function of `cv_results` alone.
 
     Raises
     ------
@@ -231,13 +231,13 @@ def select_finest_stable(
         If `cv_results` is something else, such as a tolerance without its name.
 
     ValueError
-        If `tolerance` is outside [0, 1); if stability or number of communities are
-        missing from the results.
+        If `tolerance` is outside [0, 1); if the stability or the number of communities
+        is missing from the results, or no candidate has a score.
 
     Warns
     -----
     UserWarning
-        As `select_stable` does.
+        As for `select_stable`.
 
     See Also
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -11,11 +12,18 @@ from typing import Any, NamedTuple
 
 from skleiden._palette import css_colors
 from skleiden._text import encodable
-from skleiden.inspection import Communities, summarize
+from skleiden.inspection import Communities
+from skleiden.inspection._members import count
 from skleiden.io._communities import check_communities, document_of, jsonable
 from skleiden.io._files import write_whole
 
 from ._template import fill
+
+# Integers below this are exact in JavaScript.
+_EXACT = 2**53
+
+# What files hold of a parameter that is a class, such as a dtype; and its name.
+_CLASS = re.compile(r"<class '(?:.*\.)?(\w+)'>")
 
 
 class _Words(NamedTuple):
@@ -83,9 +91,9 @@ class _Side(NamedTuple):
     @property
     def told(self) -> str:
         """Tell how many clusters of how many rows there are."""
-        counts = summarize(self.found.labels)
-        clusters = _counted(counts.n_communities, *self.words.cluster)
-        return f"{clusters} of {_counted(counts.n_samples, *self.words.row)}"
+        counts = count(self.found.labels)
+        clusters = _counted(counts["n_communities"], *self.words.cluster)
+        return f"{clusters} of {_counted(counts['n_samples'], *self.words.row)}"
 
 
 def write_report(
@@ -130,6 +138,9 @@ def write_report(
     TypeError
         If `communities` is something else, such as an array of labels.
 
+    ValueError
+        If a label is 2**53 or more, of which a browser knows not all digits.
+
     ImportError
         If Jinja2 is not installed.
 
@@ -160,6 +171,11 @@ def write_report(
     '<!doctype html>'
     """
     check_communities(communities, "write_report")
+    if communities.labels.max() >= _EXACT:
+        raise ValueError(
+            f"labels must be below 2**53 on a page; got {communities.labels.max()}. "
+            "Number the communities from 0."
+        )
     write_whole(path, _render(communities, title))
 
 
@@ -217,12 +233,12 @@ def _side_data(side: _Side) -> dict[str, Any]:
 def _facts(side: _Side) -> list[str]:
     """Tell the facts of the line below the title."""
     found, words = side.found, side.words
-    counts = summarize(found.labels)
+    counts = count(found.labels)
     scores = {name: found.summary.get(name) for name in ("modularity", "stability")}
     return [
-        _counted(counts.n_samples, *words.row),
-        _counted(counts.n_communities, *words.cluster),
-        f"{counts.n_noise / counts.n_samples:.1%} noise",
+        _counted(counts["n_samples"], *words.row),
+        _counted(counts["n_communities"], *words.cluster),
+        f"{counts['n_noise'] / counts['n_samples']:.1%} noise",
         *(
             f"{name} {score:.3f}"
             for name, score in scores.items()
@@ -284,4 +300,6 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
+    if isinstance(value, str) and (of_class := _CLASS.fullmatch(value)):
+        return of_class[1]
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -7,8 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from .test_benchmarks import benchmark_scripts  # noqa: F401
-
 pytestmark = pytest.mark.slow
 
 needs_shared_python = pytest.mark.skipif(
@@ -20,7 +18,7 @@ needs_shared_python = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def bench_cores(benchmark_scripts):  # noqa: F811
+def bench_cores(benchmark_scripts):
     return benchmark_scripts("bench_cores")
 
 

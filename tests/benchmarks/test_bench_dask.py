@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from .test_benchmarks import benchmark_scripts  # noqa: F401
-
 pytestmark = pytest.mark.cluster
 
 OPTIONS = (
@@ -16,12 +14,12 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def bench_dask(benchmark_scripts):  # noqa: F811
+def bench_dask(benchmark_scripts):
     return benchmark_scripts("bench_dask")
 
 
 @pytest.fixture(scope="module")
-def scale_model(benchmark_scripts):  # noqa: F811
+def scale_model(benchmark_scripts):
     return benchmark_scripts("scale_model")
 
 

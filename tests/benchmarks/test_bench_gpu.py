@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from .test_benchmarks import benchmark_scripts  # noqa: F401
-
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bench_gpu(benchmark_scripts):  # noqa: F811
+def bench_gpu(benchmark_scripts):
     return benchmark_scripts("bench_gpu")
 
 

@@ -5,18 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from .test_benchmarks import benchmark_scripts  # noqa: F401
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bench_neighbors(benchmark_scripts):  # noqa: F811
+def bench_neighbors(benchmark_scripts):
     return benchmark_scripts("bench_neighbors")
 
 
 @pytest.fixture(scope="module")
-def bench_scaling(benchmark_scripts):  # noqa: F811
+def bench_scaling(benchmark_scripts):
     return benchmark_scripts("bench_scaling")
 
 

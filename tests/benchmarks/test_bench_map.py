@@ -8,13 +8,11 @@ import scipy.sparse as sp
 
 from skleiden.inspection import CommunityMap
 
-from .test_benchmarks import benchmark_scripts  # noqa: F401
-
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bench_map(benchmark_scripts):  # noqa: F811
+def bench_map(benchmark_scripts):
     return benchmark_scripts("bench_map")
 
 

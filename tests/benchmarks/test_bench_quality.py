@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-import skleiden
 from skleiden.datasets import make_layered_activations
 
 pytestmark = pytest.mark.slow
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -35,54 +28,42 @@ def activations(tmp_path_factory):
     return path
 
 
-def run(script, *arguments, cwd):
-    root = str(Path(skleiden.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return subprocess.run(
-        [sys.executable, str(FOLDER / script), *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def test_choices(activations, tmp_path):
-    finished = run(
-        *("bench_choice.py", activations, "--quick", "--output", "results.json"),
-        cwd=tmp_path,
-    )
-    assert finished.returncode == 0, finished.stderr
-    (data,) = json.loads((tmp_path / "results.json").read_text())["data"]
+def test_choices(benchmark_scripts, activations, equal_weights, tmp_path, capsys):
+    bench_choice = benchmark_scripts("bench_choice")
+    equal_weights(bench_choice)
+    output = tmp_path / "results.json"
+    bench_choice.main([str(activations), "--quick", "--output", str(output)])
+    printed = capsys.readouterr().out
+    (data,) = json.loads(output.read_text())["data"]
     amis = [candidate["ami"] for candidate in data["candidates"]]
     assert data["best"] == max(amis) > 0.9
     for score, found in data["chosen"].items():
         scores = [candidate[score] for candidate in data["candidates"]]
         assert found["ami"] == amis[int(np.argmax(scores))]
-        assert f"| {score} | {found['ami']:.3f} (" in finished.stdout
+        assert f"| {score} | {found['ami']:.3f} (" in printed
 
 
-def test_quality(activations, tmp_path):
-    finished = run(
-        *("bench_quality.py", activations, "--quick", "--output", "results.json"),
-        *("--methods", "skleiden", "chosen", "notebook"),
-        cwd=tmp_path,
-    )
-    assert finished.returncode == 0, finished.stderr
-    (data,) = json.loads((tmp_path / "results.json").read_text())["data"]
+def test_quality(benchmark_scripts, activations, equal_weights, tmp_path, capsys):
+    bench_quality = benchmark_scripts("bench_quality")
+    equal_weights(bench_quality)
+    output = tmp_path / "results.json"
+    options = ["--quick", "--output", str(output)]
+    methods = ["skleiden", "chosen", "notebook"]
+    bench_quality.main([str(activations), *options, "--methods", *methods])
+    printed = capsys.readouterr().out
+    (data,) = json.loads(output.read_text())["data"]
     assert (data["name"], data["rows"]) == ("planted", 200)
-    assert list(data["methods"]) == ["skleiden", "chosen", "notebook"]
+    assert list(data["methods"]) == methods
     for found in data["methods"].values():
         assert 0.5 < found["default"]["ami"] <= found["best"]["ami"] <= 1
         assert found["seconds"] > 0
-        assert f"{found['default']['ami']:.3f}" in finished.stdout
+        assert f"{found['default']['ami']:.3f}" in printed
 
 
-def test_texts_of_other_rows_are_refused(activations, tmp_path):
+def test_texts_of_other_rows_are_refused(benchmark_scripts, activations, capsys):
     """Those of the prompts that come with skleiden, of another file."""
-    prompts = "planted=prompts:none"
-    finished = run("bench_quality.py", activations, "--texts", prompts, cwd=tmp_path)
-    assert finished.returncode == 2
-    assert "are not those of planted" in finished.stderr
+    texts = ["--texts", "planted=prompts:none"]
+    with pytest.raises(SystemExit) as ended:
+        benchmark_scripts("bench_quality").main([str(activations), *texts])
+    assert ended.value.code == 2
+    assert "are not those of planted" in capsys.readouterr().err

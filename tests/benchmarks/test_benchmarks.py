@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -24,14 +23,6 @@ from skleiden.datasets import make_layered_activations
 pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def benchmark_scripts():
-    """Import a script of the benchmarks folder, which is no package, by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +191,10 @@ def test_agreement_and_permutation_are_scored(
     assert "| idf | 64 | 1 | " in capsys.readouterr().out
 
 
-def test_rules_of_choice_are_compared(bench_resolution, tmp_path, capsys):
+def test_rules_of_choice_are_compared(
+    bench_resolution, equal_weights, tmp_path, capsys
+):
+    equal_weights(bench_resolution)
     output = tmp_path / "choice.json"
     bench_resolution.main(
         [
@@ -225,7 +219,8 @@ def test_rules_of_choice_are_compared(bench_resolution, tmp_path, capsys):
 
 # Of 500 rows the finest resolutions leave no community.
 @pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
-def test_cost_of_a_sweep_is_measured(bench_resolution):
+def test_cost_of_a_sweep_is_measured(bench_resolution, equal_weights):
+    equal_weights(bench_resolution)
     results = bench_resolution.cost(500, 1, 1, search=True, n_resolutions=3)
     assert results["rows"] == 500
     medians = results["medians"]
@@ -431,9 +426,12 @@ def test_groups_of_neurons_are_judged_by_other_prompts(benchmark_scripts):
 
 
 def test_groups_of_neurons_are_printed_as_they_come(
-    benchmark_scripts, tmp_path, capsys
+    benchmark_scripts, monkeypatch, tmp_path, capsys
 ):
     bench_neurons = benchmark_scripts("bench_neurons")
+    prompts = bench_neurons.load_prompt_activations()
+    prompts.data = LayerStack(prompts.data.layers[:1])
+    monkeypatch.setattr(bench_neurons, "load_prompt_activations", lambda: prompts)
     output = tmp_path / "neurons.json"
     bench_neurons.main(["--rows", "150", "--seeds", "1", "--output", str(output)])
     runs = json.loads(output.read_text())["data"]
@@ -443,7 +441,7 @@ def test_groups_of_neurons_are_printed_as_they_come(
     for row, ((one,), resolution) in zip(
         rows, zip(runs.values(), "14", strict=True), strict=True
     ):
-        start = f"| prompts | 9,216 x 150 | {resolution} | {one[0]:.0f} | "
+        start = f"| prompts | 1,536 x 150 | {resolution} | {one[0]:.0f} | "
         assert row.startswith(start)
         assert row.count("|") == header.count("|")
 

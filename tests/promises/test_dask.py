@@ -18,6 +18,7 @@ from skleiden.model_selection import (
     make_stability_scorer,
     resolution_profile,
 )
+from tests.clusters import cluster
 
 pytestmark = pytest.mark.cluster
 
@@ -25,19 +26,14 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def client():
     """Of a cluster of two processes on this machine."""
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with cluster() as client:
         yield client
 
 
 @pytest.fixture
 def pipeline():
     return make_pipeline(
-        MultiLayerTfidfSketcher(32, random_state=0),
+        MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0),
         MutualKNNLeiden(15, random_state=0),
     )
 
@@ -69,7 +65,6 @@ def test_grid_search(on_workers, pipeline, stack):
             {"mutualknnleiden__resolution": [0.5, 1.0, 2.0]},
             scoring=make_stability_scorer(n_runs=2),
             cv=FullDataSplit(),
-            n_jobs=2,
         ).fit(stack)
 
     def same(there, here):
@@ -121,12 +116,7 @@ def test_resolution_profile(on_workers, pipeline, stack):
 
 def test_vectors_stay_with_their_client(embedding, tmp_path):
     X = da.from_array(embedding.copy(), chunks=(200, -1))
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster),
-    ):
+    with cluster(1):
         clusterer = MutualKNNLeiden(15, random_state=0).fit(X)
         expected = clusterer.predict(embedding)
         copy = pickle.loads(pickle.dumps(clusterer))

@@ -25,13 +25,22 @@ NAMES = [f"{data}: {name}" for data in golden.DATA for name in golden.CLUSTERERS
 
 
 @pytest.fixture(scope="module")
-def found():
-    return golden.everything()
+def data():
+    return {name: make() for name, make in golden.DATA.items()}
+
+
+def everything(data, n_jobs=None):
+    """As `golden.everything`, of data that are made once."""
+    return {
+        f"{name}: {kind}": golden.stages(X, parameters, n_jobs=n_jobs)
+        for name, X in data.items()
+        for kind, parameters in golden.CLUSTERERS.items()
+    }
 
 
 @pytest.fixture(scope="module")
-def data():
-    return {name: make() for name, make in golden.DATA.items()}
+def found(data):
+    return everything(data)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +110,8 @@ def test_stages_tell_data_and_searches_apart(found):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 4, None])
-def test_any_number_of_jobs(found, n_jobs):
-    assert golden.everything(n_jobs=n_jobs) == found
+def test_any_number_of_jobs(found, data, n_jobs):
+    assert everything(data, n_jobs) == found
 
 
 @pytest.mark.parametrize("n_threads", ["1", "2", "3"])
@@ -177,7 +186,9 @@ def test_any_wrapping_of_sparse_numbers(found, data, tmp_path):
     assert golden.digest(expected) == found["sparse: exact, igraph"]["labels"]
     for name, X in wrappings.items():
         layers = stack.widths if name.startswith("wide") else None
-        sketcher = MultiLayerTfidfSketcher(32, layers=layers, random_state=0)
+        sketcher = MultiLayerTfidfSketcher(
+            32, layers=layers, layer_weights=None, weighting="idf", random_state=0
+        )
         labels = MutualKNNLeiden(15, random_state=0).fit_predict(
             sketcher.fit_transform(X)
         )

@@ -4,9 +4,12 @@ Each damage is drawn by the name of its case, so that a case can be run again al
 run in child processes, as damaged files may kill the process that reads them.
 """
 
+import atexit
+import functools
 import io
 import json
 import random
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -203,15 +206,27 @@ def read_all(path, mmap):
     return stack.ids, values[::-1]
 
 
+@functools.cache
+def written(form):
+    """The files of a form, which are read well; and the ids and numbers in them."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    path = path_of(form, folder)
+    FORMS[form](path)
+    ids, values = read_all(path, mmap=False)
+    np.testing.assert_array_equal(values, X)
+    return path, ids, values
+
+
 def damaged(case):
     """Damage a file and read it: "refused", "same" or "changed"."""
     form, _ = case.split("/")
     draw = random.Random(case)
+    whole, ids, values = written(form)
     with tempfile.TemporaryDirectory() as folder:
-        path = path_of(form, Path(folder))
-        FORMS[form](path)
-        ids, values = read_all(path, mmap=False)
-        np.testing.assert_array_equal(values, X)
+        path = Path(folder) / whole.name
+        copy = shutil.copytree if whole.is_dir() else shutil.copyfile
+        copy(whole, path)
         target, is_folder = path, path.is_dir()
         if is_folder:
             target = draw.choice(sorted(p for p in path.rglob("*") if p.is_file()))
@@ -248,15 +263,46 @@ def check_entries(before, after, found):
         np.testing.assert_array_equal(values[~entries], row[~entries])
 
 
+SPARSE = ("csr", "csc", "bsr", "coo", "dia")
+RESULTS = ("communities", "estimator")
+
+
+def run_case(case):
+    """Run a function on a case of it, which "function:case" names."""
+    function, _, case = case.partition(":")
+    return globals()[function](case)
+
+
 @pytest.fixture(scope="module")
 def results():
-    cases = [f"{form}/{number}" for form in FORMS for number in range(EXAMPLES)]
-    return outcomes(__name__, "damaged", cases, timeout=120, preload=["torch", "zarr"])
+    """Outcomes of the cases of each function, all of one child."""
+    cases = {
+        "damaged": [f"{form}/{i}" for form in FORMS for i in range(EXAMPLES)],
+        "damaged_parts": [
+            f"{form}/{i}" for form in SPARSE for i in range(2 * EXAMPLES)
+        ],
+        "damaged_result": [f"{kind}/{i}" for kind in RESULTS for i in range(30)],
+    }
+    found = outcomes(
+        __name__,
+        "run_case",
+        [f"{function}:{case}" for function, of in cases.items() for case in of],
+        timeout=180,
+        preload=["torch", "zarr", "faiss", "igraph", "sklearn.pipeline"],
+    )
+    return {
+        function: {case: found[f"{function}:{case}"] for case in of}
+        for function, of in cases.items()
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_damaged_activations(results, form):
-    found = {case: end for case, end in results.items() if case.split("/")[0] == form}
+    found = {
+        case: end
+        for case, end in results["damaged"].items()
+        if case.split("/")[0] == form
+    }
     wrong = {case: end for case, end in found.items() if "result" not in end}
     assert not wrong
     assert len(found) == EXAMPLES
@@ -338,24 +384,25 @@ def damaged_parts(case):
     return "right"
 
 
-SPARSE = ("csr", "csc", "bsr", "coo", "dia")
-
-
-@pytest.fixture(scope="module")
-def sparse_results():
-    cases = [f"{form}/{number}" for form in SPARSE for number in range(2 * EXAMPLES)]
-    return outcomes(__name__, "damaged_parts", cases)
-
-
 @pytest.mark.parametrize("form", SPARSE)
-def test_damaged_parts_of_sparse_matrices(sparse_results, form):
-    found = {c: end for c, end in sparse_results.items() if c.startswith(form)}
+def test_damaged_parts_of_sparse_matrices(results, form):
+    found = {
+        case: end
+        for case, end in results["damaged_parts"].items()
+        if case.startswith(form)
+    }
+    assert len(found) == 2 * EXAMPLES
     assert not {case: end for case, end in found.items() if "result" not in end}
     assert {end["result"] for end in found.values()} == {"refused", "right"}
     assert max(end["peak"] for end in found.values()) < 2**26
 
 
 # --- results, and any bytes -----------------------------------------------------------
+
+
+@functools.cache
+def clusterer():
+    return MutualKNNLeiden(2, small_clusters="keep").fit(X)
 
 
 def damaged_result(case):
@@ -367,8 +414,7 @@ def damaged_result(case):
             known = {"texts": list("abcd"), "stability": [0.5, 1.0]}
             save_communities(path, Communities([0, 0, 1, -1], **known))
         else:
-            fitted = MutualKNNLeiden(2, small_clusters="keep").fit(X)
-            save_estimator(path, fitted)
+            save_estimator(path, clusterer())
         path.write_bytes(damage(draw, path.read_bytes())[1])
         load = load_communities if kind == "communities" else load_estimator
         try:
@@ -378,13 +424,12 @@ def damaged_result(case):
                 raise
             return "refused"
     if kind == "estimator":  # the archive has a sum for each array
-        np.testing.assert_array_equal(found.labels_, fitted.labels_)
+        np.testing.assert_array_equal(found.labels_, clusterer().labels_)
     return "read"
 
 
-def test_damaged_results():
-    cases = [f"{kind}/{i}" for kind in ("communities", "estimator") for i in range(30)]
-    found = outcomes(__name__, "damaged_result", cases)
+def test_damaged_results(results):
+    found = results["damaged_result"]
     assert not {case: end for case, end in found.items() if "result" not in end}
 
 

@@ -1,6 +1,7 @@
-"""Every Python block of the README runs and prints what the README says."""
+"""The README's Python blocks and commands run, and print what it says."""
 
 import contextlib
+import html
 import io
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skleiden.cli import main
 from skleiden.datasets import load_prompt_activations
 
 pytestmark = pytest.mark.slow
@@ -57,6 +59,30 @@ def test_python_blocks(tmp_path, monkeypatch, model_folder):
             exec(compile(code, f"README.md, block {number}", "exec"), namespace)
         if expected is not None:
             assert output.getvalue() == expected, f"block {number}"
+
+
+def test_shell_commands(tmp_path, monkeypatch, model_folder):
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    # What a reader has: a model, texts, and activations of them in a file.
+    shutil.copytree(model_folder, tmp_path / "model")
+    sample = load_prompt_activations()
+    texts = sample.prompts[:200].tolist()
+    Path("texts.txt").write_text("\n".join(texts), "utf-8")
+    layers = zip(sample.data.names, sample.data.layers, strict=True)
+    torch.save({name: torch.tensor(X[:200].toarray()) for name, X in layers}, "acts.pt")
+    commands = [
+        line.split("#")[0].split()
+        for block in BLOCK.finditer(README.read_text("utf-8"))
+        for line in block[2].splitlines()
+        if line.startswith("skleiden ")
+    ]
+    for _, *arguments in commands:
+        assert main(arguments) == 0, arguments
+    assert [command[1] for command in commands] == ["cluster", "capture", "cluster"]
+    for folder in ("run", "run2"):
+        page = Path(folder, "report.html").read_text("utf-8")
+        assert all(text in html.unescape(page) for text in texts[:5]), folder
 
 
 def test_there_are_two_commands():

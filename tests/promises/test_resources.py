@@ -1,6 +1,7 @@
 """What a fit leaves behind: no memory, no thread count, no generator changed."""
 
 import gc
+import json
 import os
 import random
 import signal
@@ -21,15 +22,16 @@ from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden._kernels import leiden
 from skleiden._stages import KERNELS, SEARCH_KERNELS, SKETCH_KERNELS
 from tests.checks import owner_and_name
+from tests.children import run_script
 
 pytestmark = pytest.mark.slow
 
 STATUS = Path("/proc/self/statm")
 
 
-def make(**parameters):
+def make(layer_weights=None, **parameters):
     return make_pipeline(
-        MultiLayerTfidfSketcher(32, random_state=0),
+        MultiLayerTfidfSketcher(32, layer_weights=layer_weights, random_state=0),
         MutualKNNLeiden(15, random_state=0, **parameters),
     )
 
@@ -66,12 +68,25 @@ def wait_for_threads(before):
 )
 def test_repeated_fits_do_not_grow_memory(stack, parameters):
     """200 fits in all; one graph of these data alone takes 0.1 MB."""
-    pipeline = make(**parameters)
-    for _ in range(10):
-        pipeline.fit(stack).predict(stack[:20])
+    check_no_growth(make(**parameters), stack, 50)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
+def test_judging_layers_again_and_again_does_not_grow_memory(stack):
+    """Each fit makes two graphs a layer, of half its neurons, and partitions them."""
+    check_no_growth(make("auto")[:1], stack, 12)
+
+
+def check_no_growth(pipeline, stack, times):
+    def fit(times):
+        for _ in range(times):
+            pipeline.fit(stack)
+            if len(pipeline) > 1:
+                pipeline.predict(stack[:20])
+
+    fit(max(5, times // 5))
     before = resident()
-    for _ in range(50):
-        pipeline.fit(stack).predict(stack[:20])
+    fit(times)
     assert resident() - before < 4e6
 
 
@@ -80,7 +95,9 @@ def test_repeated_fits_do_not_grow_memory(stack, parameters):
 def test_fits_leave_their_surroundings_alone(stack, algorithm, n_jobs):
     before = surroundings()
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    make(algorithm=algorithm, n_jobs=n_jobs).fit(stack).predict(stack)
+    # Layers are judged by exact searches, whatever the last step does.
+    layer_weights = "auto" if algorithm == "exact" else None
+    make(layer_weights, algorithm=algorithm, n_jobs=n_jobs).fit(stack).predict(stack)
     assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     assert surroundings() == before
 
@@ -90,34 +107,49 @@ PLACES = [("exact", place) for place in (*SKETCH_KERNELS, *KERNELS)] + [
 ]
 
 
+@pytest.fixture(scope="module")
+def fitted(stack):
+    """Pipelines by whether they judge layers, and by how they search; their labels."""
+    pipelines = {
+        (layers, algorithm): make(
+            layers, algorithm=algorithm, n_jobs=2, small_clusters="attach"
+        )
+        for layers, algorithm in [("auto", "exact")]
+        + [(None, algorithm) for algorithm in SEARCH_KERNELS]
+    }
+    return {key: (p, p.fit_predict(stack)) for key, p in pipelines.items()}
+
+
 @pytest.mark.parametrize(("algorithm", "place"), PLACES)
-def test_interruption_leaves_everything_as_it_was(stack, monkeypatch, algorithm, place):
+def test_interruption_leaves_everything_as_it_was(
+    stack, fitted, monkeypatch, algorithm, place
+):
     """In the middle of any stage, in whichever thread it runs."""
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    pipeline = make(algorithm=algorithm, n_jobs=2, small_clusters="attach")
-    expected = pipeline.fit_predict(stack)
+    of_sketch = place in SKETCH_KERNELS
+    pipeline, expected = fitted["auto" if of_sketch else None, algorithm]
     sketcher, clusterer = pipeline
     estimator, X = clusterer, sketcher.transform(stack)
-    if place in SKETCH_KERNELS:
+    if of_sketch:
         estimator, X = sketcher, stack
-    before, fitted = surroundings(), vars(estimator).copy()
+    before, attributes = surroundings(), vars(estimator).copy()
     threads = set(threading.enumerate())
     with monkeypatch.context() as patched:
         patched.setattr(*owner_and_name(place), interrupt)
         with pytest.raises(KeyboardInterrupt):
-            estimator.fit_transform(X) if X is stack else estimator.fit(X)
+            estimator.fit_transform(X) if of_sketch else estimator.fit(X)
     wait_for_threads(threads)
     assert surroundings() == before
-    assert vars(estimator).keys() == fitted.keys()
-    assert all(vars(estimator)[key] is value for key, value in fitted.items())
+    assert vars(estimator).keys() == attributes.keys()
+    assert all(vars(estimator)[key] is value for key, value in attributes.items())
     assert_array_equal(pipeline.fit_predict(stack), expected)
 
 
 LIMITED = """
-import gc, resource, sys
+import gc, json, resource, sys
 from pathlib import Path
 import numpy as np
 from sklearn.pipeline import make_pipeline
@@ -133,74 +165,79 @@ def limit(room):
     room = pages * resource.getpagesize() + int(room)
     resource.setrlimit(resource.RLIMIT_AS, (room, HARD))
 
-# One thread: OpenBLAS ends the process where several find no memory.
-last = MutualKNNLeiden(40, algorithm=sys.argv[1], random_state=0, n_jobs=1)
-pipeline = make_pipeline(
-    MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0), last
-)
 small, large = (
     make_layered_activations(n, n_layers=3, n_neurons=300, random_state=0)[0]
-    for n in (300, 2000)
+    for n in (300, 1200)
 )
-# First of all the large ones: what libraries keep is not of the limited fit.
-expected = pipeline.fit(large)[-1].labels_
-labels_of_small = pipeline.fit(small).predict(small)
-embedding = pipeline[0].transform(small)
 
-for stage in sys.argv[2:]:
-    owner, name = owner_and_name(stage)
-    original = getattr(owner, name)
-    failures = 0
-    for room in (0, 0.5e6, 1e6, 2e6, 5e6, None):
+def starve(algorithm, stages):
+    # One thread: OpenBLAS ends the process where several find no memory.
+    last = MutualKNNLeiden(40, algorithm=algorithm, random_state=0, n_jobs=1)
+    pipeline = make_pipeline(
+        MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0), last
+    )
+    # First of all the large ones: what libraries keep is not of the limited fit.
+    expected = pipeline.fit(large)[-1].labels_
+    labels_of_small = pipeline.fit(small).predict(small)
+    embedding = pipeline[0].transform(small)
+    for stage in stages:
+        owner, name = owner_and_name(stage)
+        original = getattr(owner, name)
+        failures = 0
+        for room in (0, 0.3e6, 0.6e6, 1.2e6, 3e6, None):
 
-        def limited(*arguments, **options):
-            if room is not None:
-                limit(room)
-            return original(*arguments, **options)
+            def limited(*arguments, **options):
+                if room is not None:
+                    limit(room)
+                return original(*arguments, **options)
 
-        steps = [vars(step).copy() for _, step in pipeline.steps]
-        setattr(owner, name, limited)
-        try:
-            pipeline.fit(large)
-            break
-        except MemoryError:
-            failures += 1
-        finally:
-            resource.setrlimit(resource.RLIMIT_AS, (HARD, HARD))
-            setattr(owner, name, original)
-        same = [
-            vars(step).keys() == before.keys()
-            and all(vars(step)[key] is before[key] for key in before)
-            for (_, step), before in zip(pipeline.steps, steps)
-        ]
-        # A pipeline leaves the steps fitted that precede the one that fails.
-        assert same[-1], (stage, room)
-        assert same[0] or "countsketch" not in stage or room, stage
-        np.testing.assert_array_equal(last.predict(embedding), labels_of_small)
-        pipeline[0].fit(small)
-    assert failures, stage
-    np.testing.assert_array_equal(last.labels_, expected)
-    np.testing.assert_array_equal(pipeline.fit(small).predict(small), labels_of_small)
+            steps = [vars(step).copy() for _, step in pipeline.steps]
+            setattr(owner, name, limited)
+            try:
+                pipeline.fit(large)
+                break
+            except MemoryError:
+                failures += 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (HARD, HARD))
+                setattr(owner, name, original)
+            same = [
+                vars(step).keys() == before.keys()
+                and all(vars(step)[key] is before[key] for key in before)
+                for (_, step), before in zip(pipeline.steps, steps)
+            ]
+            # A pipeline leaves the steps fitted that precede the one that fails.
+            assert same[-1], (stage, room)
+            assert same[0] or "countsketch" not in stage or room, stage
+            np.testing.assert_array_equal(last.predict(embedding), labels_of_small)
+            pipeline[0].fit(small)
+        assert failures, stage
+        np.testing.assert_array_equal(last.labels_, expected)
+        np.testing.assert_array_equal(
+            pipeline.fit(small).predict(small), labels_of_small
+        )
+        print(stage, failures)
+
+for algorithm, *stages in json.loads(sys.argv[1]):
+    starve(algorithm, stages)
 """
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize(
-    ("algorithm", "stages"),
-    [
-        ("exact", ["_kernels.countsketch:sketch", *KERNELS]),
-        ("hnsw", ["_kernels.knn:hnsw_neighbors"]),
-        ("ivf", ["_kernels.ivf:_first_bounds"]),
-    ],
-)
-def test_too_little_memory_changes_nothing(algorithm, stages):
+def test_too_little_memory_changes_nothing():
     """With a limit set as a stage begins, raised until that stage and the rest fit."""
+    stages = [
+        ("exact", "_kernels.countsketch:sketch", *KERNELS),
+        ("hnsw", "_kernels.knn:hnsw_neighbors"),
+        ("ivf", "_kernels.ivf:_first_bounds"),
+    ]
     # Arrays take memory of their own, none that was freed or is a thread's reserve.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", LIMITED, algorithm, *stages],
+        [sys.executable, "-c", LIMITED, json.dumps(stages)],
         cwd=Path(__file__).parents[2],
         env=env,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         timeout=120,
@@ -222,10 +259,8 @@ assert (many.fit(X).labels_ == expected.labels_).all()
 assert (many.predict(X) == expected.predict(X)).all()
 MultiLayerTfidfSketcher(8, batch_size=1, n_jobs={n_jobs}).fit_transform(X)
 """
-    finished = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
-    )
-    assert finished.returncode == 0, finished.stderr or finished.returncode
+    code, _, error = run_script(program)
+    assert code == 0, error or code
 
 
 INTERRUPTED = """
@@ -259,13 +294,8 @@ assert signal.getsignal(signal.SIGALRM) is interrupt
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 def test_interruptions_inside_igraph_damage_no_memory():
     """It would be aborted, so a process of its own."""
-    finished = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, "40"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (finished.returncode, finished.stderr) == (0, "")
+    code, _, error = run_script(INTERRUPTED, 40, timeout=120)
+    assert (code, error) == (0, "")
 
 
 def test_handlers_are_put_back_though_one_raises(monkeypatch):

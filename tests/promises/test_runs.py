@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from skleiden.cli._manifest import read_manifest
 from skleiden.io import load_communities, save_communities, save_estimator, save_labels
 from skleiden.io._files import write_whole
 from skleiden.report import write_report
+from tests.children import environment, run_script, start_script
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +36,15 @@ def place(tmp_path, monkeypatch):
     """Where files of activations lie, and runs beside them; without figures."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    (tmp_path / "in").mkdir()
+    save_rows(tmp_path / "in" / "mlp.npy")
+    return tmp_path
+
+
+def save_rows(path):
     rng = np.random.default_rng(0)
     centers = 3 * rng.random((3, 12))
-    rows = np.repeat(centers, 20, axis=0) + rng.random((60, 12))
-    (tmp_path / "in").mkdir()
-    np.save(tmp_path / "in" / "mlp.npy", rows)
-    return tmp_path
+    np.save(path, np.repeat(centers, 20, axis=0) + rng.random((60, 12)))
 
 
 def run(*arguments):
@@ -72,25 +75,6 @@ def is_whole(folder):
     return names_in(folder) == names and all(
         (folder / name).stat().st_size == facts["bytes"]
         for name, facts in manifest.files.items()
-    )
-
-
-def environment():
-    """Of a process that finds this package."""
-    root = str(Path(skleiden.__file__).parents[1])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path}
-
-
-def python(script, *arguments, **options):
-    """A process that runs a script and finds this package."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
     )
 
 
@@ -233,7 +217,16 @@ def test_a_folder_of_somebody_elses_beside_is_not_touched(place, capsys, suffix)
     assert theirs.read_text() == "mine"
 
 
-PROFILE = ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "0.5,1"]
+PROFILE = [
+    "--n-jobs",
+    1,
+    "--n-runs",
+    2,
+    "--n-permutations",
+    0,
+    "--resolutions",
+    "0.5,1",
+]
 
 
 @pytest.mark.parametrize("made_by", ["cluster", "profile"])
@@ -410,60 +403,89 @@ def test_a_place_that_cannot_be_exchanged(place, capsys, monkeypatch, reason):
     assert contents(place) == before
 
 
+# Each in a process, forked from one that has imported everything.
 _IN_MOUNT = """
-import subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 import skleiden.io
 from skleiden.cli import main
 
-root, kind, data = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+data = sys.argv[1]
 given = ["cluster", data, "-q", "--n-neighbors", "10", "--out"]
-for name in ("lower", "upper", "work", "merged"):
-    (root / name).mkdir()
-if kind == "empty layer":
-    (root / "lower" / "out").mkdir()
-else:
-    assert main([*given, str(root / "lower" / "out")]) == 0
-if kind == "mount":
-    (root / "merged" / "out").mkdir()
-    mount = ["--bind", root / "lower" / "out", root / "merged" / "out"]
-else:
-    folders = f"lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work"
-    mount = ["-t", "overlay", "overlay", "-o", folders, root / "merged"]
-if subprocess.run(["mount", *mount], capture_output=True).returncode:
-    sys.exit(77)
-if kind != "empty layer":
-    skleiden.io.load_activations = None  # it does not come to that
-code = main([*given, str(root / "merged" / "out"), "--overwrite"])
-print(sorted(path.name for path in (root / "merged").iterdir()))
-print(sorted(path.name for path in (root / "merged" / "out").iterdir()))
-sys.exit(code)
+
+def try_in(root):
+    for name in ("lower", "upper", "work", "merged"):
+        (root / name).mkdir()
+    if root.name == "empty layer":
+        (root / "lower" / "out").mkdir()
+    else:
+        assert main([*given, str(root / "lower" / "out")]) == 0
+    if root.name == "mount":
+        (root / "merged" / "out").mkdir()
+        mount = ["--bind", root / "lower" / "out", root / "merged" / "out"]
+    else:
+        folders = f"lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work"
+        mount = ["-t", "overlay", "overlay", "-o", folders, root / "merged"]
+    if subprocess.run(["mount", *mount], capture_output=True).returncode:
+        return 77
+    if root.name != "empty layer":
+        skleiden.io.load_activations = None  # it does not come to that
+    code = main([*given, str(root / "merged" / "out"), "--overwrite"])
+    print(sorted(path.name for path in (root / "merged").iterdir()))
+    print(sorted(path.name for path in (root / "merged" / "out").iterdir()))
+    return code
+
+for root in map(Path, sys.argv[2:]):
+    child = os.fork()
+    if child == 0:
+        for number, name in ((1, "printed"), (2, "error")):
+            os.dup2(os.open(root / name, os.O_WRONLY | os.O_CREAT), number)
+        code = try_in(root)
+        sys.stdout.flush()
+        os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    (root / "code").write_text(str(os.waitstatus_to_exitcode(status)))
 """
 
 
-@pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux's namespaces")
-@pytest.mark.parametrize("kind", ["mount", "layer", "empty layer"])
-def test_places_that_the_system_does_not_rename(place, kind):
-    """By a real mount, where a test may make one."""
-    root = place / "root"
-    root.mkdir()
-    command = ["unshare", "--mount", "--map-root-user", sys.executable, "-c"]
+@pytest.fixture(scope="module")
+def mounts(tmp_path_factory):
+    """Folders, by kind, with what a command printed in mounts inside of them."""
+    folder = tmp_path_factory.mktemp("mounts")
+    save_rows(folder / "mlp.npy")
+    found = {kind: folder / kind for kind in ("mount", "layer", "empty layer")}
+    for root in found.values():
+        root.mkdir()
+    command = ["unshare", "--mount", "--map-root-user", sys.executable, "-c", _IN_MOUNT]
     done = subprocess.run(
-        [*command, _IN_MOUNT, root, kind, place / "in" / "mlp.npy"],
+        [*command, folder / "mlp.npy", *found.values()],
         env=environment(),
         capture_output=True,
         text=True,
     )
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no namespaces or mounts for tests here")
-    *_, beside, names = done.stdout.splitlines()
+    if "unshare" in done.stderr:
+        pytest.skip("no namespaces for tests here")
+    assert (done.returncode, done.stderr) == (0, "")
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs Linux's namespaces")
+@pytest.mark.parametrize("kind", ["mount", "layer", "empty layer"])
+def test_places_that_the_system_does_not_rename(mounts, kind):
+    """By a real mount, where a test may make one."""
+    code, error, printed = (
+        (mounts[kind] / name).read_text() for name in ("code", "error", "printed")
+    )
+    if code == "77":
+        pytest.skip("no mounts for tests here")
+    *_, beside, names = printed.splitlines()
     assert beside == "['out']"
     assert "manifest.json" in names
     if kind == "empty layer":
-        assert (done.returncode, done.stderr) == (0, "")
-    elif done.returncode:  # some systems do rename folders of lower layers
+        assert (code, error) == ("0", "")
+    elif code != "0":  # some systems do rename folders of lower layers
         reason = {"mount": "a mount point", "layer": "in a lower layer"}[kind]
-        assert f"cannot be replaced: it is {reason}" in done.stderr
+        assert f"cannot be replaced: it is {reason}" in error
     else:
         assert kind == "layer"
 
@@ -612,9 +634,10 @@ print(json.dumps(found))
     ],
 )
 def test_a_kill_at_any_operation_loses_nothing(tmp_path, start, way):
-    process = python(_KILLS + _KILL_EVERYWHERE, tmp_path, start, way)
-    printed, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    code, printed, error = run_script(
+        _KILLS + _KILL_EVERYWHERE, tmp_path, start, way, timeout=120
+    )
+    assert code == 0, error
     *killed, (status, *_) = json.loads(printed)
     assert status == 0
     assert len(killed) > 20
@@ -680,9 +703,10 @@ print(json.dumps(found))
 @pytest.mark.parametrize("way", ["look", "overwrite"])
 @pytest.mark.parametrize("start", ["there", "nothing"])
 def test_a_kill_while_a_page_is_written_again(tmp_path, start, way):
-    process = python(_KILLS + _KILL_REWRITING, tmp_path, start, way)
-    printed, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    code, printed, error = run_script(
+        _KILLS + _KILL_REWRITING, tmp_path, start, way, timeout=120
+    )
+    assert code == 0, error
     *killed, last = json.loads(printed)
     assert last == [0, "rewritten", True]
     assert len(killed) > 8
@@ -735,9 +759,10 @@ print(json.dumps(found))
 
 @posix
 def test_a_killed_demo_leaves_no_page_of_other_communities(tmp_path):
-    process = python(_KILLS + _KILL_DEMO, tmp_path, "", "")
-    printed, error = process.communicate(timeout=120)
-    assert process.returncode == 0, error
+    code, printed, error = run_script(
+        _KILLS + _KILL_DEMO, tmp_path, "", "", timeout=120
+    )
+    assert code == 0, error
     *killed, last = json.loads(printed)
     assert last == [0, ["prompt-2"], ["prompt-2"]]
     assert {status for status, _, _ in killed} == {-signal.SIGKILL}
@@ -769,7 +794,7 @@ def test_a_killed_command_leaves_nothing_that_the_next_does_not_clear(place):
     assert cluster(place) == 0
     before = contents(place / "out")
     arguments = ["cluster", place / "in" / "mlp.npy", "--out", place / "out", "-q"]
-    process = python(_KILLED_COMMAND, *arguments, "--overwrite")
+    process = start_script(_KILLED_COMMAND, *arguments, "--overwrite")
     assert process.wait(60) == -signal.SIGKILL
     assert contents(place / "out") == before
     assert (place / "out.partial" / "labels.csv").exists()
@@ -904,7 +929,7 @@ with new_run(Path(sys.argv[1]), "cluster", ["a.txt"]) as run:
 
 @pytest.mark.parametrize("end", ["normal", "killed"])
 def test_two_commands_at_once(place, capsys, monkeypatch, end):
-    first = python(_HOLDS, place / "out", stdin=subprocess.PIPE)
+    first = start_script(_HOLDS, place / "out")
     assert first.stdout.readline() == "ready\n"
     names = names_in(place)
     with monkeypatch.context() as patched:
@@ -952,11 +977,7 @@ def test_a_lock_that_another_user_left(place, monkeypatch, options):
 
 @posix
 def test_a_lock_can_be_read_by_others_whatever_the_umask(place):
-    before = os.umask(0o077)
-    try:
-        holds = python(_HOLDS, place / "out", stdin=subprocess.PIPE)
-    finally:
-        os.umask(before)
+    holds = start_script("import os; os.umask(0o077)" + _HOLDS, place / "out")
     assert holds.stdout.readline() == "ready\n"
     assert (place / ".out.skleiden-lock").stat().st_mode & 0o777 == 0o644
     holds.communicate()
@@ -1003,8 +1024,8 @@ with writing(sys.argv[1]) as file:
 @posix
 def test_files_of_killed_processes_are_cleared(tmp_path):
     path = tmp_path / "saved.json"
-    killed = python(_KILLED_WRITER, path, "killed")
-    at_work = python(_KILLED_WRITER, path, "at work", stdin=subprocess.PIPE)
+    killed = start_script(_KILLED_WRITER, path, "killed")
+    at_work = start_script(_KILLED_WRITER, path, "at work")
     killed.communicate()
     assert at_work.stdout.readline() == "ready\n"
     theirs = [
@@ -1036,7 +1057,7 @@ def test_many_writers_do_not_clear_one_another(tmp_path):
     for i in range(150):
         write_whole(f"{sys.argv[1]}/{sys.argv[2]}-{i % 3}.txt", "whole")
     """
-    writers = [python(script, tmp_path, number) for number in range(3)]
+    writers = [start_script(script, tmp_path, number) for number in range(3)]
     for writer in writers:
         _, error = writer.communicate(timeout=60)
         assert (writer.returncode, error) == (0, "")
@@ -1084,7 +1105,13 @@ def test_a_signal_ends_a_command_with_its_workers(place, name, to_all):
     np.save(place / "in" / "mlp.npy", rows)
     arguments = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
     many = ["--n-runs", 500, "--n-jobs", 2, "--resolutions", 4]
-    process = python(_COMMAND, "profile", *arguments, *many, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _COMMAND, "profile", *map(str, [*arguments, *many])],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     wait_until(lambda: len(group_of(process.pid)) > 2 or process.poll() is not None)
     (os.killpg if to_all else os.kill)(process.pid, number)
     _, error = process.communicate(timeout=30)
@@ -1332,6 +1359,7 @@ LITTLE = {
 def test_a_command_ends_whatever_there_is_not(place, capsys, name, runs):
     np.save(place / "in" / "mlp.npy", LITTLE[name])
     given = [place / "in" / "mlp.npy", "--out", place / "out", "-q", *runs]
+    given += ["--n-jobs", 1]  # workers would be started for each command
     assert run("cluster", *given) == 0
     printed, error = capsys.readouterr()
     assert error == ""
@@ -1371,8 +1399,7 @@ def test_figures_of_nothing_are_left_out_and_told(
 def test_a_profile_ends_whatever_there_is_not(place, name):
     np.save(place / "in" / "mlp.npy", LITTLE[name])
     given = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
-    many = ["--n-runs", 2, "--n-permutations", 1, "--resolutions", "0.5,1"]
-    assert run("profile", *given, *many) == 0
+    assert run("profile", *given, *PROFILE, "--n-permutations", 1) == 0
     assert is_whole(place / "out")
 
 
@@ -1423,8 +1450,7 @@ def test_a_page_that_was_changed_is_not_replaced(place, capsys, change):
 
 def test_a_profile_has_no_page(place, capsys):
     given = [place / "in" / "mlp.npy", "--out", place / "out", "-q"]
-    many = ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "0.5,1"]
-    assert run("profile", *given, *many) == 0
+    assert run("profile", *given, *PROFILE) == 0
     assert run("report", place / "out") == 1
     assert "holds a run of skleiden profile, which finds no" in capsys.readouterr().err
 

@@ -7,18 +7,15 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import MutualKNNLeiden
 from skleiden._kernels import leiden as kernel
-from skleiden.datasets import load_prompt_activations
 from skleiden.io import load_estimator, save_estimator
 from skleiden.model_selection import resolution_profile
 
 
 @pytest.fixture(scope="module")
-def embedding():
-    X = MultiLayerTfidfSketcher(random_state=0).fit_transform(
-        load_prompt_activations().data
-    )
+def embedding(prompt_vectors):
+    X = prompt_vectors
     return np.concatenate([X, X[:100], X[:50]])
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 
+import dask
 import dask.array as da
 import joblib
 import numpy as np
@@ -14,6 +15,7 @@ from skleiden.io import load_activations
 
 zarr = pytest.importorskip("zarr")
 
+DASK = tuple(map(int, dask.__version__.split(".")[:2]))
 rng = np.random.default_rng(0)
 GROUP = rng.integers(0, 3, 90)
 EARLY = rng.random((90, 30), dtype=np.float32)
@@ -77,6 +79,8 @@ def test_dask_arrays_of_a_store_that_was_rewritten(tmp_path):
         assert isinstance(found, da.Array)
         assert_array_equal(found.compute(scheduler="synchronous"), layer[:] + 1)
     one.layers[0].compute(scheduler="synchronous")
-    assert joblib.hash(one) == joblib.hash(stack()) == before
+    assert joblib.hash(one) == before
+    if DASK >= (2025, 5):  # before, equal graphs had other hashes: a cache missed them
+        assert joblib.hash(stack()) == before
     as_zarr(path, {name: layer[::-1] for name, layer in LAYERS.items()})
     assert joblib.hash(stack()) != before

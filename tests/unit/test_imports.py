@@ -1,8 +1,12 @@
 """What importing the package costs, and what it leaves unimported."""
 
+import ast
 import subprocess
 import sys
 import tokenize
+from functools import cache
+from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -121,3 +125,79 @@ def test_storage_and_place_are_asked_for_in_one_room():
         "_kernels/shuffle.py": {"issparse"},
     }
     assert len(asking) > len(elsewhere)
+
+
+def module_of(path):
+    """Name a module within the package, such as "io._files"; a package is "io"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+@cache
+def imported_by(module):
+    """Modules of the package that one needs, in its functions too, but not for types.
+
+    Names that a package hands on count as of the module that they are from.
+    """
+    found = set()
+    nodes = [ast.parse(FILES[module].read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom):
+            is_package = FILES[module].name == "__init__.py"
+            above = module.split(".")[: None if is_package else -1]
+            above = above[: len(above) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            base = base.removeprefix("skleiden").removeprefix(".")
+            if node.level or (node.module or "").split(".")[0] == "skleiden":
+                found |= {home_of(base, name.name) for name in node.names}
+    return found - {module}
+
+
+def home_of(package, name):
+    """The module that a name is from, which may be a module itself."""
+    inside = f"{package}.{name}".removeprefix(".")
+    if inside in FILES:
+        return inside
+    value = getattr(import_module(f"skleiden.{package}".rstrip(".")), name)
+    home = getattr(value, "__module__", "").removeprefix("skleiden").removeprefix(".")
+    return home if home in FILES else package
+
+
+def test_imports_go_one_way():
+    """No module needs one that needs it, be it that a function imports it.
+
+    But results have a `plot`, which draws them by a display that can make them.
+    """
+    needed = {module: imported_by(module) for module in FILES}
+    assert needed["io._partitions"] > {"inspection._communities", "io._communities"}
+    assert needed["report"] == {"report._comparison", "report._page"}
+    without_plots = {
+        module: {one for one in found if "_plot" not in one or "_plot" in module}
+        for module, found in needed.items()
+    }
+    TopologicalSorter(without_plots).prepare()  # raises a CycleError
+
+
+def test_rooms_are_above_one_another():
+    """Of two folders one needs the other; but `compare` opens the files of two runs."""
+
+    def room(module):
+        return module.split(".")[0]
+
+    needed, opening = {}, []
+    for module in FILES:
+        for one in imported_by(module):
+            if (room(module), room(one)) == ("inspection", "io"):
+                opening.append((module, one))
+            elif room(module) != room(one):
+                needed.setdefault(room(module), set()).add(room(one))
+    assert opening == [("inspection._compare", "io._partitions")]
+    assert "inspection" in needed["io"]
+    TopologicalSorter(needed).prepare()

@@ -51,7 +51,7 @@ def ax():
 @pytest.fixture(scope="module")
 def pipeline(stack):
     return make_pipeline(
-        MultiLayerTfidfSketcher(n_components=32, random_state=0),
+        MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0),
         MutualKNNLeiden(random_state=0),
     ).fit(stack)
 

@@ -46,7 +46,8 @@ def forget_bars(monkeypatch):
 @pytest.fixture
 def notebook(monkeypatch):
     """A notebook that has no widgets: its kind of output."""
-    shell = type("ZMQInteractiveShell", (), {})
+    # tqdm goes by its name, and before 4.66 by what it is configured for.
+    shell = type("ZMQInteractiveShell", (), {"config": {"IPKernelApp": {}}})
     ipython = types.ModuleType("IPython")
     ipython.get_ipython = shell
     monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", types.ModuleType("zmqshell"))

@@ -381,6 +381,18 @@ def is_open(tab, anchor):
     return expanded == "true" and tab.locator(f"#{anchor} .panel").is_visible()
 
 
+def spoken(element):
+    """What a screen reader tells of an element."""
+    told = element.evaluate(
+        """of => {
+            const copy = of.cloneNode(true);
+            copy.querySelectorAll("[aria-hidden=true]").forEach(one => one.remove());
+            return copy.textContent;
+        }"""
+    )
+    return " ".join(told.split())
+
+
 def test_page_at_a_glance(visit, page):
     tab = visit(page)
     assert tab.title() == "A & <b>"
@@ -807,8 +819,10 @@ def test_tree_opens(visit, tmp_path):
     tab.keyboard.press("Enter")
     tab.locator("#tree summary", has_text="river").wait_for()
     assert summaries.count() == 5
-    places = tab.locator("#tree .links").text_content()
-    assert places == "In communities Community 0 (230), Community 1 (40)"
+    places = tab.locator("#tree .links")
+    shown = "In communities Community 0 (230), Community 1 (40)"  # each is hidden once
+    assert places.text_content() == shown
+    assert spoken(places) == "In Community 0 (230), Community 1 (40)"
     tab.locator("#tree summary", has_text="river").click()
     leaf = tab.locator("#tree .leaf")
     assert leaf.locator("h4").inner_text() == "All 230 prompts"
@@ -1014,6 +1028,39 @@ def test_parameters_are_told_once(visit, tmp_path):
     assert captions[3:] == ["Graph and fit: neurons"]
 
 
+def test_parameters_that_are_classes_are_told_by_name(visit, tmp_path):
+    path = tmp_path / "report.html"
+    given = {"dtype": np.float32, "of_file": repr(np.float64), "plain": float}
+    write_report(path, Communities([0, 0, 1], parameters={**given, "title": "<class>"}))
+    rows = visit(path).locator("#making tr").all_inner_texts()
+    assert rows == [
+        *("dtype\tfloat32", "of_file\tfloat64", "plain\tfloat", "title\t<class>")
+    ]
+
+
+def test_names_of_figures_break_where_their_parts_end(tmp_path):
+    path = tmp_path / "report.html"
+    summary = {"n_connected_components": 1, "<b>_c": 2}
+    write_report(path, Communities([0, 0, 1], summary=summary))
+    html = path.read_text(encoding="utf-8")
+    assert re.search(r">\s*n_<wbr>connected_<wbr>components\s*</th>", html)
+    assert re.search(r">\s*&lt;b&gt;_<wbr>c\s*</th>", html)
+
+
+def test_every_table_has_a_caption(visit, full_page, both_page):
+    for path in (full_page, both_page):
+        tab = visit(path)
+        for item in tab.locator("ol.list > li h3 button").all():
+            item.click()
+        for neuron in tab.locator("table.neurons button").all():
+            neuron.click()
+        captions = tab.locator("table").evaluate_all(
+            "all => all.map(table => table.caption?.innerText ?? '')"
+        )
+        assert len(captions) > 10
+        assert all(captions)
+
+
 def test_an_opened_group(visit, both_page):
     tab = visit(both_page, "#g1")
     assert is_open(tab, "g1")
@@ -1060,6 +1107,8 @@ def test_links_lead_there_and_back(visit, both_page):
     told = "Drives communities 0 (effect 9.0), 2 (3.0), 3 (2.0)"
     text = tab.locator("#g0 > .links").text_content()
     assert text.replace("Community ", "") == told
+    told = "Drives Community 0 (effect 9.0), Community 2 (3.0), Community 3 (2.0)"
+    assert spoken(tab.locator("#g0 > .links")) == told
     assert tab.locator("#g3 > .links").inner_text().strip() == "Drives no community"
     tab.locator("#g2 > .links a").click()
     opens(tab, "c2")

@@ -21,9 +21,12 @@ WEIGHTINGS = ("idf", "zscore", "none")
 
 
 def sketcher(**parameters):
-    return MultiLayerTfidfSketcher(
-        **{"n_components": 16, "random_state": 0} | parameters
-    )
+    """A sketcher with equal weights; `test_layer_weights.py` has those that are found.
+
+    To find them takes a hundred times as long as the rest.
+    """
+    usual = {"n_components": 16, "layer_weights": None, "random_state": 0}
+    return MultiLayerTfidfSketcher(**usual | parameters)
 
 
 def as_dense(stack, dtype=np.float32):

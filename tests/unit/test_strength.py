@@ -14,7 +14,6 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
-from skleiden.datasets import load_prompt_activations
 from skleiden.io import load_estimator, save_estimator
 
 
@@ -191,13 +190,11 @@ def noise_rows(n, d, rng):
 
 
 @pytest.mark.parametrize("parameters", [{}, {"n_neighbors": 15}, {"hubness": None}])
-def test_noise_is_weaker_than_nearly_all_rows(parameters):
+def test_noise_is_weaker_than_nearly_all_rows(prompt_vectors, parameters):
     """Real prompts, a quarter held out: a vote of a random vector says nothing."""
-    data = load_prompt_activations()
-    sketcher = MultiLayerTfidfSketcher(random_state=0)
+    embedding, n = prompt_vectors, len(prompt_vectors)
     rng = np.random.RandomState(0)
-    held_out = rng.permutation(len(data.target)) < len(data.target) // 4
-    embedding = sketcher.fit_transform(data.data)
+    held_out = rng.permutation(n) < n // 4
     fitted = MutualKNNLeiden(random_state=0, **parameters).fit(embedding[~held_out])
     labels, strength = fitted.predict(embedding[held_out], return_strength=True)
     passed_by_nearly_all = np.quantile(strength, 0.01)
@@ -216,7 +213,7 @@ def test_noise_is_weaker_than_nearly_all_rows(parameters):
 
 
 def test_through_a_pipeline(stack):
-    pipeline = make_pipeline(MultiLayerTfidfSketcher(n_components=32), leiden())
+    pipeline = make_pipeline(MultiLayerTfidfSketcher(layer_weights=None), leiden())
     pipeline.fit(stack)
     labels, strength = pipeline.predict(stack, return_strength=True)
     assert_array_equal(labels, pipeline.predict(stack))

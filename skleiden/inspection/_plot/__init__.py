@@ -1,1 +1,1 @@
-"""Displays of what the inspection tells, one a file; skleiden.plotting has them all."""
+"""Displays of what inspection finds, one a file; skleiden.plotting has them all."""

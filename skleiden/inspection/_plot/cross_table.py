@@ -1,4 +1,4 @@
-"""Which groups of neurons drive which communities, as a heat map."""
+"""Heat map of which groups of neurons drive which communities."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _MOST_ORDERED = 300
 
 
 class CrossTableDisplay:
-    """Which groups of neurons drive which communities of prompts, as a heat map.
+    """Heat map of which groups of neurons drive which communities of prompts.
 
-    Effects of groups (rows) in communities (columns), a dot where the group drives the
-    community. Communities that the same groups drive stand side by side, and groups in
-    the order of the community in which they are strongest, so that blocks show along
-    the diagonal. Empty groups and communities are left out.
+    It shows the effects of groups (rows) in communities (columns), with a dot where the
+    group drives the community. Communities that the same groups drive stand side by
+    side, and groups stand in the order of the community in which they are strongest, so
+    that blocks show along the diagonal. Empty groups and communities are left out.
 
     Make one with `from_predictions`, or from a table.
 
@@ -45,10 +45,10 @@ class CrossTableDisplay:
         The heat map; nan is shown hatched.
 
     colorbar_ : matplotlib Colorbar
-        Its scale.
+        Scale of the heat map.
 
     dots_ : matplotlib PathCollection
-        The pairs that drive.
+        Dots of the pairs in which the group drives the community.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -134,8 +134,8 @@ class CrossTableDisplay:
             A diverging colour map; its middle is 0.
 
         limit : float, default=None
-            Effect of the strongest colour, above 0. If None, the median of the effects
-            of pairs that drive, so that a few do not make the others pale.
+            Effect of the strongest colour, above 0. If None, the median effect of the
+            pairs that drive, so that a few large ones do not make the others pale.
 
         Returns
         -------
@@ -207,8 +207,9 @@ class CrossTableDisplay:
 def _order(effects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Order groups and communities so that blocks show.
 
-    Communities as the leaves of a tree of those with like effects, neighbours as near
-    as the tree allows (Bar-Joseph, Gifford and Jaakkola, 2001).
+    Communities are the leaves of a tree in which those with like effects are joined, in
+    the order that puts the most alike side by side (Bar-Joseph, Gifford and Jaakkola,
+    2001).
     """
     n = effects.shape[1]
     columns = np.arange(n)

@@ -1,4 +1,4 @@
-"""How well each layer alone keeps each community together."""
+"""Heat map of how well each layer alone keeps each community together."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from skleiden.inspection._members import LabelsLike, number_labels
 
 
 class LayerAgreementDisplay:
-    """How well each layer alone keeps each community together, as a heat map.
+    """Heat map of how well each layer alone keeps each community together.
 
     Make one with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     agreement : mapping of {layer name: array-like of shape (n_clusters,)}
-        As :func:`skleiden.inspection.layer_agreement` gives it; nan, where it cannot
-        be told, is shown hatched.
+        As :func:`skleiden.inspection.layer_agreement` gives it; nan, where agreement is
+        not known, is shown hatched.
 
     communities : sequence of int or str of length n_clusters, default=None
         Labels of the communities; their numbers if None.
@@ -39,7 +39,7 @@ class LayerAgreementDisplay:
         The heat map, communities by layers.
 
     colorbar_ : matplotlib Colorbar
-        Its scale.
+        Scale of the heat map.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -78,7 +78,7 @@ class LayerAgreementDisplay:
             Fitted, with a `MultiLayerTfidfSketcher` before the clusterer.
 
         X : LayerStack, mapping of {name: matrix}, or matrix
-            The data it was fitted on.
+            The data that it was fitted on.
 
         **options
             As in `from_predictions`: `n_neighbors`, `random_state` and `ax`.
@@ -134,7 +134,7 @@ class LayerAgreementDisplay:
             Columns of each layer in the embedding.
 
         n_neighbors : int, default=15
-            Neighbours looked at, at least 1.
+            Number of neighbours looked at, at least 1.
 
         random_state : int, RandomState instance or None, default=0
             Determines the members that are looked at.

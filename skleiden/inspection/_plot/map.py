@@ -1,4 +1,4 @@
-"""The graph in the plane."""
+"""Map of the graph in the plane."""
 
 from __future__ import annotations
 
@@ -49,14 +49,15 @@ class CommunityMapDisplay:
         Rows that are shown.
 
     points_ : matplotlib PathCollection
-        Points of the rows in a community, in row order.
+        Points of the rows that are in a community, in row order.
 
     noise_points_ : matplotlib PathCollection
         The grey points of the noise, below all others.
 
     texts_ : dict of {int or str: matplotlib Text}
-        The numbers, or names, of communities. A name that would cover another, of a
-        larger community, gives way to the number, and a number is left out.
+        The numbers, or names, of communities. The largest communities are written
+        first. A name that would cover another gives way to the number, and a number
+        that would is left out.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -138,7 +139,8 @@ class CommunityMapDisplay:
             Communities; -1 is noise.
 
         max_rows : int, default=3000
-            Rows shown, at least 1; of more, a random sample.
+            Largest number of rows shown, at least 1; if there are more, a random
+            sample.
 
         random_state : int, RandomState instance or None, default=0
             Determines the sample and the layout.
@@ -187,8 +189,8 @@ class CommunityMapDisplay:
             Text to write on a community instead of its label.
 
         min_points : int, default=5
-            Points a community must have on the map to have its number written there,
-            at least 1.
+            Number of points, at least 1, that a community must have on the map to have
+            its number written there.
 
         Returns
         -------
@@ -213,7 +215,7 @@ class CommunityMapDisplay:
             )
         check_positive_integer(min_points, "min_points")
         numbered, rows = number_labels(self.labels), np.asarray(self.map.rows)
-        labels = numbered.place_of_rows
+        labels, tones = numbered.numbers, numbered.place_of_rows
         positions = np.asarray(self.map.positions)
         if rows.size == 0 or positions.shape != (rows.size, 2):
             raise ValueError(
@@ -228,7 +230,7 @@ class CommunityMapDisplay:
         extent = np.ptp(positions, axis=0)
         size = 6.8 * np.clip(extent / (extent.max() or 1.0), 0.5, 1)
         self.figure_, self.ax_ = figure_and_axes(ax, size)
-        self.rows_, labels = rows, labels[rows]
+        self.rows_, labels, tones = rows, labels[rows], tones[rows]
         _frame(self.ax_, positions)
         box = self.ax_.get_window_extent()
         area = box.width * box.height * (72 / self.figure_.dpi) ** 2
@@ -241,12 +243,12 @@ class CommunityMapDisplay:
             *positions[~placed].T, color=LIGHT.noise, zorder=1, **style
         )
         self.points_ = self.ax_.scatter(
-            *positions[placed].T, color=colors_of(labels[placed]), zorder=2, **style
+            *positions[placed].T, color=colors_of(tones[placed]), zorder=2, **style
         )
         words = {
             label: str((names or {}).get(label, label)) for label in numbered.values
         }
-        self.texts_ = self._write(positions, labels, numbered.places, words, min_points)
+        self.texts_ = self._write(positions, labels, numbered.values, words, min_points)
         return self
 
     def _write(

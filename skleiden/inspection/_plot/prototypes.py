@@ -1,4 +1,4 @@
-"""Mean activation of the top neurons in each community."""
+"""Heat map of the mean activations of top neurons in each community."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_NEURON_TICKS = 80
 
 
 class PrototypeHeatmapDisplay:
-    """Mean activation of the top neurons in each community, as a heat map.
+    """Heat map of the mean activations of top neurons in each community.
 
     Make one with `from_estimator` or `from_predictions`.
 
@@ -44,7 +44,7 @@ class PrototypeHeatmapDisplay:
         The heat map.
 
     colorbar_ : matplotlib Colorbar
-        Its scale.
+        Scale of the heat map.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -96,10 +96,10 @@ class PrototypeHeatmapDisplay:
             A fitted clusterer, a pipeline that ends in one, or a `StableLeiden`.
 
         X : LayerStack, mapping of {name: matrix}, or matrix
-            The data it was fitted on, unsketched.
+            The data that it was fitted on, unsketched.
 
         layers : sequence of int, mapping of {name: width} or None, default=None
-            The layers' widths where X is one matrix with the layers side by side. If
+            Widths of the layers, if X is one matrix with the layers side by side. If
             None, those that a `MultiLayerTfidfSketcher` in the estimator knows.
 
         **options
@@ -150,14 +150,14 @@ class PrototypeHeatmapDisplay:
             Communities; -1 is noise.
 
         n_features : int, default=3
-            Top neurons of each community, at least 1. All communities are shown in the
-            top neurons of all.
+            Number of top neurons of each community, at least 1. The top neurons of all
+            communities shown are shown for each of them.
 
         max_communities : int, default=20
-            Communities shown, the largest ones, at least 1.
+            Largest number of communities shown, at least 1. The largest ones are shown.
 
         layers : sequence of int, mapping of {name: width} or None, default=None
-            The layers' widths where X is one matrix with the layers side by side.
+            Widths of the layers, if X is one matrix with the layers side by side.
 
         ax : matplotlib Axes, default=None
             As in `plot`.
@@ -188,7 +188,7 @@ class PrototypeHeatmapDisplay:
         max_communities: int = 20,
         ax: Any = None,
     ) -> Self:
-        """Plot the top neurons that sums tell of, as `from_predictions` does."""
+        """Plot top neurons from the sums of communities, as `from_predictions` does."""
         check_positive_integer(max_communities, "max_communities")
         sizes, labels = sums.sizes[:-1], sums.labels.values
         if sizes.size == 0:
@@ -229,8 +229,8 @@ class PrototypeHeatmapDisplay:
             A diverging colour map; its middle is 0.
 
         limit : float, default=None
-            Value of the strongest colour, above 0. If None, what 98% of the values do
-            not exceed, so that a few do not make the others pale.
+            Value of the strongest colour, above 0. If None, the value that 98% of all
+            do not exceed, so that a few large ones do not make the others pale.
 
         Returns
         -------

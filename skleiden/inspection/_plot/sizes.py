@@ -16,7 +16,7 @@ from skleiden._figures import (
 )
 from skleiden._fitting import fitted_labelling
 from skleiden._palette import LIGHT, colors_of
-from skleiden.inspection._members import LabelsLike, summarize
+from skleiden.inspection._members import LabelsLike, number_labels
 
 # Bars that have room for their heights.
 _MOST_BAR_LABELS = 16
@@ -25,19 +25,19 @@ _MOST_BAR_LABELS = 16
 class CommunitySizesDisplay:
     """Bars of the communities' sizes, largest first, and of the noise.
 
-    A bar has its community's colour, as on the map.
+    A bar has the colour of its community on the map.
 
     Make one with `from_estimator` or `from_predictions`. If there is more than twice as
-    much noise as the largest community has members, its bar is cut off: the number
-    above tells its height.
+    much noise as the largest community has members, the bar of the noise is cut off,
+    and the number above it tells its height.
 
     Parameters
     ----------
     sizes : array-like of int of shape (n_clusters,)
-        Members of each community; communities without any are left out.
+        Number of members of each community; communities without any are left out.
 
     n_noise : int, default=0
-        Rows in no community.
+        Number of rows in no community.
 
     communities : sequence of int or str of length n_clusters, default=None
         Labels of the communities; their numbers if None.
@@ -48,7 +48,7 @@ class CommunitySizesDisplay:
         Bars of the communities, largest first, ties by label.
 
     noise_bar_ : matplotlib BarContainer or None
-        The grey bar of the noise; None where there is none.
+        The grey bar of the noise; None if there is no noise.
 
     ax_ : matplotlib Axes
         Where it is drawn.
@@ -128,8 +128,9 @@ class CommunitySizesDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        summary = summarize(labels)
-        return cls(summary.sizes, summary.n_noise, summary.labels).plot(ax)
+        found = number_labels(labels)
+        n_noise = int(np.count_nonzero(found.numbers < 0))
+        return cls(found.sizes, n_noise, found.values).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw the bars.
@@ -147,7 +148,7 @@ class CommunitySizesDisplay:
         ------
         ValueError
             If sizes are not one-dimensional numbers of at least 0, or there are more or
-            fewer communities.
+            fewer labels of communities than sizes.
 
         ImportError
             If matplotlib is not installed.
@@ -170,12 +171,15 @@ class CommunitySizesDisplay:
         self.figure_, self.ax_ = figure_and_axes(ax, (min(4 + 0.12 * n, 8), 3.6))
         # Of very many, bars touch: gaps between them would flicker.
         gap = 0.2 if n <= 2 * MOST_TICKS else 0.0
+        labels = np.arange(sizes.size) if self.communities is None else self.communities
+        named = [labels[place] for place in order]
+        are_numbers = all(isinstance(label, (int, np.integer)) for label in named)
+        tones = np.array(named, dtype=np.int64) if are_numbers else order
         self.bars_ = self.ax_.bar(
-            np.arange(n), sizes[order], 1 - gap, color=colors_of(order)
+            np.arange(n), sizes[order], 1 - gap, color=colors_of(tones)
         )
         self.noise_bar_ = None
-        labels = np.arange(sizes.size) if self.communities is None else self.communities
-        ticks, names = thinned([labels[place] for place in order])
+        ticks, names = thinned(named)
         if self.n_noise:
             width = max(1 - gap, 0.02 * n)
             place = n - 0.5 + 1.5 * width

@@ -21,10 +21,10 @@ _LEAST_NAMED, _CHARACTERS = 0.03, 110
 class CommunityTreeDisplay:
     """An icicle of communities within communities, the root on top.
 
-    A bar is as wide as its community has rows, and stands below the one that it is a
-    part of. Communities that are not divided have the colour of their label at the
-    deepest level, others that between their parts'. Rows that no bar stands below are
-    in none of the parts.
+    A bar is as wide as its community has rows, and stands below the bar of the
+    community that it is a part of. Undivided communities have the colour of their label
+    at the deepest level, and the others the mean colour of their parts. Rows with no
+    bar below them are in none of the parts.
 
     Make one with `from_tree`, or by ``tree.plot()``.
 
@@ -141,7 +141,7 @@ class CommunityTreeDisplay:
 
 
 def _starts(tree: CommunityTree) -> np.ndarray:
-    """Where each bar begins: children side by side below their parent."""
+    """Tell where each bar begins: children side by side below their parent."""
     starts = np.zeros(len(tree.nodes))
     for node in tree.nodes:  # parents come first
         place = starts[node.number]
@@ -152,7 +152,7 @@ def _starts(tree: CommunityTree) -> np.ndarray:
 
 
 def _colors(tree: CommunityTree) -> np.ndarray:
-    """Colour of each bar, of shape (n_nodes, 3)."""
+    """Give the colour of each bar, of shape (n_nodes, 3)."""
     colors = np.zeros((len(tree.nodes), 3))
     leaves = [node.number for node in tree.nodes_at(tree.n_levels - 1)]
     colors[leaves] = colors_of(np.arange(len(leaves)))
@@ -169,6 +169,6 @@ def _named(node: TreeNode) -> str:
 
 
 def _shortened(text: str, length: int) -> str:
-    """Give a text with an ellipsis for what there is no room for."""
+    """Shorten a text to some length, with an ellipsis for the rest."""
     text = encodable(text)
     return text if len(text) <= max(length, 3) else text[: max(length, 3) - 1] + "…"

@@ -14,12 +14,14 @@ from . import _names as names
 from ._arrays import check_reading
 from ._arrow import read_table
 from ._csv_table import lines_of_texts, load_csv
-from ._find import find_files, form_of
+from ._doubts import by_prompt, refuse_doubts
+from ._find import OF_TABLES, find_files, form_of
 from ._formats import read_layers
 from ._id_files import ids_beside, read_ids
 from ._ids import align
 from ._layer import Layer, Reading, shape_of
-from ._parts import joined, refuse_starts
+from ._numpy import read_texts
+from ._parts import joined
 from ._table import Table, by_id, columns_of, is_records, texts_of_table
 from ._text import load_json
 from ._torch import load_torch
@@ -49,24 +51,29 @@ def load_activations(
       layer. ``ids`` in the metadata may hold a JSON list of ids. Needs safetensors;
     - ``.npy``: a matrix;
     - ``.npz``: a sparse matrix of :func:`scipy.sparse.save_npz`, or 2-D arrays, each a
-      layer; an array ``ids`` beside them names the rows;
+      layer;
     - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
       (the same in one file, as most labs have): a 2-D array, a sparse matrix (a group,
-      as AnnData stores it), or a group of them, each a layer; an array ``ids`` at the
-      top names the rows. Of AnnData (``.h5ad``), ``X`` and ``layers`` are taken, and
-      the index of ``obs`` names the rows. Arrays are read block by block where they are
-      used, unless `mmap` is False. Need zarr or h5py;
+      as AnnData stores it), or a group of them, each a layer. Of AnnData (``.h5ad``),
+      ``X`` and ``layers`` are taken, and the index of ``obs`` names the rows. Arrays
+      are read block by block where they are used, unless `mmap` is False. Need zarr or
+      h5py;
     - tables, of Parquet, Arrow or lines of JSON: each column of lists of numbers is a
-      layer, a column ``id`` (or of a like name) names the rows. Parquet and Arrow need
-      pyarrow;
+      layer, or with a column ``layer`` each row is of one. Columns whose names differ
+      by their numbers, such as ``n0``, ``n1``, ..., are the neurons of a layer. Parquet
+      and Arrow need pyarrow;
+    - CSV, with a column for each neuron, named so or without any names;
     - sparse layers as the tools of sparse autoencoders write them: three columns or
       arrays named ``row``, ``latent`` and ``value`` (or alike), in any of the forms
-      above or CSV; or two of the shape (n, k), such as ``top_indices`` and
-      ``top_acts``.
+      above; or two of the shape (n, k), such as ``top_indices`` and ``top_acts``.
+
+    An array or a column named ``ids``, or ``prompt_id`` and the like, names the rows;
+    in Zarr and HDF5, of the group that it is in.
 
     An array of three dimensions may be rows x layers x neurons, of which `axis` is that
     of the layers, or rows x tokens x neurons, which `pool` makes vectors of; it is
-    refused without one of them.
+    refused without one of them, or left out beside matrices. So are layers whose names
+    say that they may be prompts, batches or splits of the rows.
 
     Parameters
     ----------
@@ -80,21 +87,23 @@ def load_activations(
 
         Several files of one layer in a mapping, ``{layer: [part, part]}``, are joined
         row by row, in memory, and so are those whose names say that they are parts:
-        ``acts-00001-of-00002``, ``layer_9_part_0``, or ``layer_9_0`` and
-        ``layer_9_25`` where the first holds 25 rows. Names that only may say so are
-        refused.
+        ``acts-00001-of-00002``, ``layer_9_part_0``, ``batch_0_layer_9``, or
+        ``layer_9_0`` and ``layer_9_25`` where the first holds 25 rows. Names that only
+        may say so are refused.
 
     key : str, default=None
         What to take of a mapping; "post" of ``{"pre", "post", "out"}`` if None.
 
     axis : int, default=None
-        The axis of the layers in arrays of more than two dimensions; in mappings in
-        mappings, 0 if the outer names are those of the layers, 1 if the inner ones are.
+        The axis of the layers in arrays of more than two dimensions. In mappings in
+        mappings, and in files of vectors by name, 0 if the outer names (those of the
+        files) are those of the layers, 1 if the inner ones are. Of matrices by name, 0
+        if each is a layer, 1 if each is a prompt, with a row a layer.
 
     pool : {"mean", "max", "last"}, default=None
         How to make one vector of those of a prompt's tokens: of axis 1 of arrays of
-        three dimensions, or of axis 0 of ``{id: matrix}``. The tokens are those of an
-        array ``attention_mask`` beside, or all.
+        three dimensions, or of axis 0 of ``{id: matrix}`` and ``{id: {layer:
+        matrix}}``. The tokens are those of an array ``attention_mask`` beside, or all.
 
     layers : sequence of str, default=None
         Names of the layers to keep, in this order; all if None.
@@ -183,26 +192,11 @@ def load_activations(
     how = Reading(key, axis, pool, mmap)
     check_reading(how)
     files = find_files(paths)
-    found: dict[str, Layer] = {}
-    for name, parts in files.items():
-        path = parts.paths[0]
-        inside = joined([_read(part, how) for part in parts.paths], parts)
-        for own, layer in inside.items():
-            if len(inside) == 1:
-                full = name
-            elif len(files) == 1:
-                full = own
-            else:
-                full = f"{name}.{own}"
-            if full in found:
-                raise ValueError(
-                    f"Layers must have different names; got {full!r} more than once, "
-                    f"the last time in {str(path)!r}. Pass {{layer: path}}, with other "
-                    "names."
-                )
-            found[full] = layer
-    if not isinstance(paths, Mapping):
-        refuse_starts(found, files)
+    read = {
+        name: joined([_read(part, how) for part in parts.paths], parts)
+        for name, parts in files.items()
+    }
+    found = _by_full_name(by_prompt(read, how))
     if layers is not None:
         missing = [name for name in layers if name not in found]
         if missing:
@@ -224,6 +218,8 @@ def load_activations(
             else layer._replace(ids=given)
             for name, layer in found.items()
         }
+    if len(files) == 1 or not isinstance(paths, Mapping):
+        refuse_doubts(found, files, how)
     return align({name: _grown(layer) for name, layer in found.items()})
 
 
@@ -237,6 +233,27 @@ def _read(path: Path, how: Reading) -> dict[str, Layer]:
     ]
     beside = ids_beside(path) if nameless else None
     return found | {name: found[name]._replace(ids=beside) for name in nameless}
+
+
+def _by_full_name(read: Mapping[str, dict[str, Layer]]) -> dict[str, Layer]:
+    """Name layers after their files, or themselves where a file has several."""
+    found: dict[str, Layer] = {}
+    for name, inside in read.items():
+        for own, layer in inside.items():
+            if len(inside) == 1:
+                full = name
+            elif len(read) == 1:
+                full = own
+            else:
+                full = f"{name}.{own}"
+            if full in found:
+                raise ValueError(
+                    f"Layers must have different names; got {full!r} more than once, "
+                    f"the last time in the file {name!r}. Pass {{layer: path}}, with "
+                    "other names."
+                )
+            found[full] = layer
+    return found
 
 
 def _grown(layer: Layer) -> Layer:
@@ -258,8 +275,8 @@ def load_texts(path: str | os.PathLike[str]) -> dict[Any, str] | list[str]:
         ``{prompt id: text}``, a list of texts or ``{"ids": [...], "texts": [...]}``, as
         JSON or from ``torch.save``; a table with the columns ``id`` and ``text`` (or of
         like names, such as ``prompt``), as CSV with commas, semicolons or tabs, lines
-        of JSON, Parquet or Arrow; of CSV without such names, the first two columns; a
-        ``.txt`` file with a text on each line.
+        of JSON, Parquet, Arrow or arrays in ``.npz``; of CSV without such names, the
+        first two columns; ``.npy``; a ``.txt`` file with a text on each line.
 
     Returns
     -------
@@ -323,7 +340,11 @@ def _texts_in(path: Path) -> Any:
         if is_records(content):
             return _texts_of(columns_of(content), path)
         if isinstance(content, Mapping):
-            listed = {n: v for n, v in content.items() if isinstance(v, (list, tuple))}
+            listed = {
+                name: value if isinstance(value, (list, tuple)) else value.tolist()
+                for name, value in content.items()
+                if isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+            }
             named = names.find(listed, names.IDS), names.find(listed, names.TEXTS)
             if named[1] is not None:  # beside activations, perhaps
                 texts = list(listed[named[1]])
@@ -331,6 +352,13 @@ def _texts_in(path: Path) -> Any:
                     return texts
                 return by_id(list(listed[named[0]]), texts, path)
         return content
+    if form in ("npy", "npz") and path.suffix.lower() not in OF_TABLES:
+        return _texts_of(read_texts(path), path)
+    if form in ("hdf5", "safetensors", "zarr in a zip"):
+        raise ValueError(
+            f"{str(path)!r} is a file of activations ({form}), from which no texts are "
+            "read. Save them as JSON, {id: text}."
+        )
     if path.suffix.lower() == ".txt" and (lines := lines_of_texts(path)) is not None:
         return lines
     return _texts_of(load_csv(path), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from numbers import Number
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,16 @@ import numpy as np
 from skleiden._blocks.tensors import from_torch
 
 from . import _names as names
+from ._ids import ids_of_file
 from ._layer import Layer, Reading, check_matrix, natural_order, tell, tell_left_out
 from ._triplets import find_top, find_triplets, layer_of_top, layers_of_triplets
 
 _DEEPEST = 8  # lists in lists that may be an array
 POOLINGS = ("mean", "max", "last")
-_HINT = "Layers are arrays of rows x neurons. Store what is to be a layer as such."
+HINT = (
+    "Layers are arrays of rows x neurons, which axis= or pool= makes of more "
+    "dimensions. Store what is to be a layer as such."
+)
 
 
 def check_reading(how: Reading) -> None:
@@ -61,8 +65,8 @@ def as_array(value: Any, what: str, how: Reading) -> Any:
     shapes = {np.shape(array) for array in arrays}
     if len(shapes) > 1:
         if how.pool is not None and {len(shape) for shape in shapes} == {2}:
-            # A row a token, of each prompt.
-            return np.stack([pooled(a[None], how.pool, None, what)[0] for a in arrays])
+            # A row a token, of each prompt, of which one remains to be pooled.
+            return np.stack([pooled(a[None], how.pool, None, what) for a in arrays])
         raise ValueError(
             f"{what} is a list of arrays of different shapes, such as "
             f"{sorted(shapes)[:3]}. If these are parts of one layer, join them first "
@@ -88,52 +92,116 @@ def layers_of_arrays(
     nothing if there are no such arrays.
     """
     others = dict(left_out or {})
-    top, triplets = find_top(arrays), find_triplets(arrays)
+    top, triplets = find_top(arrays, path), find_triplets(arrays)
     if triplets is not None:
         others |= {
             str(name): kind_of(array)
             for name, array in arrays.items()
             if name not in (*triplets, "shape")
         }
-        tell_left_out(others, path, _HINT)
+        tell_left_out(others, path, HINT)
         found = layers_of_triplets(arrays, triplets, path)
         return found if ids is None else _with_ids(found, ids)
     if top is not None:
         matrix = layer_of_top(arrays[top[0]], arrays[top[1]], path)
         arrays = {name: array for name, array in arrays.items() if name not in top}
         arrays[top[1]] = matrix
-    mask = names.find(arrays, names.OF_TOKENS[:1])
+    of_mask = names.find(arrays, names.OF_TOKENS[:1])
+    mask = how.mask if of_mask is None else arrays[of_mask]
     taken = {}
     for name, array in arrays.items():
         if array.ndim < 2 or (names.find([name], names.OF_TOKENS) and len(arrays) > 1):
             others[str(name)] = kind_of(array)
         else:
             taken[name] = array
+    # Of a cache of all that a model did, patterns of attention have other dimensions.
+    used = (how.axis is not None) + (how.pool is not None)
+    if any(array.ndim in (2, 2 + used) for array in taken.values()):
+        for name in [n for n, a in taken.items() if a.ndim not in (2, 2 + used)]:
+            others[str(name)] = kind_of(taken.pop(name))
+    if ids is None and (named := _find_ids(arrays, taken)) is not None:
+        others.pop(str(named))
+        ids = ids_of_file(np.asarray(arrays[named]), path)
     is_flat = bool(taken) and all(array.ndim == 2 for array in taken.values())
-    if how.pool is not None and how.axis is None and is_flat:
-        tell_left_out(others, path, _HINT)  # {id: tokens x neurons}
+    if how.axis in (1, -2) and how.pool is None and is_flat and len(taken) > 1:
+        tell_left_out(others, path, HINT)  # {id: layers x neurons}
+        return _of_prompts(taken, path, how)
+    if how.pool is not None and is_flat:
+        tell_left_out(others, path, HINT)  # {id: tokens x neurons}
         where = repr(str(path))
-        return {
-            "": Layer(
-                {
-                    name: pooled(array[None], how.pool, None, where)[0]
-                    for name, array in taken.items()
-                }
-            )
-        }
-    if mask is not None and how.pool is not None:
-        others.pop(str(mask), None)
-    tell_left_out(others if taken else {}, path, _HINT)
+        return layers_of_vectors(
+            {
+                name: pooled(array[None], how.pool, None, where)[0]
+                for name, array in taken.items()
+            }
+        )
+    if of_mask is not None and how.pool is not None:
+        others.pop(str(of_mask), None)
+    tell_left_out(others if taken else {}, path, HINT)
     found = {}
     for name in sorted(taken, key=lambda name: natural_order(str(name))):
         given = taken[name]
-        matrices = _matrices(given, name, arrays.get(mask), path, how)
+        matrices = _matrices(given, name, mask, path, how)
         for own, matrix in matrices.items():
             full = f"{name}.{own}" if len(taken) > 1 and own else own or str(name)
             # A tensor of torch that was mapped is no memory map any more.
             found[full] = Layer(check_matrix(matrix, path, left_there=how.mmap), ids)
     refuse_different_rows(found, path)
     return found
+
+
+def layers_of_vectors(vectors: Mapping[Any, Any]) -> dict[str, Layer]:
+    """Take vectors by id for one layer, or by id and layer, such as q0/layer_9."""
+    layers: dict[str, dict[Any, Any]] = {}
+    for name, vector in vectors.items():
+        group, layer = names.parted(name)
+        layers.setdefault(layer, {})[group] = vector
+    first, *others = layers.values()
+    if all(first) and all(other.keys() == first.keys() for other in others):
+        return {
+            layer: Layer(layers[layer]) for layer in sorted(layers, key=natural_order)
+        }
+    return {"": Layer(dict(vectors))}
+
+
+def _find_ids(arrays: Mapping[Any, Any], layers: Mapping[Any, Any]) -> Any:
+    """Name the array that names the rows of the layers, one for each."""
+    sizes = {array.shape[0] for array in layers.values()}
+    fitting = [name for name, array in arrays.items() if are_ids(array, sizes)]
+    return names.find(fitting, names.IDS)
+
+
+def are_ids(array: Any, sizes: Set[int]) -> bool:
+    """Whether an array has an id for each row, where layers have so many rows."""
+    shape = array.shape or ()
+    if len(shape) != 1 or sizes != set(shape):
+        return False
+    try:
+        kind: str = array.dtype.kind
+    except Exception:  # of several kinds, of a dataset that NumPy has no type for
+        return False
+    return kind in "iuUSOT"
+
+
+def _of_prompts(
+    arrays: Mapping[Any, Any], path: Path, how: Reading
+) -> dict[str, Layer]:
+    """Take matrices of prompts apart, in each of which a row is a layer."""
+    shapes = {tuple(array.shape) for array in arrays.values()}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{str(path)!r} holds matrices of different shapes, such as "
+            f"{sorted(shapes)[:3]}, which are no prompts of the same layers, as "
+            f"axis={how.axis} would have it. Leave out axis, if each is a layer."
+        )
+    ((n_layers, _),) = shapes
+    return {
+        f"layer_{i}": Layer(
+            check_matrix(np.stack([array[i] for array in arrays.values()]), path),
+            list(arrays),
+        )
+        for i in range(n_layers)
+    }
 
 
 def _with_ids(found: dict[str, Layer], ids: Any) -> dict[str, Layer]:
@@ -191,8 +259,9 @@ def _ask(shape: Sequence[int], name: Any, path: Path, how: Reading) -> str:
     if len(shape) == 4:
         return (
             f"{where[0].upper()}{where[1:]} has 4 dimension(s), shape {shape}, and "
-            "may hold layers and tokens. Pass axis=1 if axis 1 is that of the layers, "
-            'and pool="mean", "max" or "last" for the other, or pool first.'
+            "may hold layers and tokens. Pass axis=1 if axis 1 is that of the layers "
+            '(or axis=0), and pool="mean", "max" or "last" for the other; or pool '
+            "first."
         )
     return (
         f"{where[0].upper()}{where[1:]} has 3 dimension(s), shape {shape}: layers or "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _names as names
 from ._layer import naming
 from ._table import Table
 
@@ -52,11 +53,27 @@ def read_table(path: Path) -> Table:
         raise ValueError(
             f"{str(path)!r} must hold rows; got a table without. Add some."
         )
+    table = _without_structs(table)
     unnamed = {name: "index" for name in index if str(name).startswith("__index_")}
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         found[unnamed.get(name, name)] = _values(column, name, path)
     return found
+
+
+def _without_structs(table: Any) -> Any:
+    """Make columns of the fields of structs, as of mappings in lines of JSON."""
+    import pyarrow as pa
+
+    while structs := [f.name for f in table.schema if pa.types.is_struct(f.type)]:
+        wrappers = [f"{n}." for n in structs if names.find([n], names.WRAPPERS)]
+        table = table.flatten()
+        plain = list(table.column_names)
+        for prefix in wrappers:
+            plain = [name.removeprefix(prefix) for name in plain]
+        if len(set(plain)) == len(plain):
+            table = table.rename_columns(plain)
+    return table
 
 
 def _claimed(metadata: Any) -> int:
@@ -104,6 +121,8 @@ def _values(column: Any, name: str, path: Path) -> Any:
         else:
             sizes = np.diff(values.offsets.to_numpy())
             if n and (sizes != sizes[0]).any():
+                if names.find([name], names.OF_TOKENS):
+                    return column.to_pylist()  # told of, and not read
                 raise ValueError(
                     f"Column {name!r} in {str(path)!r} holds lists of different "
                     f"lengths, of {sizes.min()} to {sizes.max()}. A layer has vectors "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ import numpy as np
 from skleiden._blocks.tensors import from_torch, refuse_tensor
 
 from . import _names as names
-from ._arrays import as_array, kind_of, layers_of_arrays, rank_of
+from ._arrays import (
+    as_array,
+    kind_of,
+    layers_of_arrays,
+    layers_of_vectors,
+    pooled,
+    rank_of,
+)
 from ._ids import ids_of_file
 from ._layer import Layer, Reading, natural_order, shape_of, tell, tell_left_out
 from ._table import columns_of, is_records, layers_of_table
 from ._triplets import find_triplets
 
 _HINT = "Layers are tensors of rows x neurons, or vectors by id."
-_AS_LAYERS = re.compile(
-    r"layer|block|mlp|attn|resid|hook|encoder|decoder|hidden|^[lh][._]?\d+$",
-    re.IGNORECASE,
-)
 
 
 def layers_of_content(
@@ -32,7 +35,7 @@ def layers_of_content(
     if isinstance(content, Mapping) and content:
         return _of_mapping(content, path, how, ids)
     if is_records(content):
-        return layers_of_table(columns_of(content), path, how)
+        return layers_of_table(columns_of(content), path, how, ids)
     rank = rank_of(content)
     if rank is None or rank < 2:
         raise ValueError(
@@ -41,6 +44,8 @@ def layers_of_content(
         )
     if isinstance(content, (list, tuple)) and rank == 3 and _is_of_layers(content, how):
         return _of_sequence(content, path, how, ids)
+    if _is_of_hidden_states(content, how):
+        how = how._replace(axis=0)
     array = as_array(content, f"The matrix in {str(path)!r}", how)
     return layers_of_arrays({"": array}, path, how, ids)
 
@@ -55,6 +60,12 @@ def _is_of_layers(content: Any, how: Reading) -> bool:
     if not isinstance(content[0], (list, tuple)):
         return True
     return len({len(matrix[0]) for matrix in content if matrix}) > 1
+
+
+def _is_of_hidden_states(content: Any, how: Reading) -> bool:
+    """Whether a tuple to be pooled is of layers, as models of transformers give it."""
+    is_asked = how.axis is None and how.pool is not None
+    return is_asked and isinstance(content, tuple) and rank_of(content) == 4
 
 
 def _of_sequence(content: Any, path: Path, how: Reading, ids: Any) -> dict[str, Layer]:
@@ -82,63 +93,86 @@ def _of_sequence(content: Any, path: Path, how: Reading, ids: Any) -> dict[str, 
 def _of_mapping(
     content: Mapping[Any, Any], path: Path, how: Reading, ids: Any
 ) -> dict[str, Layer]:
-    ranks = {name: rank_of(value) for name, value in content.items()}
-    if (triplets := find_triplets(content)) is not None:
-        columns = {
-            name: from_torch(value, f"Tensor {name!r} in {str(path)!r}")
-            for name, value in content.items()
-        }
-        if all(np.ndim(columns[name]) == 1 for name in triplets if name is not None):
-            return layers_of_arrays(columns, path, how, ids)
-    deep = {
-        name
-        for name, value in content.items()
-        if isinstance(value, Mapping) or is_records(value) or (ranks[name] or 0) >= 2
-    }
-    if not deep:
-        return {"": Layer(_vectors(content, path))}
-    of_rows = {
-        known: names.find([n for n in content if _is_listing(content[n])], known)
-        for known in (names.IDS, names.TEXTS)
-    }
-    named = of_rows[names.IDS]
-    if named is not None:
-        listed = from_torch(content[named], f"The ids in {str(path)!r}")
+    if (columns := _triplets_in(content, path)) is not None:
+        return layers_of_arrays(columns, path, how, ids)
+    if not any(map(_is_deep, content.values())):
+        return layers_of_vectors(_vectors(content, path))
+    listing = [name for name, value in content.items() if _is_listing(value)]
+    of_ids, of_texts = (names.find(listing, n) for n in (names.IDS, names.TEXTS))
+    if of_ids is not None:
+        listed = from_torch(content[of_ids], f"The ids in {str(path)!r}")
         ids = ids_of_file(listed, path)
-    rest = {n: v for n, v in content.items() if n not in of_rows.values()}
+    rest = {n: v for n, v in content.items() if n not in (of_ids, of_texts)}
+    _refuse_repeats(rest, path)
+    deep = {name: value for name, value in rest.items() if _is_deep(value)}
+    chosen: Any = _wrapper(deep)
     if how.key is not None and how.key in deep:
         chosen, how = how.key, how._replace(key=None)
-    else:
-        chosen = _wrapper({name: rest[name] for name in rest if name in deep})
     if chosen is not None:
         others = {str(n): _kind(v) for n, v in rest.items() if n != chosen}
-        inside = rest[chosen]
-        mask = None if how.pool is None else names.find(rest, names.OF_TOKENS[:1])
-        if mask is not None:  # goes along, as tokens are pooled over it
-            others.pop(str(mask))
-            own = inside if isinstance(inside, Mapping) else {str(chosen): inside}
-            inside = {**own, "attention_mask": rest[mask]}
+        mask = names.find(rest, names.OF_TOKENS[:1])
+        if mask is not None and how.pool is not None:
+            del others[str(mask)]
+            how = how._replace(mask=rest[mask])
         tell_left_out(others, path, _HINT)
-        if mask is None or isinstance(rest[chosen], Mapping):
-            return layers_of_content(inside, path, how, ids)
-        rest = inside
-        ranks = {name: rank_of(value) for name, value in rest.items()}
+        return layers_of_content(rest[chosen], path, how, ids)
     if all(isinstance(value, Mapping) for value in rest.values()):
         return _of_nested(rest, path, how, ids)
+    ranks = {name: rank_of(value) or 0 for name, value in rest.items()}
     if all(isinstance(value, Mapping) or ranks[n] == 1 for n, value in rest.items()):
         return {"": Layer(_vectors(_picked(rest, path, how), path))}
-    others = {str(n): _kind(v) for n, v in rest.items() if (ranks[n] or 0) < 2}
+    if how.key is not None:
+        raise ValueError(
+            f"{str(path)!r} has no {how.key!r}; it has {list(rest)[:5]}. Choose one of "
+            "these with key=, or leave it out."
+        )
+    if max(ranks.values()) < 2:
+        raise ValueError(
+            f"{str(path)!r} must hold matrices, rows x neurons; got {list(rest)[:5]}, "
+            "of which none is one. Store layers by name, {layer: matrix}."
+        )
+    if any(_is_of_hidden_states(value, how) for value in rest.values()):
+        how = how._replace(axis=0)
+    others = {str(n): _kind(v) for n, v in rest.items() if ranks[n] < 2}
     arrays = {
         str(name): as_array(value, f"Tensor {name!r} in {str(path)!r}", how)
         for name, value in rest.items()
-        if (ranks[name] or 0) >= 2
+        if ranks[name] >= 2
     }
-    _refuse_prompts(arrays, path, how, ids)
     return layers_of_arrays(arrays, path, how, ids, others)
+
+
+def _triplets_in(content: Mapping[Any, Any], path: Path) -> dict[Any, Any] | None:
+    """Give the columns of triplets as arrays; None if there are none."""
+    if (triplets := find_triplets(content)) is None:
+        return None
+    columns = {
+        name: from_torch(value, f"Tensor {name!r} in {str(path)!r}")
+        for name, value in content.items()
+    }
+    are_flat = all(np.ndim(columns[name]) == 1 for name in triplets if name is not None)
+    return columns if are_flat else None
+
+
+def _refuse_repeats(content: Mapping[Any, Any], path: Path) -> None:
+    texts = Counter(map(str, content))
+    if len(texts) < len(content):
+        (repeated, _), *_ = texts.most_common(1)
+        raise ValueError(
+            f"{str(path)!r} has two names that are {repeated!r} as text. Give layers "
+            "names that differ."
+        )
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether something may hold layers: more than a vector, or a fact."""
+    return isinstance(value, Mapping) or is_records(value) or (rank_of(value) or 0) >= 2
 
 
 def _wrapper(deep: Mapping[Any, Any]) -> Any:
     """Name the one entry that holds the activations, beside facts on them."""
+    if len(deep) == 1 and is_records(next(iter(deep.values()))):
+        return next(iter(deep))
     named = [name for name in deep if names.find([name], names.WRAPPERS)]
     if len(named) != 1:
         return None
@@ -151,11 +185,6 @@ def _wrapper(deep: Mapping[Any, Any]) -> Any:
         and not names.find([name], names.OF_TOKENS)
     ]
     return named[0] if holds_others or not rivals else None
-
-
-def _is_layer_like(listed: Any) -> bool:
-    """Whether all names are such as layers have."""
-    return all(isinstance(n, str) and _AS_LAYERS.search(n) for n in listed)
 
 
 def _is_listing(value: Any) -> bool:
@@ -177,23 +206,6 @@ def _vectors(content: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
     return dict(content)
 
 
-def _refuse_prompts(
-    arrays: Mapping[str, Any], path: Path, how: Reading, ids: Any
-) -> None:
-    """Ask whether matrices are layers, where they may be prompts of padded tokens."""
-    shapes = {array.shape for array in arrays.values()}
-    if len(shapes) > 1 or how != Reading(mmap=how.mmap) or ids is not None:
-        return
-    ((n_rows, *_),) = shapes
-    if len(arrays) > max(n_rows, 1) and not _is_layer_like(arrays):
-        raise ValueError(
-            f"{str(path)!r} holds {len(arrays)} arrays of the shape {shapes.pop()}, "
-            "under names that need not be those of layers. If each is a layer, pass "
-            "axis=0; if each is a prompt, with a row a token, pool first, or pass "
-            'pool="mean", "max" or "last".'
-        )
-
-
 def _of_nested(
     content: Mapping[Any, Any], path: Path, how: Reading, ids: Any
 ) -> dict[str, Layer]:
@@ -202,6 +214,7 @@ def _of_nested(
     if how.key is not None or any(name in names.RECORDS for name in first):
         picked = _picked(content, path, how)
         return layers_of_content(picked, path, how._replace(key=None), ids)
+    content = _as_vectors(content, path, how)
     ranks = {rank_of(v) for inner in content.values() for v in inner.values()}
     if ranks != {1}:
         found: dict[str, Layer] = {}
@@ -220,6 +233,32 @@ def _of_nested(
     return {
         str(name): Layer(_vectors(content[name], path))
         for name in sorted(content, key=lambda name: natural_order(str(name)))
+    }
+
+
+def _as_vectors(
+    content: Mapping[Any, Mapping[Any, Any]], path: Path, how: Reading
+) -> Mapping[Any, Mapping[Any, Any]]:
+    """Make vectors of nested matrices that are of one row each, or to be pooled."""
+    if {rank_of(v) for inner in content.values() for v in inner.values()} != {2}:
+        return content
+    arrays = {
+        name: {
+            own: as_array(v, f"Tensor {own!r} of {name!r} in {str(path)!r}", how)
+            for own, v in inner.items()
+        }
+        for name, inner in content.items()
+    }
+    sizes = {len(array) for inner in arrays.values() for array in inner.values()}
+    if how.pool is None and sizes != {1}:
+        return content
+    pool = how.pool or "last"
+    return {
+        name: {
+            own: pooled(array[None], pool, None, repr(str(path)))[0]
+            for own, array in inner.items()
+        }
+        for name, inner in arrays.items()
     }
 
 
@@ -261,7 +300,7 @@ def _axis_of_layers(content: Mapping[Any, Any], path: Path, how: Reading) -> int
     across = any(len(found) > 1 for found in widths.values())
     if within != across:
         return int(within)
-    outer, inner_names = _is_layer_like(content), _is_layer_like(widths)
+    outer, inner_names = names.are_layers(content), names.are_layers(widths)
     if outer != inner_names:
         return int(inner_names)
     raise ValueError(

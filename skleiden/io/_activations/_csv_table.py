@@ -9,13 +9,17 @@ import threading
 from pathlib import Path
 
 from . import _names as names
+from ._find import OF_TABLES
 from ._layer import tell
 from ._table import Table
 from ._text import read_text
+from ._triplets import find_triplets
+from ._wide import counts, numbered_columns, table_of_cells
 
 _SEPARATORS = ",;\t"
 # The limit of the length of a field is one of the whole process.
 _FIELD_LIMIT = threading.Lock()
+_OF_EXCEL = re.compile(r'"?sep=([,;\t|])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 _LONGEST_NAME = 40  # letters of the name of a column
 
 
@@ -30,6 +34,7 @@ def load_csv(path: Path) -> Table:
         raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
     if not rows:
         return {"id": [], "text": []}
+    rows = _with_named_index(rows)
     head = [cell.strip() for cell in rows[0]]
     header = _header(head)
     if header is None:
@@ -37,7 +42,8 @@ def load_csv(path: Path) -> Table:
         short = next((row for row in rows if len(row) < 2), None)
         if short is not None:
             raise ValueError(
-                f"{str(path)!r} must have an id and a text in each line; got {short}."
+                f"{str(path)!r} must have an id and a text in each line; got {short}. "
+                "If it holds texts alone, call their column 'text' in the first line."
             )
         if _looks_like_names(rows):
             tell(
@@ -63,6 +69,19 @@ def load_csv(path: Path) -> Table:
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 
+def load_csv_of_numbers(path: Path) -> Table | None:
+    """Read a CSV file as a table of numbers; None if it can be none."""
+    try:
+        rows = _rows_of(read_text(path), path)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+    table = table_of_cells(rows, path) if rows else None
+    if table is None:
+        return None
+    is_of_numbers = find_triplets(table) or numbered_columns(list(table))
+    return table if is_of_numbers else None
+
+
 def lines_of_texts(path: Path) -> list[str] | None:
     """Read a text file with a text on each line; None if it has cells, as CSV has.
 
@@ -75,6 +94,11 @@ def lines_of_texts(path: Path) -> list[str] | None:
     while lines and not lines[-1].strip():
         lines.pop()
     cells = [cell.strip(' "') for cell in re.split("[,;\t]", lines[0])] if lines else []
+    if len(lines) > 1 and names.are_texts(lines[0]):
+        tell(
+            f"The first line of {str(path)!r}, {lines[0]!r}, is taken for a text, not "
+            "for the name of the texts. Remove it, if it is one."
+        )
     has_names = names.find(cells, names.IDS) and names.find(cells, names.TEXTS)
     if has_names or (lines and all(line.count("\t") == 1 for line in lines)):
         return None
@@ -95,6 +119,17 @@ def load_csv_of_ids(path: Path) -> Table:
     return {
         name: [row[i] for row in rows[1:] if row[i:]] for i, name in enumerate(head)
     }
+
+
+def _with_named_index(rows: list[list[str]]) -> list[list[str]]:
+    """Name the index, which pandas does not, or drop it if it counts the rows."""
+    head = [cell.strip() for cell in rows[0]]
+    known = names.find(head, names.IDS) or names.find(head, names.TEXTS)
+    if head[0] or not known:
+        return rows
+    if counts([row[0] for row in rows[1:]]):
+        return [row[1:] for row in rows]
+    return [["index", *rows[0][1:]], *rows[1:]]
 
 
 def _header(head: list[str]) -> list[str] | None:
@@ -126,10 +161,14 @@ def _looks_like_names(rows: list[list[str]]) -> bool:
     return all(map(has_digit, others)) or all(" " in row[1].strip() for row in others)
 
 
-def _rows_of(text: str, path: Path) -> list[list[str]]:
+def _rows_of(text: str, path: Path, *, with_nul: bool = False) -> list[list[str]]:
     """Split the text of a CSV file into fields, of any length."""
-    if "\0" in text:
+    if "\0" in text and not with_nul:
         raise ValueError("it holds NUL characters, as binary files and UTF-16 do")
+    separator = _separator(text, path)
+    # A line for Excel, which is not of the table.
+    if (told := _OF_EXCEL.match(text)) is not None:
+        separator, text = told[1], text[told.end() :]
     with _FIELD_LIMIT:
         limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
         try:
@@ -137,7 +176,7 @@ def _rows_of(text: str, path: Path) -> list[list[str]]:
             reader = csv.reader(
                 io.StringIO(text, newline=""),
                 strict=True,
-                delimiter=_separator(text, path),
+                delimiter=separator,
             )
             return [row for row in reader if row]
         finally:
@@ -149,7 +188,7 @@ def _separator(text: str, path: Path) -> str:
 
     An id, or a name of a column, that comes first holds none of them.
     """
-    if path.suffix.lower() in (".tsv", ".tab"):
+    if path.suffix.lower() in OF_TABLES[1:]:
         return "\t"
     quoted = False
     for sign in text.lstrip("\r\n"):

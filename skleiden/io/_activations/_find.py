@@ -19,6 +19,8 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 # Suffixes of files that have one JSON text on each line.
 OF_LINES = (".jsonl", ".ndjson")
+# Suffixes of tables of text.
+OF_TABLES = (".csv", ".tsv", ".tab")
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

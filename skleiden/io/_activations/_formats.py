@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ._arrow import read_table
 from ._content import layers_of_content
-from ._csv_table import load_csv
-from ._find import form_of
+from ._csv_table import load_csv_of_numbers
+from ._find import OF_TABLES, form_of
 from ._hdf5 import read_hdf5
 from ._layer import Layer, Reading
 from ._numpy import read_npy, read_npz
@@ -16,10 +16,7 @@ from ._safetensors import read_safetensors
 from ._table import layers_of_table
 from ._text import load_json
 from ._torch import load_torch
-from ._triplets import find_triplets
 from ._zarr import read_zarr
-
-_OF_TABLES = (".csv", ".tsv", ".tab")
 
 
 def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
@@ -37,14 +34,16 @@ def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
             f"{str(path)!r} is a Zarr folder in a zip archive, which is not read. "
             "Unpack it (python -m zipfile -e FILE FOLDER), and give the folder."
         )
-    if path.suffix.lower() in _OF_TABLES:
-        table = load_csv(path)
-        if find_triplets(table) is not None:
-            return layers_of_table(table, path, how)
+    if path.suffix.lower() in OF_TABLES:
+        table = load_csv_of_numbers(path)
+        if table is not None:
+            return layers_of_table(table, path, how._replace(mmap=False))
     raise ValueError(
         f"{str(path)!r} is not a file of activations: it is neither of NumPy, "
         "safetensors, torch, Zarr, HDF5 nor JSON, nor a table of Parquet or Arrow, nor "
-        "CSV with the columns row, latent and value."
+        "CSV with a column of numbers for each neuron (n0, n1, ...), or with the "
+        "columns row, latent and value. Read it by what wrote it, such as "
+        "pandas.read_csv, and give the data frame or array to skleiden.LayerStack."
     )
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from skleiden._blocks.sparse import sparse_from_arrays
 from skleiden._blocks.stored import read_stored
 
-from ._arrays import layers_of_arrays, refuse_different_rows
+from . import _names as named
+from ._arrays import are_ids, layers_of_arrays, refuse_different_rows
 from ._encoded import (
     ENCODING,
     INDEX,
@@ -85,10 +86,14 @@ def layers_of_group(
             if name != "ids" or name not in content.transposed:
                 _refuse_shape_of_ids(name, array, path)
     flat = [n for n, a in arrays.items() if len(a.shape or ()) == 2 and n != "ids"]
-    names = sorted([*sparse, *flat], key=natural_order)
-    others = {}
+    others = {
+        name: _shape_of(arrays[name])
+        for name in flat
+        if _is_of_tokens(name) and len(arrays) > 1
+    }
+    names = sorted({*sparse, *flat} - {*others}, key=natural_order)
     if tables:  # matrices of other uses have the same rows
-        others = {
+        others |= {
             name: "a sparse matrix" if name in sparse else _shape_of(arrays[name])
             for name in names
             if _table_of(name, tables) is None
@@ -96,12 +101,21 @@ def layers_of_group(
         names = [name for name in names if name not in others]
     deep = [] if tables else _deep(arrays, how, bool(names))
     names = [name for name in names if name not in deep]
+    others = {name: kind for name, kind in others.items() if name not in deep}
     unread = others | _unread(content, arrays, [*names, *deep, *others])
     if not names and not deep:
         _refuse_without_layers(arrays, unread, path)
-    ids = None
-    if "ids" in arrays and not tables:
-        ids = _read_ids(arrays["ids"], "ids", storage_of("ids"), path)
+    known: dict[str, Ids | None] = {}  # ids that were read, by their array
+
+    def ids_of(name: str, n_rows: int) -> Ids | None:
+        table = _table_of(name, tables)
+        own = tables[table] if table is not None else None
+        if not tables:
+            own = _find_ids(name, n_rows, arrays)
+        if own is not None and own not in known:
+            known[own] = _read_ids(content.arrays[own], own, storage_of(own), path)
+        return None if own is None else known[own]
+
     found = {}
     for name in names:
         if name in sparse:
@@ -118,12 +132,8 @@ def layers_of_group(
             matrix = _read_layer(arrays[name], storage_of(name), name, path, mmap)
             if is_transposed:
                 matrix = np.ascontiguousarray(matrix.T)
-        index = tables.get(_table_of(name, tables) or "")
-        if index is not None:
-            own_ids = _read_ids(content.arrays[index], index, storage_of(index), path)
-        found[name] = Layer(
-            check_matrix(matrix, path), ids if index is None else own_ids
-        )
+        matrix = check_matrix(matrix, path)
+        found[name] = Layer(matrix, ids_of(name, matrix.shape[0]))
     read = {
         name: _read_layer(arrays[name], storage_of(name), name, path, False)
         for name in deep
@@ -132,6 +142,7 @@ def layers_of_group(
         name: array.transpose() if name in content.transposed else array
         for name, array in read.items()
     }
+    ids = ids_of(deep[0], turned[deep[0]].shape[0]) if deep else None
     made = layers_of_arrays(turned, path, how._replace(mmap=False), ids)
     if found.keys() & made.keys() or ("" in made and found):
         raise ValueError(
@@ -140,6 +151,16 @@ def layers_of_group(
             "own."
         )
     found |= made
+    if any(
+        index is None and _index_of_obs(content, table) is not None
+        for table, index in tables.items()
+    ):
+        tell(
+            f"{str(path)!r} has the names of its rows, the index of obs, in a form "
+            "that is not read, so that they have no ids. Pass ids=, or write it again "
+            "with a newer anndata."
+        )
+    unread = {name: kind for name, kind in unread.items() if name not in known}
     tell_left_out(unread, path, _HINT)
     refuse_different_rows(found, path)
     return found
@@ -154,15 +175,22 @@ _HINT = (
 def _deep(arrays: Mapping[str, Any], how: Reading, has_others: bool) -> list[str]:
     """Name the arrays that are to be taken apart or pooled."""
     is_asked = how.axis is not None or how.pool is not None
-    # Matrices are of prompts, with a row a token, where they are to be pooled.
-    least = 2 if how.pool is not None and how.axis is None else 3
+    ranks = {
+        name: len(array.shape or ()) for name, array in arrays.items() if name != "ids"
+    }
+    # Matrices are of prompts where they are to be pooled, with a row a token, or taken
+    # apart, with a row a layer.
+    is_flat = max(ranks.values(), default=0) == 2
+    of_prompts = is_flat if how.axis in (1, -2) else how.axis is None
+    least = 2 if is_asked and of_prompts else 3
     return [
         name
-        for name, array in arrays.items()
-        if (is_asked or not has_others)
-        and len(array.shape or ()) >= least
-        and name != "ids"
-        and getattr(array, "dtype", np.dtype("V")).kind in "buifc"
+        for name, rank in ranks.items()
+        if (
+            ((is_asked or not has_others) and rank >= least)
+            or (how.pool is not None and named.find([name], named.OF_TOKENS[:1]))
+        )
+        and getattr(arrays[name], "dtype", np.dtype("V")).kind in "buifc"
     ]
 
 
@@ -170,16 +198,20 @@ def _tables_of_anndata(content: Content) -> dict[str, str | None]:
     """Find what AnnData wrote: {its group: the array that names its rows, or None}."""
     found: dict[str, str | None] = {}
     for name, attributes in content.groups.items():
-        obs = f"{name}/obs".lstrip("/")
-        column = text_of(content.groups.get(obs, {}).get(INDEX))
+        column = _index_of_obs(content, name)
         # Older versions do not name themselves.
         is_older = column is not None and f"{name}/var".lstrip("/") in content.groups
         if text_of(attributes.get(ENCODING)) == "anndata" or is_older:
-            index = None if column is None else f"{obs}/{column}"
+            index = None if column is None else f"{name}/obs/{column}".lstrip("/")
             nullable = f"{index}/values"
             index = nullable if nullable in content.arrays else index
             found[name] = index if index in content.arrays else None
     return found
+
+
+def _index_of_obs(content: Content, table: str) -> str | None:
+    """Name the column of obs that names the rows, if one does."""
+    return text_of(content.groups.get(f"{table}/obs".lstrip("/"), {}).get(INDEX))
 
 
 def _table_of(name: str, tables: Mapping[str, str | None]) -> str | None:
@@ -189,6 +221,26 @@ def _table_of(name: str, tables: Mapping[str, str | None]) -> str | None:
         if own == "X" or (own.startswith("layers/") and own.count("/") == 1):
             return table
     return None
+
+
+def _find_ids(layer: str, n_rows: int, arrays: Mapping[str, Any]) -> str | None:
+    """Name the ids of the rows of a layer: those in its group, or else at the top."""
+    for group in dict.fromkeys((layer.rpartition("/")[0], "")):
+        prefix = f"{group}/" if group else ""
+        if prefix + "ids" in arrays:
+            return prefix + "ids"
+        beside = [
+            name.removeprefix(prefix)
+            for name, array in arrays.items()
+            if name.rpartition("/")[0] == group and are_ids(array, {n_rows})
+        ]
+        if (own := named.find(beside, named.IDS)) is not None:
+            return f"{prefix}{own}"
+    return None
+
+
+def _is_of_tokens(name: str) -> bool:
+    return named.find([name.rpartition("/")[2]], named.OF_TOKENS) is not None
 
 
 def _is_below(name: str, groups: Iterable[str]) -> bool:
@@ -217,7 +269,8 @@ def _unread(
     return {
         name: kind
         for name, kind in found.items()
-        if _ANNOTATIONS.isdisjoint(name.split("/"))
+        # A table at the top is of old versions, and has the ids.
+        if (_ANNOTATIONS.isdisjoint(name.split("/")) or (name, kind) == ("obs", _TABLE))
         and not _is_below(name, [other for other in found if other != name])
     }
 
@@ -261,7 +314,7 @@ def _refuse_shape_of_ids(name: str, array: Any, path: Path) -> None:
     """Refuse ids of other than one dimension, which might pass for a layer."""
     shape = array.shape or ()
     at_top = name == "ids"
-    if (at_top and len(shape) != 1) or (name.endswith("/ids") and len(shape) == 2):
+    if (at_top or name.endswith("/ids")) and len(shape) != 1:
         raise ValueError(
             f"Array {name!r} in {str(path)!r} must give one id for each row, in one "
             f"dimension; got shape {shape}. Store ids with .ravel(), and a layer under "
@@ -316,7 +369,8 @@ def _check_whole(array: Any, storage: Storage, where: str) -> None:
         reading = "nothing that is defined" if fill_value is None else str(fill_value)
         raise ValueError(
             f"{where} lacks {_share(storage)} of its chunks, which would read as "
-            f"{reading}. Copy or write it again."
+            f"{reading}. Copy or write it again; a capture that stopped goes on if it "
+            "is started again."
         )
     tell(
         f"{where} lacks {_share(storage)} of its chunks, which read as {fill_value}. "

@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 
 from . import _names as names
+from ._arrow import read_table
 from ._csv_table import load_csv_of_ids
-from ._find import OF_LINES, check_regular
+from ._find import OF_LINES, OF_TABLES, check_regular, form_of
 from ._ids import Ids, ids_of_file
 from ._layer import shape_of, tell
 from ._npy import load_npy
+from ._numpy import read_texts
 from ._table import columns_of, ids_of_table, is_records
 from ._text import load_json, read_text
 
+_OF_TEXT = (".txt", ".json", *OF_LINES, *OF_TABLES)
 # What may stand beside an array to name its rows: layer_17.npy, layer_17.ids.json.
 _SIDE_FILES = tuple(f".ids.{end}" for end in ("json", "txt", "npy", "csv", "jsonl"))
 
@@ -30,11 +33,22 @@ def ids_beside(path: Path) -> Ids | None:
 def read_ids(path: Path) -> Ids | None:
     """Read ids from a JSON list, an array, a table, or a text file with one a line."""
     check_regular(path)
+    suffix = path.suffix.lower()
     with path.open("rb") as file:
         is_array = file.read(6) == b"\x93NUMPY"
+    # An id in a text file may begin as other files do.
+    form = "" if suffix in _OF_TEXT else form_of(path)
     if is_array:
         return ids_of_file(load_npy(path, "must hold ids, numbers or strings"), path)
-    suffix = path.suffix.lower()
+    if form == "arrow":
+        return ids_of_table(read_table(path), path)
+    if form == "npz":
+        return ids_of_table(read_texts(path), path)
+    if form in ("torch", "hdf5", "safetensors", "zarr in a zip"):
+        raise ValueError(
+            f"{str(path)!r} is a file of the form {form}, from which no ids are read. "
+            "Save them as a JSON list."
+        )
     if suffix in (".json", *OF_LINES):
         listed = load_json(path)
         if is_records(listed) and suffix != ".json":
@@ -44,7 +58,7 @@ def read_ids(path: Path) -> Ids | None:
                 f"{str(path)!r} must hold a list of ids; got {shape_of(listed)}."
             )
         return Ids(listed, path)
-    if suffix in (".csv", ".tsv", ".tab"):
+    if suffix in OF_TABLES:
         return ids_of_table(load_csv_of_ids(path), path)
     return Ids(_read_lines(path), path)
 
@@ -65,7 +79,7 @@ def _read_lines(path: Path) -> list[str]:
             f"{str(path)!r} must have an id on each line, as UTF-8: {error}. Ids of "
             "any kind can be saved as a JSON list."
         ) from error
-    if lines and names.plain(lines[0]) in names.IDS:
+    if lines and names.are_ids(lines[0]):
         tell(
             f"The first line of {str(path)!r}, {lines[0]!r}, is taken for the name of "
             "the ids, and not for an id. Save ids of any kind as a JSON list."

@@ -29,12 +29,16 @@ class Layer(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How files are read, as the arguments of `load_activations` say."""
+    """How files are read, as the arguments of `load_activations` say.
+
+    And the `mask` of the tokens that are to be pooled, if it stands beside them.
+    """
 
     key: str | None = None
     axis: int | None = None
     pool: str | None = None
     mmap: bool = True
+    mask: Any = None
 
 
 def natural_order(name: str | Path) -> list[Any]:
@@ -118,9 +122,13 @@ def naming(path: Path, problem: str = "is broken or truncated") -> Iterator[None
         raise ValueError(f"{str(path)!r} {problem}: {first_line(error)}") from error
 
 
+PICKLED = "it holds pickled objects"
+
+
 def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
     # Advice to run what is in the file is not passed on.
-    return "it holds pickled objects" if "pickle" in lines[0] else lines[0]
+    is_own = PICKLED in lines[0]
+    return PICKLED if "pickle" in lines[0] and not is_own else lines[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +38,8 @@ VALUES = (
     *("value", "values", "val", "vals", "activation", "activations", "act", "acts"),
     *("data", "latent_value", "feature_value", "activation_value", "strength"),
 )
+# A column, of triplets or vectors, that names the layer of each row.
+LAYERS = ("layer", "layers", "layer_id", "layer_idx", "layer_index", "layer_name")
 TOP_COLUMNS = tuple(
     f"{top}{name}"
     for top in ("top_", "topk_", "latent_", "feature_", "")
@@ -49,11 +52,44 @@ TOP_VALUES = tuple(
 )
 
 
+_AS_LAYERS = re.compile(
+    r"layer|block|mlp|attn|resid|hook|encoder|decoder|hidden|^[lh][._]?\d+$",
+    re.IGNORECASE,
+)
+# The layer in the name of an array of a group: q0/layer_9, batch_0.blocks.9.mlp.
+_OF_GROUP = re.compile(
+    r"(?:^|[./])(?:layer|block)s?[._/]?\d+(?=$|[._/])", re.IGNORECASE
+)
+
+
 def find(names: Iterable[Any], known: Iterable[str]) -> Any:
     """Give the first of some known names that is there, in any case; None if none."""
     own = {plain(name): name for name in reversed(list(names)) if isinstance(name, str)}
-    return next((own[name] for name in known if name in own), None)
+    return next((own[name] for name in map(plain, known) if name in own), None)
 
 
 def plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+    """Give a name without what differs between Prompt ID, prompt_id and promptId."""
+    return re.sub(r"[\s_-]", "", name).lower()
+
+
+def are_layers(listed: Iterable[Any]) -> bool:
+    """Whether all names are such as layers have."""
+    return all(isinstance(n, str) and _AS_LAYERS.search(n) for n in listed)
+
+
+def parted(name: Any) -> tuple[str, str]:
+    """Part the name of a layer from that of the group it is in: q0/layer_9."""
+    match = _OF_GROUP.search(str(name))
+    start = match.start() if match else 0
+    return str(name)[:start], str(name)[start:].lstrip("./")
+
+
+def are_texts(name: str) -> bool:
+    """Whether a name is one that texts have."""
+    return plain(name) in set(map(plain, TEXTS))
+
+
+def are_ids(name: str) -> bool:
+    """Whether a name is one that ids have."""
+    return plain(name) in set(map(plain, IDS))

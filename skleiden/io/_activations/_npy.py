@@ -9,7 +9,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from ._layer import naming
+from ._layer import PICKLED, naming
 
 BROKEN = "is broken, truncated, or holds objects instead of numbers"
 
@@ -48,7 +48,9 @@ def read_header(file: IO[bytes], size: int, what: str = "") -> Header:
     except Exception as error:  # MemoryError too, of deeply nested brackets
         raise ValueError(f"{what}{error}") from error
     if dtype.hasobject:
-        raise ValueError(f"{what}it holds pickled objects")
+        raise ValueError(
+            f"{what}{PICKLED}. Save texts and ids by numpy.array(values, dtype=str)"
+        )
     claimed = math.prod(shape) * dtype.itemsize
     left = size - file.tell()
     if min(shape, default=0) < 0 or claimed != left:

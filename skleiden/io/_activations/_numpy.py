@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from numpy.lib import format as npy
 
@@ -29,6 +30,24 @@ def read_npy(path: Path, how: Reading) -> dict[str, Layer]:
     return layers_of_arrays({"": array}, path, how)
 
 
+def read_texts(path: Path) -> dict[str, list[Any]]:
+    """Read the texts and ids of a file, by their names; of ``.npy``, as "text"."""
+    claim = "must hold texts"
+    if not zipfile.is_zipfile(path):
+        return {"text": load_npy(path, claim).tolist()}
+    found = {}
+    with naming(path, claim), zipfile.ZipFile(path) as archive:
+        for member in members_of(path):
+            name = member.filename.removesuffix(".npy")
+            if names.are_texts(name) or names.are_ids(name):
+                with archive.open(member) as file:
+                    read_header(file, member.file_size, f"{name!r}: ")
+                with archive.open(member) as file:
+                    array = npy.read_array(file, allow_pickle=False)
+                found[name] = array.tolist()
+    return found
+
+
 def read_npz(path: Path, how: Reading) -> dict[str, Layer]:
     members = {m.filename.removesuffix(".npy"): m for m in members_of(path)}
     arrays = {}
@@ -36,23 +55,20 @@ def read_npz(path: Path, how: Reading) -> dict[str, Layer]:
         headers = {}
         for name, member in members.items():
             with archive.open(member) as file:
-                headers[name] = read_header(file, member.file_size, f"{name!r}: ")
+                header = read_header(file, member.file_size, f"{name!r}: ")
+            if header.dtype.kind != "U" or not names.are_texts(name):
+                headers[name] = header
         is_sparse = {"format", "shape"} <= set(headers)
-        for name, member in members.items():
+        for name in headers:
             # Its checksum is compared when all bytes are read, so just they are.
-            with archive.open(member) as file:
+            with archive.open(members[name]) as file:
                 arrays[name] = npy.read_array(file, allow_pickle=False)
     ids = ids_of_file(arrays.pop("ids", None), path)
     if is_sparse:
         matrix = sparse_from_arrays(arrays, repr(str(path)))
         return {"": Layer(check_matrix(matrix, path), ids)}
     # In memory, so their values are checked.
-    found = layers_of_arrays(
-        {n: array for n, array in arrays.items() if not names.find([n], names.TEXTS)},
-        path,
-        how._replace(mmap=False),
-        ids,
-    )
+    found = layers_of_arrays(arrays, path, how._replace(mmap=False), ids)
     if not found:
         shapes = {name: header.shape for name, header in headers.items()}
         shapes.pop("ids", None)

@@ -15,17 +15,24 @@ from skleiden._blocks.sources import source_of
 
 from ._layer import Layer, check_matrix
 
-# acts-00001-of-00002: as safetensors and Parquet are cut up.
-_OF_MANY: Any = re.compile(r"(.*?)[-_.]?(\d+)-of-(\d+)$", re.IGNORECASE)
+_PART = r"(?:part|batch|shard|chunk|split|rank|worker|rows?)"
+# acts-00001-of-00002, as safetensors and Parquet are cut up; layer_9_part1of2. But
+# layer_3_of_12 is a layer.
+_OF_MANY: Any = re.compile(
+    r"(?!.*(?:layer|block)s?_?\d+_?of_?\d)"
+    rf"(.*?)(?:[-_.]?{_PART})?[-_.]?(\d+)[-_]?of[-_]?(\d+)$",
+    re.IGNORECASE,
+)
 # layer_9_part_2, layer_9_batch2: named so.
-_NAMED: Any = re.compile(
-    r"(.*?)(?:^|[-_.])(?:part|batch|shard|chunk|split|rows?)[-_.]?(\d+)$", re.IGNORECASE
+_NAMED: Any = re.compile(rf"(.*?)(?:^|[-_.]){_PART}[-_.]?(\d+)$", re.IGNORECASE)
+# batch_2_layer_9: the same before the name of the layer.
+_BEFORE: Any = re.compile(
+    rf"(?:(.+)[-_.])?{_PART}[-_.]?(\d+)[-_.]([a-z].*)", re.IGNORECASE
 )
 # layer_9_0-25: from a row up to another.
 _STRETCH: Any = re.compile(r"(.*?)[-_.](\d+)[-_](\d+)$")
 # layer_9_0, layer_9_25: perhaps from a row on.
 _START: Any = re.compile(r"(.*\d)[-_.](\d+)$")
-_ONE_START: Any = re.compile(r"(.*?)[-_.]?(\d+)$")
 
 
 class Parts(NamedTuple):
@@ -41,7 +48,9 @@ class Parts(NamedTuple):
 def join_parts(files: Mapping[str, Path]) -> dict[str, Parts]:
     """Put files together whose names say that they are parts of one layer."""
     found: dict[str, Parts] = {}
-    left = dict(files)
+    left = {_with_part_last(name): path for name, path in files.items()}
+    if len(left) < len(files):  # the same part, written in two ways
+        left = dict(files)
     for names, stem in _groups(left, _OF_MANY):
         numbers = [int(_OF_MANY.match(name)[2]) for name in names]
         of = {int(_OF_MANY.match(name)[3]) for name in names}
@@ -61,8 +70,9 @@ def join_parts(files: Mapping[str, Path]) -> dict[str, Parts]:
         found[stem] = Parts([left.pop(name) for name in names], starts)
     for names, stem in _groups(left, _STRETCH):
         bounds = [tuple(map(int, _STRETCH.match(name).groups()[1:])) for name in names]
-        follow = all(before[1] == after[0] for before, after in pairwise(bounds))
-        if len(names) > 1 and follow:
+        # Up to the first row of the next, or to the row before that.
+        steps = {after[0] - before[1] for before, after in pairwise(bounds)}
+        if steps == {0} or (steps == {1} and all(i < j for i, j in bounds)):
             starts = [start - bounds[0][0] for start, _ in bounds]
             found[stem] = Parts([left.pop(name) for name in names], starts)
     for names, stem in _groups(left, _START):
@@ -73,6 +83,14 @@ def join_parts(files: Mapping[str, Path]) -> dict[str, Parts]:
     # In the order of the files, which natural order of layers' names is.
     place = {path: i for i, path in enumerate(files.values())}
     return dict(sorted(found.items(), key=lambda item: place[item[1].paths[0]]))
+
+
+def _with_part_last(name: str) -> str:
+    match = _BEFORE.fullmatch(name)
+    if match is None:
+        return name
+    before, number, after = match.groups()
+    return "_".join([*filter(None, (before, after)), "part", number])
 
 
 def _groups(files: Mapping[str, Path], form: Any) -> list[tuple[list[str], str]]:
@@ -117,7 +135,7 @@ def _check_starts(layers: Sequence[Mapping[str, Layer]], parts: Parts) -> None:
     """Ask, unless the first rows that the names tell are those of the parts."""
     if parts.starts is None:
         return
-    sizes = [_n_rows(next(iter(found.values()))) for found in layers]
+    sizes = [n_rows(next(iter(found.values()))) for found in layers]
     first = [0, *np.cumsum(sizes[:-1]).tolist()]
     if parts.starts != first or max(sizes) == 1:
         listed = ", ".join(repr(path.name) for path in parts.paths[:4])
@@ -129,28 +147,7 @@ def _check_starts(layers: Sequence[Mapping[str, Layer]], parts: Parts) -> None:
         )
 
 
-def refuse_starts(found: Mapping[str, Layer], files: Mapping[str, Parts]) -> None:
-    """Ask about layers whose names are numbered as their rows would be as parts."""
-    groups: dict[str, list[tuple[int, str]]] = {}
-    for name, parts in files.items():
-        match = _ONE_START.match(name)
-        if match is not None and name in found and len(parts.paths) == 1:
-            groups.setdefault(match[1], []).append((int(match[2]), name))
-    for numbered in groups.values():
-        sizes = [_n_rows(found[name]) for _, name in numbered]
-        starts = [number for number, _ in numbered]
-        first = [0, *np.cumsum(sizes[:-1]).tolist()]
-        if len(numbered) > 1 and max(sizes) > 1 and starts == first:
-            listed = ", ".join(repr(name) for _, name in numbered[:4])
-            raise ValueError(
-                f"Are {listed} parts of one layer? The numbers in their names are the "
-                "first row of each, as if the rows went on from one to the next. If "
-                "they are, pass {layer: [part, part]}; if each is a layer, pass "
-                "{layer: path}."
-            )
-
-
-def _n_rows(layer: Layer) -> int:
+def n_rows(layer: Layer) -> int:
     content = layer.content
     return len(content) if isinstance(content, Mapping) else int(content.shape[0])
 
@@ -192,7 +189,7 @@ def _of_rows(layers: Sequence[Layer], name: str, paths: Sequence[Path]) -> Layer
     if all(with_ids):
         values = [getattr(layer.ids, "values", layer.ids) for layer in layers]
         sizes = [len(own) for own in values]
-        rows = [_n_rows(layer) for layer in layers]
+        rows = [n_rows(layer) for layer in layers]
         if sizes != rows:
             raise ValueError(
                 f"{where[0].upper()}{where[1:]} have {rows} rows and {sizes} ids: "

@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 
 from . import _names as names
-from ._arrays import as_array, kind_of, layers_of_arrays, rank_of
+from ._arrays import (
+    HINT,
+    as_array,
+    kind_of,
+    layers_of_arrays,
+    rank_of,
+    refuse_different_rows,
+)
 from ._ids import Ids, ids_of_file
-from ._layer import Layer, Reading, tell
+from ._layer import Layer, Reading, natural_order, tell, tell_left_out
 from ._triplets import find_triplets
+from ._wide import matrix_of_columns, numbered_columns
 
 Table = dict[str, Any]  # {column: a value for each row}
 
@@ -49,8 +57,13 @@ def _flat(record: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
-def layers_of_table(table: Table, path: Path, how: Reading) -> dict[str, Layer]:
-    """Find the layers in a table: columns of lists of numbers, or triplets."""
+def layers_of_table(
+    table: Table, path: Path, how: Reading, beside: Ids | None = None
+) -> dict[str, Layer]:
+    """Find the layers in a table: columns of lists of numbers, or triplets.
+
+    If it has no column of ids, those that stand `beside` are taken.
+    """
     if not any(len(column) for column in table.values()):
         raise ValueError(
             f"{str(path)!r} must hold rows; got a table without. Add some."
@@ -58,22 +71,56 @@ def layers_of_table(table: Table, path: Path, how: Reading) -> dict[str, Layer]:
     if find_triplets(table) is not None:
         return layers_of_arrays(table, path, how)
     ids_column, texts_column = columns_of_rows(table)
-    ids = None if ids_column is None else ids_of_file(table[ids_column], path)
-    arrays, others = {}, {}
-    for name, column in table.items():
-        if name in (ids_column, texts_column):
-            continue
-        if (_rank(column) or 0) < 2:
-            others[name] = _kind(column)
-            continue
-        arrays[name] = _whole(column, name, path, how)
+    ids = table[ids_column] if ids_column is not None else beside and beside.values
+    rest = {n: c for n, c in table.items() if n not in (ids_column, texts_column)}
+    arrays, taken = _arrays_of(rest, path, how)
     if not arrays:
         raise ValueError(
             f"{str(path)!r} must hold a column of lists of numbers for each layer, or "
-            f"the columns row, latent and value; got columns {list(table)[:10]}. Store "
-            "each layer as a column of lists, or as .npy."
+            "columns of numbers named n0, n1, ..., or the columns row, latent and "
+            f"value; got columns {list(table)[:10]}. Store each layer as a column of "
+            "lists, or give data frames, whose columns have names of their own, to "
+            "skleiden.LayerStack."
         )
-    return layers_of_arrays(arrays, path, how, ids, others)
+    left = [name for name in rest if name not in taken]
+    layer = names.find(left, names.LAYERS) if len(arrays) == 1 else None
+    others = {name: _kind(rest[name]) for name in left if name != layer}
+    if layer is None:
+        return layers_of_arrays(arrays, path, how, ids_of_file(ids, path), others)
+    tell_left_out(others, path, HINT)
+    (array,) = arrays.values()
+    return _by_layer(array, rest[layer], ids, path, how)
+
+
+def _arrays_of(
+    columns: Table, path: Path, how: Reading
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Make arrays of columns of vectors, or of those of numbers, and name these."""
+    deep = {name for name, column in columns.items() if (_rank(column) or 0) >= 2}
+    # Of a data set that was tokenized, each row has as many as it has tokens.
+    of_tokens = {name for name in deep if names.find([name], names.OF_TOKENS)}
+    if not deep - of_tokens:
+        taken = numbered_columns(list(columns))
+        some = {name: columns[name] for name in taken}
+        return ({"": matrix_of_columns(some, path)} if taken else {}), taken
+    mask = names.find(of_tokens, names.OF_TOKENS[:1]) if how.pool is not None else None
+    taken = [n for n in columns if n in deep - of_tokens or n == mask]
+    return {name: _whole(columns[name], name, path, how) for name in taken}, taken
+
+
+def _by_layer(
+    array: Any, layer: Any, ids: Any, path: Path, how: Reading
+) -> dict[str, Layer]:
+    """Part a table of which each row is of a prompt and a layer."""
+    of_row = np.array([str(value) for value in layer])
+    found: dict[str, Layer] = {}
+    for name in sorted(set(of_row.tolist()), key=natural_order):
+        (rows,) = np.nonzero(of_row == name)
+        own = None if ids is None else [ids[row] for row in rows.tolist()]
+        made = layers_of_arrays({name: array[rows]}, path, how, ids_of_file(own, path))
+        found |= {name if len(made) == 1 else f"{name}.{n}": m for n, m in made.items()}
+    refuse_different_rows(found, path)
+    return found
 
 
 def columns_of_rows(table: Table) -> tuple[str | None, str | None]:
@@ -107,7 +154,10 @@ def by_id(ids: Sequence[Any], texts: Sequence[Any], path: Path) -> dict[Any, Any
     found: dict[Any, Any] = {}
     for i, text in zip(ids, texts, strict=True):
         if i in found:
-            raise ValueError(f"{str(path)!r} has the id {i!r} more than once.")
+            raise ValueError(
+                f"{str(path)!r} has the id {i!r} more than once. Give each text an id "
+                "of its own."
+            )
         found[i] = text
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap as mapping
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -48,9 +49,11 @@ def load_torch(path: Path, mmap: bool) -> Any:
         else:
             _check_claims(content, path, members)
             return content
+    kind = re.search(r"GLOBAL ([\w.]+)", str(refused))
+    named = f" ({kind[1]})" if kind else ""
     raise ValueError(
-        f"{str(path)!r} holds objects that only code inside the file could make, "
-        "which is not run. Where the file was made, save tensors, numbers, "
+        f"{str(path)!r} holds objects that only code inside the file could make"
+        f"{named}, which is not run. Where the file was made, save tensors, numbers, "
         "strings, dicts and lists alone: torch.save({id: torch.as_tensor(vector) "
         "for id, vector in ...}, path)."
     ) from refused

@@ -38,7 +38,7 @@ def find_triplets(columns: Mapping[Any, Any]) -> Triplets | None:
     sizes = {_length(columns[name]) for name in (row, column, value)}
     if len(sizes) > 1 or None in sizes:
         return None
-    return Triplets(row, column, value, names.find(columns, ("layer", "layers")))
+    return Triplets(row, column, value, names.find(columns, names.LAYERS))
 
 
 def _length(column: Any) -> int | None:
@@ -48,15 +48,23 @@ def _length(column: Any) -> int | None:
     return None if isinstance(column, (str, bytes, Mapping)) else len(column)
 
 
-def find_top(arrays: Mapping[Any, Any]) -> tuple[Any, Any] | None:
+def find_top(arrays: Mapping[Any, Any], path: Path) -> tuple[Any, Any] | None:
     """Tell the k largest latents of each row by their names: numbers, then values."""
     columns = names.find(arrays, names.TOP_COLUMNS)
     values = names.find(arrays, names.TOP_VALUES)
     if columns is None or values is None:
         return None
     numbers, of = arrays[columns], arrays[values]
-    fits = numbers.ndim == 2 and tuple(numbers.shape) == tuple(of.shape)
-    return (columns, values) if fits and numbers.dtype.kind in "iu" else None
+    if tuple(numbers.shape) != tuple(of.shape) or numbers.dtype.kind not in "iu":
+        return None
+    if numbers.ndim == 3:
+        raise ValueError(
+            f"{columns!r} and {values!r} in {str(path)!r} have the shape "
+            f"{tuple(numbers.shape)}, the largest latents of each token, which have no "
+            "mean or maximum of their own. Pool them to a sparse matrix, rows x "
+            "latents (scipy.sparse.save_npz)."
+        )
+    return (columns, values) if numbers.ndim == 2 else None
 
 
 def layers_of_triplets(
@@ -68,7 +76,7 @@ def layers_of_triplets(
     value = _values(columns[found.value], found.value, path)
     ids = None
     # A number under a name of ids is an id, which need not count from 0.
-    if row.dtype.kind not in "iu" or names.plain(found.row) in names.IDS:
+    if row.dtype.kind not in "iu" or names.are_ids(found.row):
         listed = list(dict.fromkeys(row.tolist()))
         places = dict(zip(listed, range(len(listed)), strict=True))
         row = np.array([places[i] for i in row.tolist()], dtype=np.int64)

@@ -414,7 +414,10 @@ function figuresOf(one) {
 
 const hintOf = (text, tag = "p") => make(tag, { class: "hint" }, text);
 
-const term = (text) => make("span", { class: "term" }, `${text} `);
+const term = (...told) => make("span", { class: "term" }, ...told, " ");
+
+/** A word that those who hear the page hear with each of the links after it. */
+const unspoken = (word) => make("span", { "aria-hidden": true }, word);
 
 /** Links to the clusters of the other side that drive this one, or that it drives. */
 function linksOf(one, most = Infinity) {
@@ -433,7 +436,7 @@ function linksOf(one, most = Infinity) {
   ]);
   const left = one.links.length - most;
   return line(
-    term(`${words.relates} ${nameFor(one.links.length, ...other.cluster)}`),
+    term(`${words.relates} `, unspoken(nameFor(one.links.length, ...other.cluster))),
     ...links,
     left > 0 ? ` and ${whole(left)} more` : "",
   );
@@ -796,7 +799,7 @@ function placesOf({ clusters, labels, words }, rows) {
   const more = places.length - SHOWN;
   const left = more > 0 ? [` and ${whole(more)} more`] : [];
   const names = nameFor(places.length, ...words.cluster);
-  return make("p", { class: "links hint" }, `In ${names} `, ...links, ...left);
+  return make("p", { class: "links hint" }, "In ", unspoken(names), " ", ...links, ...left);
 }
 
 // --- Map -----------------------------------------------------------------------------

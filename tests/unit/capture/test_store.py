@@ -1,6 +1,8 @@
 """Captures that go into a folder: resumed where they stopped, or refused."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -267,3 +269,90 @@ def test_a_few_long_texts_are_tokens_of_several_blocks(tmp_path):
     np.testing.assert_allclose(
         stack.layers[0][:500], hidden[0].detach(), rtol=1e-4, atol=1e-4
     )
+
+
+def changed_model(change):
+    model = make_model()
+    with torch.no_grad():
+        change(model)
+    return model
+
+
+def add_to_a_weight(model):
+    model.layers[0].up.weight[5, 3] += 1
+
+
+def add_to_a_column(model):
+    model.layers[0].up.weight[:, 5] += 1
+
+
+def exchange_neurons(model):
+    for parameter in (model.layers[1].up.weight, model.layers[1].up.bias):
+        parameter.copy_(parameter[[1, 0, *range(2, len(parameter))]])
+
+
+def change_statistics(model):
+    model.layers[0].register_buffer("running_mean", torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [add_to_a_weight, add_to_a_column, exchange_neurons, change_statistics],
+)
+def test_any_change_of_a_model_is_noticed(tmp_path, monkeypatch, change):
+    out = tmp_path / "acts.zarr"
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        with pytest.raises(Stop):
+            capture(out)
+    with pytest.raises(FileExistsError, match="another capture, with other model"):
+        capture(out, changed_model(change))
+    assert_same(capture(out), capture(None))
+
+
+@pytest.mark.parametrize("removed", ["layer_1", "ids", "texts.json"])
+@pytest.mark.parametrize("blocks", [2, 5])
+def test_what_was_removed_from_a_capture_is_noticed(
+    tmp_path, monkeypatch, removed, blocks
+):
+    out = tmp_path / "acts.zarr"
+    with monkeypatch.context() as patch:
+        stop_after(blocks, patch)
+        if blocks < 5:
+            with pytest.raises(Stop):
+                capture(out)
+        else:
+            capture(out)
+    if removed == "texts.json":
+        (out / removed).write_text('{"0": "of another capture"}')
+        assert_same(capture(out), capture(None))
+        assert list(load_texts(out / removed).values()) == TEXTS
+        return
+    shutil.rmtree(out / removed)
+    with pytest.raises(ValueError, match="layers or ids are missing or were changed"):
+        capture(out)
+
+
+def test_ids_that_were_changed_are_noticed(tmp_path):
+    capture(tmp_path / "acts.zarr")
+    ids = zarr.open_array(str(tmp_path / "acts.zarr"), path="ids", mode="r+")
+    ids[:2] = np.array(["1", "0"])
+    with pytest.raises(ValueError, match="layers or ids are missing or were changed"):
+        capture(tmp_path / "acts.zarr")
+
+
+def test_a_state_that_cannot_be_is_refused(tmp_path):
+    capture(tmp_path / "acts.zarr")
+    state = tmp_path / "acts.zarr" / _store.STATE
+    for n_done in (-1, 2.5):
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"n_done": n_done}))
+        with pytest.raises(ValueError, match=r"capture\.json' does not tell of a capt"):
+            capture(tmp_path / "acts.zarr")
+
+
+def test_a_part_of_a_capture_is_not_read(tmp_path, monkeypatch):
+    stop_after(2, monkeypatch)
+    with pytest.raises(Stop):
+        capture(tmp_path / "acts.zarr")
+    with pytest.raises(ValueError, match="a capture that stopped goes on if it"):
+        load_activations(tmp_path / "acts.zarr")

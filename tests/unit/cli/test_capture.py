@@ -164,10 +164,13 @@ def test_a_model_that_is_not_there_is_an_error(texts, tmp_path, monkeypatch, cap
 
 def test_lines_are_texts(tmp_path):
     path = tmp_path / "texts.txt"
-    path.write_bytes(b"\xef\xbb\xbfid,text\r\na, b\rc\n")
-    assert load_texts(path) == ["id,text", "a, b", "c"]
+    path.write_bytes(b"\xef\xbb\xbfone, two\r\na, b\rc\n")
+    assert load_texts(path) == ["one, two", "a, b", "c"]
+    for content in (b"id,text\r\nq0,a\r\nq1,b\r\n", b"q0\ta\nq1\tb\n"):
+        path.write_bytes(content)  # with ids, as `cluster --texts` reads it, too
+        assert load_texts(path) == {"q0": "a", "q1": "b"}
     path.write_text("a\n\n \nb\n\n")
-    with pytest.warns(UserWarning, match="3 of 5 lines in .* are blank and left out"):
+    with pytest.warns(UserWarning, match="2 of 4 lines in .* are blank and left out"):
         assert load_texts(path) == ["a", "b"]
     for content in (b"", b"\n\n"):
         path.write_bytes(content)
@@ -175,11 +178,12 @@ def test_lines_are_texts(tmp_path):
             ValueError, match="must have a text on each line; got no te"
         ):
             load_texts(path)
-    for content, cause in ((b"\xff\xfea\0", "UTF-16"), (b"\xe4", "can't decode")):
+    for content, cause in (
+        (b"\xff\xfea\0", "its text is UTF-16"),
+        (b"\xe4", "'utf-8' codec"),
+    ):
         path.write_bytes(content)
-        with pytest.raises(
-            ValueError, match=f"a text on each line, as UTF-8: .*{cause}"
-        ):
+        with pytest.raises(ValueError, match=f"is not a text file: {cause}"):
             load_texts(path)
     with pytest.raises(FileNotFoundError, match="There is no file"):
         load_texts(tmp_path / "absent.txt")

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import numpy as np
 import pytest
+from sklearn.utils import Bunch
 
 import skleiden
 import skleiden.datasets
 import skleiden.io
+from skleiden import LayerStack
 from skleiden.cli import main
 from skleiden.datasets import load_prompt_activations
 
@@ -47,6 +50,22 @@ def demo(tmp_path_factory):
     ):
         code = main(["demo", "--output", str(path)])
     return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue(), path=path)
+
+
+def few_prompts():
+    """Some of the embedded prompts, and two of their layers."""
+    data = load_prompt_activations()
+    rows = np.arange(0, data.target.size, 8)
+    layers = dict(zip(data.data.names[:2], data.data[rows].layers[:2], strict=True))
+    few = {name: data[name][rows] for name in ("target", "themes", "prompts", "ids")}
+    return Bunch(**data | few | {"data": LayerStack(layers, ids=few["ids"])})
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Make the demo quick, where it does not matter what it finds."""
+    data = few_prompts()
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", lambda: data)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +173,7 @@ def test_page_shows_the_prompts(demo, saved):
     assert saved["communities"][0]["texts"][0] in page
 
 
-def test_demo_without_jinja2(tmp_path, monkeypatch, capsys):
+def test_demo_without_jinja2(few, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     path = tmp_path / "found.json"
     assert main(["demo", "-q", "-o", str(path)]) == 0
@@ -247,7 +266,7 @@ def test_missing_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, caps
     ],
 )
 def test_unwritable_file_exits_with_1(
-    owner, step, problem, tmp_path, monkeypatch, capsys
+    owner, step, problem, few, tmp_path, monkeypatch, capsys
 ):
     def refuse(*_, **__):
         raise problem
@@ -279,7 +298,7 @@ def test_page_and_json_in_one_file_exit_with_1_before_the_work(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_demo_without_a_suffix_saves_both(tmp_path, capsys):
+def test_demo_without_a_suffix_saves_both(few, tmp_path, capsys):
     path = tmp_path / "found"
     assert main(["demo", "-q", "--output", str(path)]) == 0
     assert json.loads(path.read_text(encoding="utf-8"))["format"]
@@ -328,7 +347,7 @@ def test_read_only_folder_exits_with_1_before_the_work(tmp_path, monkeypatch, ca
     ],
 )
 def test_too_little_memory_is_told_by_stage(
-    where, message, tmp_path, monkeypatch, capsys
+    where, message, few, tmp_path, monkeypatch, capsys
 ):
     """As with --n-components 99999999, which some systems would try to allocate."""
 
@@ -348,7 +367,7 @@ def test_too_little_memory_is_told_by_stage(
 
 @pytest.mark.parametrize("stage", ["fit_transform", "save"])
 def test_a_page_is_never_beside_other_communities(
-    stage, demo, tmp_path, monkeypatch, capsys
+    stage, demo, few, tmp_path, monkeypatch, capsys
 ):
     """Of a demo that fails: both files stay as they were."""
     path = tmp_path / "found.json"
@@ -360,19 +379,19 @@ def test_a_page_is_never_beside_other_communities(
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if stage == "save":
-        monkeypatch.setattr("skleiden.report.write_report", fail)
-    else:
-        monkeypatch.setattr(skleiden.MultiLayerTfidfSketcher, stage, fail)
-    assert main(["demo", "-q", "-o", str(path), "--resolution", "3"]) == 1
+    with monkeypatch.context() as patched:
+        if stage == "save":
+            patched.setattr("skleiden.report.write_report", fail)
+        else:
+            patched.setattr(skleiden.MultiLayerTfidfSketcher, stage, fail)
+        assert main(["demo", "-q", "-o", str(path), "--resolution", "3"]) == 1
     assert [file.read_bytes() for file in pair] == before
-    monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert main(["demo", "-q", "-o", str(path), "--resolution", "3"]) == 0
     assert f"{str(pair[1])!r} is of other communities" in capsys.readouterr().out
 
 
-def test_demo_names_paths_that_exist(tmp_path, monkeypatch, capsys):
+def test_demo_names_paths_that_exist(few, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = Path("absent") / ".." / "found.json"
     assert main(["demo", "-q", "-o", str(path)]) == 0
@@ -426,24 +445,30 @@ def test_a_worker_that_died_exits_with_1(error, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]])
-def test_closed_streams_are_no_error(closed, tmp_path):
+def test_closed_streams_are_no_error(closed, few, tmp_path, monkeypatch, capfd):
     """As with ``>&-`` in a shell: Python starts with None for them."""
-    code = (
-        "import sys; from skleiden.cli import main; "
-        f"{''.join(f'sys.{name} = ' for name in closed)}None; "
-        "sys.exit(main(['demo', '-o', 'found.json']))"
-    )
-    run = run_python("-c", code, cwd=tmp_path)
-    assert run.returncode == 0
-    for name in ("stdout", "stderr"):
-        assert bool(getattr(run, name)) == (name not in closed)
-    assert "Load" not in run.stdout
-    assert json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    path = tmp_path / "found.json"
+    assert main(["demo", "-o", str(path)]) == 0
+    for name in closed:  # what was opened instead
+        getattr(sys, name).close()
+    out, err = capfd.readouterr()
+    assert bool(out) == ("stdout" not in closed)
+    assert bool(err) == ("stderr" not in closed)
+    assert "Load" not in out
+    assert json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_stdout_closed_by_a_shell(tmp_path):
-    command = f"'{sys.executable}' -m skleiden demo -q -o found.json >&-"
+    code = (
+        "import sys; from skleiden import cli, datasets; "
+        "from tests.unit.cli.test_cli import few_prompts; data = few_prompts(); "
+        "datasets.load_prompt_activations = lambda: data; "
+        "sys.exit(cli.main())"
+    )
+    command = f"'{sys.executable}' -c '{code}' demo -q -o found.json >&-"
     run = subprocess.run(
         ["/bin/sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True
     )
@@ -489,7 +514,7 @@ def test_other_names_are_not_there():
 @pytest.mark.parametrize(
     "stage", ["datasets.load_prompt_activations", "io.save_communities"]
 )
-def test_interruption_exits_with_130(stage, tmp_path, monkeypatch, capsys):
+def test_interruption_exits_with_130(stage, few, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 

@@ -46,6 +46,13 @@ def files(tmp_path, stack):
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the figures out, which take most of a run, as without matplotlib."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+
+
 def run(*arguments):
     return main([str(argument) for argument in arguments])
 
@@ -62,7 +69,7 @@ def table(path):
 # --- cluster --------------------------------------------------------------------------
 
 
-def test_a_number_of_communities(files, tmp_path, capsys):
+def test_a_number_of_communities(undrawn, files, tmp_path, capsys):
     out, options = tmp_path / "run", ["--n-components", 32, "--n-neighbors", 15]
     assert run("cluster", *paths(files), "--out", out, *options, "--n-clusters", 7) == 0
     labels = [int(row["community"]) for row in table(out / "labels.csv")]
@@ -108,7 +115,7 @@ def test_cluster_saves_everything(files, tmp_path, capsys):
 def test_cluster_neurons(files, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--rows", "neurons", "--texts", files / "texts.csv"]
-    options += ["--n-subsamples", 2]
+    options += ["--n-subsamples", 2, "--n-jobs", 1]
     assert run("cluster", files / "layer_*.npz", "--out", out, *options) == 0
     printed, _ = capsys.readouterr()
     neurons = load_activations(files / "layer_*.npz").neurons()
@@ -129,7 +136,7 @@ def test_cluster_neurons(files, tmp_path, capsys):
     )
 
 
-def test_names_and_tree(files, tmp_path, capsys):
+def test_names_and_tree(undrawn, files, tmp_path, capsys):
     out = tmp_path / "out"
     (files / "names.csv").write_text('community,name\n0,"wide, rivers"\n99,none\n')
     texts = [f"{'river delta' if i % 2 else 'chess'} {i}" for i in range(400)]
@@ -203,7 +210,7 @@ def test_names_are_those_of_the_file(tmp_path, text, names):
     assert load_names(path) == names
 
 
-def test_rows_that_are_tokens(files, tmp_path, capsys):
+def test_rows_that_are_tokens(undrawn, files, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--rows", "tokens", "--texts", files / "texts.csv", "-q"]
     assert run("cluster", *paths(files), "--out", out, *options, "--center") == 0
@@ -253,6 +260,7 @@ def test_cluster_both(files, tmp_path, capsys):
 def test_cluster_for_programs(files, tmp_path, capsys):
     out = tmp_path / "out"
     runs = ["--n-runs", 2, "--n-subsamples", 2, "--json", "-q", "--seed", 3]
+    runs += ["--layer-weights", "1,1,1"]  # else to be found for each run
     assert run("cluster", files / "layer_*.npz", "--out", out, *runs) == 0
     printed, progress = capsys.readouterr()
     assert progress == ""
@@ -270,7 +278,7 @@ def test_cluster_for_programs(files, tmp_path, capsys):
     assert found.confidence.shape == (400,)
 
 
-def test_options_choose_what_is_read(files, tmp_path, capsys):
+def test_options_choose_what_is_read(undrawn, files, tmp_path, capsys):
     for beside in files.glob("*.ids.json"):
         beside.unlink()
     np.save(files / "ids.npy", np.arange(400))
@@ -282,7 +290,7 @@ def test_options_choose_what_is_read(files, tmp_path, capsys):
     assert found.ids.tolist() == list(range(400))
 
 
-def test_options_reach_the_estimators(files, tmp_path, capsys):
+def test_options_reach_the_estimators(undrawn, files, tmp_path, capsys):
     options = (
         "--n-components 16,32,8 --layer-weights 1,2,0.5 --weighting zscore "
         "--no-smooth-idf --power 0.5 --dtype float64 --graph union --weights umap "
@@ -540,10 +548,12 @@ LESS = "; close other programs, or use a computer with more memory. Unable"
     ],
 )
 def test_too_little_memory_is_told_by_stage(
-    files, tmp_path, monkeypatch, capsys, command, where, message
+    request, files, tmp_path, monkeypatch, capsys, command, where, message
 ):
     out = tmp_path / "out"
-    given = [*paths(files), "--out", out, "-q", "--n-neighbors", 15]
+    given = [*paths(files), "--out", out, "-q", "--n-neighbors", 15, "--n-jobs", 1]
+    if not where.endswith(".plot"):
+        request.getfixturevalue("undrawn")
     if command == "report":
         assert run("cluster", *given) == 0
         given = [out]
@@ -569,7 +579,9 @@ def test_too_little_memory_is_told_by_stage(
 
 @pytest.mark.parametrize("n_jobs", [2**31, 10**30, -(2**31) - 1])
 @pytest.mark.parametrize("command", ["cluster", "profile"])
-def test_absurd_numbers_of_jobs(files, tmp_path, monkeypatch, capsys, command, n_jobs):
+def test_absurd_numbers_of_jobs(
+    undrawn, files, tmp_path, monkeypatch, capsys, command, n_jobs
+):
     """As many as there are processors, here one."""
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     out = tmp_path / "out"
@@ -639,12 +651,13 @@ def test_profile(files, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
 
 
-def test_profile_of_neurons(files, tmp_path, capsys):
+def test_profile_of_neurons(undrawn, files, tmp_path, capsys):
     """Halves are seen: runs agree less than those of seeds on the same graph."""
     tables = []
     for vary in ("all", "neurons"):
         arguments = ["profile", *paths(files), "--out", tmp_path / vary, "-q", "--json"]
         arguments += ["--resolutions", "0.5,1", "--n-runs", 2, "--n-permutations", 0]
+        arguments += ["--n-jobs", 1, "--layer-weights", "1,1,1"]
         assert run(*arguments, "--vary", vary) == 0
         tables.append(json.loads(capsys.readouterr().out)["table"])
     of_seeds, of_neurons = (np.array(one["stability"]) for one in tables)
@@ -652,10 +665,11 @@ def test_profile_of_neurons(files, tmp_path, capsys):
     assert (of_neurons > 0).all()
 
 
-def test_profile_without_a_best(files, tmp_path, capsys):
+def test_profile_without_a_best(undrawn, files, tmp_path, capsys):
     """Of resolutions so low that all is one community."""
     arguments = ["profile", *paths(files), "--out", tmp_path / "out", "-q"]
     arguments += ["--resolutions", "0.001,0.002", "--n-runs", 2, "--n-permutations", 0]
+    arguments += ["--n-jobs", 1]
     assert run(*arguments) == 0
     assert "Best: none. None of 2 resolutions is" in capsys.readouterr().out
     assert run(*arguments, "--overwrite", "--json") == 0
@@ -689,7 +703,7 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
 # --- report ---------------------------------------------------------------------------
 
 
-def test_report(files, tmp_path, capsys):
+def test_report(undrawn, files, tmp_path, capsys):
     out = tmp_path / "out"
     assert run("cluster", *paths(files), "--out", out, "-q") == 0
     page = out / "report.html"
@@ -708,6 +722,25 @@ def test_report(files, tmp_path, capsys):
     assert run("report", out, "--json", "--title", "A <title>") == 0
     assert json.loads(capsys.readouterr().out) == {"saved": [str(page)]}
     assert "A &lt;title&gt;" in page.read_text(encoding="utf-8")
+
+
+def test_report_with_names(files, tmp_path, capsys):
+    out, names = tmp_path / "out", files / "names.json"
+    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    saved = (out / "communities.json").read_bytes()
+    names.write_text('{"1": "Law & order", "99": "none"}')
+    left_out = "names of communities that there are not: 99, of 4. They are left out"
+    with pytest.warns(UserWarning, match=left_out):
+        assert run("report", out, "--names", names) == 0
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert '"name":"Law \\u0026 order"' in page
+    assert (out / "communities.json").read_bytes() == saved
+    assert run("report", out) == 0
+    assert "Law" not in (out / "report.html").read_text(encoding="utf-8")
+    names.write_text('{"one": "Law"}')
+    capsys.readouterr()
+    assert run("report", out, "--names", names) == 1
+    assert "names.json' must hold names of communities by" in capsys.readouterr().err
 
 
 def test_report_of_nothing(tmp_path, capsys):

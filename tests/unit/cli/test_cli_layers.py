@@ -55,7 +55,7 @@ def test_layers(files, tmp_path, capsys):
     assert run("layers", *files, "--out", out, *few) == 0
     printed, progress = capsys.readouterr()
     assert all(stage in progress for stage in ("Load", "Compare", "Save"))
-    assert "Best: a. Of all layers: --layer-weights 1,0." in printed
+    assert "Best: --layers a. Of all layers: --layer-weights 1,0." in printed
     rows = table(out / "layers.csv")
     assert [row["layer"] for row in rows] == ["a", "noise"]
     assert rows[0]["above_null"] == "True"

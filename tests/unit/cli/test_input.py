@@ -3,6 +3,7 @@
 import argparse
 import json
 
+import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -104,3 +105,19 @@ def test_texts_of_rows_without_ids_are_saved(tmp_path, stack):
     assert main(["cluster", *paths, *given]) == 0
     saved = json.loads((out / "communities.json").read_text(encoding="utf-8"))
     assert "text 7\n" in {t for found in saved["communities"] for t in found["texts"]}
+
+
+def test_splits_and_files_of_prompts_are_asked_about(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("test", "train"):
+            file[f"{name}/layer_0"] = np.eye(3)
+    with pytest.raises(ValueError, match=r"pass --layers; .* pass --axis 0\."):
+        load(tmp_path / "a.h5")
+    chosen = load(tmp_path / "a.h5", "--layers", "train/layer_0")
+    assert chosen.names == ("train/layer_0",)
+    for i in range(3):
+        (tmp_path / f"q{i}.json").write_text(f'{{"layer_0": [1, {i}], "layer_1": [2]}}')
+    files = [tmp_path / f"q{i}.json" for i in range(3)]
+    with pytest.raises(ValueError, match=r"is a prompt, pass --axis 1; .* --axis 0\."):
+        load(*files)
+    assert load(*files, "--axis", 1).ids.tolist() == ["q0", "q1", "q2"]

@@ -9,8 +9,9 @@ import pytest
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden.capture import capture_activations
 from skleiden.cli import _options, main
-from skleiden.model_selection import resolution_profile
+from skleiden.model_selection import layer_profile, resolution_profile
 
 ESTIMATORS = (MultiLayerTfidfSketcher, MutualKNNLeiden)
 OF_BOTH = {"random_state", "n_jobs", "verbose"}
@@ -243,3 +244,55 @@ def test_bad_resolutions(capsys, given, message):
 def test_resolutions(given, expected):
     arguments = ["x.npy", "--out", "x", "--resolutions", given]
     assert parser_of("profile").parse_args(arguments).resolutions == expected
+
+
+def test_a_gpu_may_have_a_number(capsys):
+    arguments = ["x.npy", "--out", "x", "--device"]
+    assert parser_of("cluster").parse_args([*arguments, "cuda:1"]).device == "cuda:1"
+    with pytest.raises(SystemExit):
+        parser_of("cluster").parse_args([*arguments, "gpu"])
+    message = "--device: must be 'cpu', 'cuda' or the name of one of several GPUs, such"
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_says_nothing_of_none(capsys):
+    """Which no option can be: it is left out."""
+    for command in ("cluster", "profile", "layers", "capture"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "None" not in capsys.readouterr().out
+    for action in parser_of("capture")._actions:
+        assert action.help
+
+
+def test_help_of_all_says_how_to_begin(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "skleiden COMMAND --help tells more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "names"),
+    [
+        (
+            "profile",
+            resolution_profile,
+            "resolutions n_runs n_sketches vary n_permutations n_jobs random_state",
+        ),
+        (
+            "layers",
+            layer_profile,
+            "n_rows n_splits n_permutations n_jobs random_state",
+        ),
+        (
+            "capture",
+            capture_activations,
+            "modules side part decoder_inputs pool max_tokens batch_tokens out",
+        ),
+    ],
+)
+def test_functions_get_the_options_of_their_names(command, function, names):
+    options = parser_of(command).parse_args(["x", "y", "--out", "z"])
+    taken = _options.arguments_of(options, function)
+    assert list(taken) == names.split()
+    assert {name: getattr(options, name) for name in taken} == taken

@@ -61,7 +61,11 @@ def test_one_pass_over_the_layers():
     group = zarr.open_group(store, mode="w")
     layers = activations()
     for name, matrix in layers.items():
-        group.create_array(name, data=matrix, chunks=(70, matrix.shape[1]))
+        chunks = (70, matrix.shape[1])
+        array = group.create_array(
+            name, shape=matrix.shape, dtype=matrix.dtype, chunks=chunks
+        )
+        array[:] = matrix
     stack = LayerStack({name: group[name] for name in layers})
     pipeline = make().fit(stack)
     store.reads.clear()

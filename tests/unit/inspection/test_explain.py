@@ -14,7 +14,7 @@ from skleiden.model_selection import StableLeiden
 
 def make(stack, **options):
     return make_pipeline(
-        MultiLayerTfidfSketcher(random_state=0, **options),
+        MultiLayerTfidfSketcher(**{"layer_weights": None, "random_state": 0} | options),
         MutualKNNLeiden(n_neighbors=15, random_state=0),
     ).fit(stack)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
+from skleiden import MutualKNNLeiden
 from skleiden.datasets import load_prompt_activations
 from skleiden.inspection import keywords
 
@@ -80,11 +80,10 @@ def own_words():
     }
 
 
-def test_keywords_are_of_the_themes_own_words(own_words):
+def test_keywords_are_of_the_themes_own_words(own_words, prompt_vectors):
     """One of the first five, for each theme but four at most, in their communities."""
     data = load_prompt_activations()
-    embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(data.data)
-    labels = MutualKNNLeiden(n_clusters=29, random_state=0).fit_predict(embedding)
+    labels = MutualKNNLeiden(n_clusters=29, random_state=0).fit_predict(prompt_vectors)
     found, hits = keywords(data.prompts, labels), set()
     for community, words in found.items():
         target = np.bincount(data.target[labels == community]).argmax()

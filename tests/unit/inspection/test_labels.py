@@ -12,6 +12,9 @@ from sklearn.utils import Bunch
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.inspection import (
+    Communities,
+    CommunityMap,
+    compare,
     cross_table,
     explain,
     graph_summary,
@@ -23,13 +26,16 @@ from skleiden.inspection import (
     top_features,
 )
 from skleiden.inspection._members import check_labels, member_rows, number_labels
+from skleiden.io import save_labels
 from skleiden.plotting import (
     CommunityMapDisplay,
     CommunitySizesDisplay,
     CrossTableDisplay,
     LayerAgreementDisplay,
     PrototypeHeatmapDisplay,
+    community_colors,
 )
+from skleiden.report import write_report
 
 rng = np.random.default_rng(0)
 X = rng.random((60, 8)) * (rng.random((60, 8)) < 0.6)
@@ -201,6 +207,55 @@ def test_large_labels_are_given_back():
     top = top_features(X, labels)
     small = top_features(X, LABELS)
     assert top == {2**62 if c == 4 else c: of for c, of in small.items()}
+
+
+LARGE = np.where(LABELS == 4, 10**12, LABELS)
+
+
+def test_communities_of_large_labels_cost_nothing(tmp_path):
+    found = Communities(LARGE, names={10**12: "last"})
+    assert repr(found).startswith("<Communities: 60 rows in 4 communities, 10 in none")
+    assert "<td>1000000000000</td>" in found._repr_html_()
+    save_labels(tmp_path / "labels.csv", found)
+    assert "1000000000000,last" in (tmp_path / "labels.csv").read_text()
+    write_report(tmp_path / "page.html", found)
+    assert '"label":1000000000000' in (tmp_path / "page.html").read_text()
+    with pytest.raises(ValueError, match=r"below 2\*\*53 on a page; got 46116860184"):
+        write_report(tmp_path / "page.html", Communities([0, 2**62]))
+
+
+def test_figures_of_large_labels_cost_nothing():
+    sizes = CommunitySizesDisplay.from_predictions(LARGE)
+    names = [tick.get_text() for tick in sizes.ax_.get_xticklabels()]
+    assert names == ["2", "0", "3", "1000000000000", "noise"]
+    of_2, of_0 = (bar.get_facecolor()[:3] for bar in sizes.bars_[:2])
+    assert_array_equal([of_0, of_2], community_colors(3)[[0, 2]])
+    layout = CommunityMap(np.arange(60), np.random.RandomState(0).rand(60, 2))
+    shown = CommunityMapDisplay(layout, LARGE).plot(min_points=1)
+    assert set(shown.texts_) <= {0, 2, 3, 10**12}
+    small = CommunityMapDisplay(layout, LABELS).plot(min_points=1)
+    colors = [
+        one.points_.get_facecolors()[LABELS[LABELS >= 0] < 4] for one in (shown, small)
+    ]
+    assert_array_equal(*colors)
+
+
+@pytest.mark.parametrize(
+    "inspect",
+    [
+        summarize,
+        lambda labels: layer_agreement(WIDE, labels, [60, 44]),
+        lambda labels: prototypes(WIDE, labels),
+        lambda labels: cross_table(labels, [0] * 104, WIDE, n_permutations=99),
+        lambda labels: compare(labels, labels),
+        lambda labels: compare(labels.tolist(), Communities(labels)),
+    ],
+)
+def test_tables_of_large_labels_are_refused(inspect):
+    with pytest.raises(
+        ValueError, match=r"below 10,000,000.*; got 1000000000000\. Give"
+    ):
+        inspect(LARGE)
 
 
 # --- JSON -----------------------------------------------------------------------------

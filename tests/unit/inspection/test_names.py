@@ -30,7 +30,7 @@ WORDS = [
 @pytest.fixture(scope="module")
 def pipeline(stack):
     return make_pipeline(
-        MultiLayerTfidfSketcher(n_components=32, random_state=0),
+        MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0),
         MutualKNNLeiden(n_neighbors=15, random_state=0),
     ).fit(stack)
 
@@ -179,7 +179,7 @@ def two_themes(first, second):
 def test_names_in_other_languages(first, second, words, tmp_path):
     stack, texts = two_themes(first, second)
     pipeline = make_pipeline(
-        MultiLayerTfidfSketcher(n_components=16, random_state=0),
+        MultiLayerTfidfSketcher(16, layer_weights=None, random_state=0),
         MutualKNNLeiden(n_neighbors=10, resolution=0.1, random_state=0),
     ).fit(stack)
     found = describe(pipeline, stack, texts=texts)

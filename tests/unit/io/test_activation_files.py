@@ -1,5 +1,6 @@
 """Activations, ids and texts from files, good and bad."""
 
+import importlib
 import json
 import pickle
 import struct
@@ -502,8 +503,17 @@ def test_ids_that_do_not_fit(tmp_path):
 
 
 def test_nothing_optional_is_imported_for_other_files(tmp_path, monkeypatch):
-    for name in ("torch", "safetensors", "pandas"):
-        monkeypatch.setitem(sys.modules, name, None)
+    class NotInstalled:
+        def find_spec(self, name, path=None, target=None):
+            if name in optional:
+                raise ModuleNotFoundError(name)
+
+    optional = ("torch", "safetensors", "pandas")
+    for name in optional:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NotInstalled(), *sys.meta_path])
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("pandas")
     np.save(tmp_path / "a.npy", EARLY)
     assert_is(load_activations(tmp_path / "a.npy"), {"a": EARLY})
 

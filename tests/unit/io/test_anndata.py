@@ -44,7 +44,7 @@ def named(stack):
 
 def pipeline(**parameters):
     return make_pipeline(
-        MultiLayerTfidfSketcher(n_components=32, random_state=0),
+        MultiLayerTfidfSketcher(32, layer_weights=None, random_state=0),
         MutualKNNLeiden(n_neighbors=15, random_state=0, **parameters),
     )
 

@@ -74,7 +74,7 @@ def test_ids_keep_their_type_in_parquet_alone(tmp_path):
         ("id,community,second\na,0,-2\n", "second must be -1 or a community .*got -2"),
         ("id,community,name\na,0,x\nb,0,y\n", "got 'x' and 'y' for community 0. Save"),
         ('id,community\n"a,0\n', "is not a CSV file"),
-        ("id,community\na\0,0\n", "is not a CSV file: it holds NUL"),
+        ("id,community\na,4\nb,1\n", r"rows, 2; got 4\. .* again, with all their rows"),
     ],
 )
 def test_broken_tables_are_named(tmp_path, text, match):
@@ -126,3 +126,11 @@ def test_a_folder_is_what_it_holds(tmp_path):
     assert load_partition(tmp_path).ids.tolist() == [0, 1, 2]
     assert load_partition(tmp_path / "labels.csv").labels.size == 2
     assert load_partition(tmp_path / "communities.json").labels.size == 3
+
+
+def test_nul_characters_come_back(tmp_path):
+    ids, texts = ["a\0b", "\0", "c\0"], ["x\0y", "\0=1", "\0\0"]
+    saved = Communities([0, 0, -1], ids=ids, texts=texts, names={0: "n\0m"})
+    save_labels(tmp_path / "labels.csv", saved)
+    found = load_labels(tmp_path / "labels.csv")
+    assert (found.ids.tolist(), found.texts, found.names) == (ids, texts, {0: "n\0m"})

@@ -62,9 +62,9 @@ WAYS = {
 
 
 def sketcher(**parameters):
-    return MultiLayerTfidfSketcher(
-        **{"n_components": 16, "random_state": 0} | parameters
-    )
+    """A sketcher with equal weights, which take no time to find."""
+    usual = {"n_components": 16, "layer_weights": None, "random_state": 0}
+    return MultiLayerTfidfSketcher(**usual | parameters)
 
 
 def rows_of_nothing(X):
@@ -76,7 +76,7 @@ def leiden(**parameters):
 
 
 ESTIMATORS = {
-    "pipeline": lambda: make_pipeline(sketcher(), leiden()),
+    "pipeline": lambda: make_pipeline(sketcher(layer_weights="auto"), leiden()),
     "zscore": lambda: make_pipeline(
         sketcher(weighting="zscore", layer_weights=[1, 2.5, 0], dtype=np.float64),
         leiden(algorithm="ivf", graph="union", weights="umap"),
@@ -345,6 +345,9 @@ STATES = {
         .fit(some("zero"))
     ),
     "centred": lambda: sketcher(weighting="none", center=True).fit(rows()),
+    "weights that are found": lambda: sketcher(layer_weights="auto").fit(
+        LayerStack([rows(), np.abs(rows())])
+    ),
     "one layer of each": lambda: sketcher(center=True, power=0.5).fit(
         LayerStack([rows(), np.abs(rows())])
     ),
@@ -681,7 +684,9 @@ SAVED = {
         leiden(),
     ),
     "scaled": lambda: make_pipeline(StandardScaler(), PCA(4, random_state=0), leiden()),
-    "idf": lambda: make_pipeline(sketcher(n_components=4, weighting="idf"), leiden()),
+    "idf": lambda: make_pipeline(
+        sketcher(n_components=4, weighting="idf", layer_weights="auto"), leiden()
+    ),
     "zscore": lambda: make_pipeline(
         sketcher(weighting="zscore", random_state=np.random.RandomState(3)),
         leiden(graph="union", weights="umap"),
@@ -706,11 +711,20 @@ def saved(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["zscore", "graph", "runs", "steps", "scaled"])
-def test_changed_arrays_are_refused_or_make_no_difference(saved, name):
+# The files, and the estimators in them whose arrays others have, too.
+ATTACKED = {
+    "zscore": [],
+    "graph": ["MultiLayerTfidfSketcher"],
+    "runs": ["MultiLayerTfidfSketcher", "MutualKNNLeiden"],
+    "steps": ["MutualKNNLeiden"],
+    "scaled": ["MutualKNNLeiden"],
+}
+
+
+def test_changed_arrays_are_refused_or_make_no_difference(saved):
     """Each array in some 25 ways; in a child process, as memory may be overwritten."""
     done = subprocess.run(
-        [sys.executable, attack.__file__, f"{name}.npz", "rows.npy"],
+        [sys.executable, attack.__file__, "rows.npy", json.dumps(ATTACKED)],
         cwd=saved,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -719,9 +733,9 @@ def test_changed_arrays_are_refused_or_make_no_difference(saved, name):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["refused"] > 100
-    assert found["wrong"] == []
+    for name, found in json.loads(done.stdout).items():
+        assert found["refused"] > (30 if ATTACKED[name] else 300), name
+        assert found["wrong"] == [], name
 
 
 def first(value):

@@ -586,3 +586,29 @@ def test_a_card_is_looked_for_before_rows_are_read(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="needs a GPU"):
         MutualKNNLeiden(device="cuda").fit(np.full((3, 3), np.nan, dtype=np.float32))
+
+
+def test_half_precision_is_bounded_from_above():
+    """Of numbers at the edge of rounding down, and of those too small for more."""
+    halves = np.linspace(0, 1, 4097, dtype=np.float16)
+    halves = np.concatenate(
+        [halves, np.arange(40, dtype=np.float16) * np.float16(6e-8)]
+    )
+    above = np.nextafter(halves, np.float16(2))
+    largest = (halves.astype(np.float64) + above) / 2  # which may become the lower one
+    for sign in (-1, 1):
+        scores = (sign * np.where(sign > 0, halves, above)).astype(np.float16)
+        most = sign * largest
+        bounds = cuda.unrounded(scores)
+        assert (bounds >= most).all()
+        assert (bounds <= most + np.abs(most) * 2.0**-10 + 2.0**-23).all()
+
+
+@pytest.mark.parametrize("d", [1, 64, 4096])
+def test_sums_in_single_precision_are_bounded_by_their_number_of_terms(d):
+    unit_of_last_place = 2.0**-24
+    assert 4 * d * unit_of_last_place < cuda.bound(d, 0.0, 0.0)
+    assert cuda.bound(d, 0.0, 0.0) < 8 * d * unit_of_last_place
+    # What rounding took from either adds to it, and from both, at most both.
+    more = cuda.bound(d, 1e-3, 1e-4) - cuda.bound(d, 0.0, 0.0)
+    assert 1.1e-3 < more < 1.2e-3

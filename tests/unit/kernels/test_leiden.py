@@ -292,3 +292,13 @@ def test_libreville_runs_in_a_child_forked_while_it_is_at_work():
         ended.set()
         thread.join()
     assert_array_equal(found[0], expected)
+
+
+@pytest.mark.parametrize("looped", [[], [1], [0, 2], [0, 1, 2, 3]])
+def test_rows_with_loops_sum_to_degrees(looped):
+    matrix = np.array([[0, 2, 0, 0], [2, 0, 1, 0], [0, 1, 0, 0], [0] * 4], dtype="f4")
+    loops = np.zeros(4)
+    loops[looped] = [0.5, 3, 4, 5][: len(looped)]
+    found = leiden._with_loops(leiden.Network(sp.csr_array(matrix), loops))
+    assert found.dtype == np.float64
+    assert_array_equal(found.toarray(), matrix + 2 * np.diag(loops))

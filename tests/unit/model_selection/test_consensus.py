@@ -24,7 +24,8 @@ from skleiden.model_selection import (
 def make(**parameters):
     return StableLeiden(
         make_pipeline(
-            MultiLayerTfidfSketcher(n_components=64), MutualKNNLeiden(n_neighbors=20)
+            MultiLayerTfidfSketcher(64, layer_weights=None),
+            MutualKNNLeiden(n_neighbors=20),
         ),
         random_state=0,
     ).set_params(**parameters)
@@ -112,7 +113,7 @@ def test_unsure_rows_are_those_between_communities(embedding, planted):
 
 def test_inside_a_pipeline_and_a_search(stack):
     pipeline = make_pipeline(
-        MultiLayerTfidfSketcher(n_components=64, random_state=0),
+        MultiLayerTfidfSketcher(64, layer_weights=None, random_state=0),
         StableLeiden(MutualKNNLeiden(20), n_runs=3, random_state=0),
     )
     search = GridSearchCV(
@@ -167,7 +168,7 @@ def test_a_fit_that_fails_late_changes_nothing(embedding, monkeypatch):
 def test_layers_as_a_mapping(stack):
     layers = dict(zip(stack.names, stack.layers, strict=True))
     stable = StableLeiden(
-        make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+        make_pipeline(MultiLayerTfidfSketcher(layer_weights=None), MutualKNNLeiden()),
         n_runs=2,
         random_state=0,
     )

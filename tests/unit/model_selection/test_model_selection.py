@@ -57,9 +57,10 @@ ALL_METRICS = [
 
 
 def make(**parameters):
+    """A pipeline with equal weights, which take no time to find."""
     return Pipeline(
         [
-            ("sketch", MultiLayerTfidfSketcher(n_components=64)),
+            ("sketch", MultiLayerTfidfSketcher(64, layer_weights=None)),
             ("leiden", MutualKNNLeiden(n_neighbors=20)),
         ]
     ).set_params(**parameters)
@@ -222,19 +223,23 @@ def test_runs_that_share_a_graph_search_once(stack, monkeypatch):
         "fit_transform",
         lambda self, *args, **kwargs: fits.append(1) or fit(self, *args, **kwargs),
     )
-    make_stability_scorer(n_runs=4, vary="leiden__random_state")(
-        make(sketch__layer_weights=None), stack
-    )
+    make_stability_scorer(n_runs=4, vary="leiden__random_state")(make(), stack)
     assert len(searches) == len(fits) == 1
-    make_stability_scorer(n_runs=4)(make(sketch__layer_weights=None), stack)
+    make_stability_scorer(n_runs=4)(make(), stack)
     assert len(searches) == len(fits) == 5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_jobs", [2, -1])
-@pytest.mark.parametrize("vary", ["all", "leiden__random_state"])
-@pytest.mark.parametrize("subsample", [None, 0.7])
-def test_processes_change_nothing(stack, n_jobs, vary, subsample):
+@pytest.mark.parametrize(
+    ("vary", "subsample", "n_jobs"),
+    [
+        ("all", None, 2),
+        ("all", 0.7, -1),
+        ("leiden__random_state", None, 2),
+        ("leiden__random_state", 0.7, 2),
+    ],
+)
+def test_processes_change_nothing(stack, vary, subsample, n_jobs):
     scores = [
         make_stability_scorer(
             n_runs=3, vary=vary, subsample=subsample, metrics=ALL_METRICS, n_jobs=jobs
@@ -470,34 +475,46 @@ def test_nothing_stable_is_told():
 
 @pytest.mark.slow
 def test_choice_on_real_activations_is_close_to_the_best():
-    """The README's search: no labels seen, and hardly anything lost for it."""
+    """No labels seen, and nothing lost for it, though all but the best lose much."""
     X, themes = load_prompt_activations(return_X_y=True)
-    pipeline = make_pipeline(
-        MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    rows = np.sort(np.random.RandomState(0).permutation(themes.size)[:400])
+    pipeline = Pipeline(
+        [
+            ("sketch", MultiLayerTfidfSketcher(random_state=0)),
+            ("leiden", MutualKNNLeiden(random_state=0)),
+        ]
     )
-    search = GridSearchCV(
-        pipeline,
-        {
-            "multilayertfidfsketcher__weighting": ["auto", "zscore"],
-            "multilayertfidfsketcher__power": [1.0, 0.5],
-            "multilayertfidfsketcher__layer_weights": ["auto", None],
-            "mutualknnleiden__n_neighbors": [15, 40],
-        },
-        scoring=make_stability_scorer(
-            2, vary=["all", "neurons"], metrics="shared_information"
-        ),
-        cv=FullDataSplit(),
-        n_jobs=2,
-    ).fit(X)
-    agreement = [
-        adjusted_mutual_info_score(
-            themes, clone(pipeline).set_params(**parameters).fit_predict(X)
+    score = make_stability_scorer(
+        2, vary=["all", "neurons"], metrics="shared_information"
+    )
+
+    def score_beside_agreement(fitted, X):
+        agreement = adjusted_mutual_info_score(themes[rows], fitted[-1].labels_)
+        return {"score": score(fitted, X), "agreement": agreement}
+
+    results = (
+        GridSearchCV(
+            pipeline,
+            [
+                {"leiden__n_neighbors": [15, 40]},
+                {
+                    "sketch__layer_weights": [None],
+                    "sketch__weighting": ["auto", "zscore"],
+                    "sketch__power": [1.0, 0.5],
+                    "leiden__n_neighbors": [15, 40],
+                },
+            ],
+            scoring=score_beside_agreement,
+            cv=FullDataSplit(),
+            refit=False,
         )
-        for parameters in search.cv_results_["params"]
-    ]
-    chosen = adjusted_mutual_info_score(themes, search.best_estimator_[-1].labels_)
-    assert chosen == agreement[search.best_index_]
+        .fit(X[rows])
+        .cv_results_
+    )
+    agreement = results["mean_test_agreement"]
+    chosen = agreement[np.argmax(results["mean_test_score"])]
     assert chosen > max(agreement) - 0.03
+    assert np.sum(agreement > max(agreement) - 0.03) == 1  # else any would do
 
 
 @pytest.mark.filterwarnings("ignore:No community has min_cluster_size")
@@ -506,20 +523,21 @@ def test_degenerate_resolutions_never_win(stack, planted, n_jobs):
     scorer = make_stability_scorer(
         n_runs=3, metrics=["stability", "net_information", "n_clusters"]
     )
-    for select in (select_stable(), select_informative(), select_finest_stable()):
-        search = GridSearchCV(
-            make(),
-            {"leiden__resolution": [1e-4, 1e-2, 1.0, 20.0, 100.0, 1e6]},
-            scoring=scorer,
-            cv=FullDataSplit(),
-            refit=select,
-            n_jobs=n_jobs,
-            error_score="raise",
-        ).fit(stack)
-        assert search.best_params_ == {"leiden__resolution": 1.0}
-        found = search.best_estimator_[-1].labels_
-        assert adjusted_rand_score(found, planted) > 0.9
-        assert search.cv_results_["mean_test_stability"][0] == 0
+    search = GridSearchCV(
+        make(),
+        {"leiden__resolution": [1e-4, 1e-2, 1.0, 20.0, 100.0, 1e6]},
+        scoring=scorer,
+        cv=FullDataSplit(),
+        refit=select_stable(),
+        n_jobs=n_jobs,
+        error_score="raise",
+    ).fit(stack)
+    assert search.best_params_ == {"leiden__resolution": 1.0}
+    for select in (select_informative(), select_finest_stable()):
+        assert select(search.cv_results_) == search.best_index_
+    found = search.best_estimator_[-1].labels_
+    assert adjusted_rand_score(found, planted) > 0.9
+    assert search.cv_results_["mean_test_stability"][0] == 0
 
 
 def test_repeated_rows_do_not_make_a_fine_resolution_win(embedding):

@@ -48,9 +48,10 @@ COLUMNS = [
 
 
 def make(**parameters):
+    """A pipeline with equal weights, which take no time to find."""
     return Pipeline(
         [
-            ("sketch", MultiLayerTfidfSketcher(n_components=64)),
+            ("sketch", MultiLayerTfidfSketcher(64, layer_weights=None)),
             ("leiden", MutualKNNLeiden(n_neighbors=20)),
         ]
     ).set_params(**parameters)
@@ -206,12 +207,10 @@ def test_graph_is_searched_and_handed_over_once(stack, monkeypatch):
     monkeypatch.setattr(
         leiden, "network", lambda *args: networks.append(1) or network(*args)
     )
-    resolution_profile(
-        make(sketch__layer_weights=None), stack, resolutions=4, n_permutations=0
-    )
+    resolution_profile(make(), stack, resolutions=4, n_permutations=0)
     assert len(searches) == len(networks) == 1
     resolution_profile(
-        make(sketch__layer_weights=None),
+        make(),
         stack,
         resolutions=4,
         n_sketches=2,
@@ -243,6 +242,19 @@ def test_range_is_found(stack, planted, parameters):
     assert table["coverage"][-1] < 0.6 or table["n_clusters"][-1] > 50
     found = profile.partitions(profile.best())[0]
     assert adjusted_rand_score(planted, found) > 0.7
+
+
+def test_range_has_what_no_edge_joins():
+    """Communities that are components are there at any low resolution."""
+    rng = np.random.RandomState(0)
+    labels = np.repeat(np.arange(3), 80)
+    X = np.kron(np.eye(3), np.ones(8))[labels] + 0.1 * rng.standard_normal((240, 24))
+    table = resolution_profile(
+        MutualKNNLeiden(20), X, resolutions=8, n_runs=2, n_permutations=0
+    ).table
+    assert table["n_clusters"][:3].tolist() == [3, 3, 3]
+    assert table["above_null"][:3].all()
+    assert table["n_clusters"][-1] > 3
 
 
 def test_range_without_anything_to_find():
@@ -418,7 +430,9 @@ def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stack, _ = make_layered_activations(600, n_layers=2, random_state=0)
         profile = resolution_profile(
-            make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+            make_pipeline(
+                MultiLayerTfidfSketcher(layer_weights=None), MutualKNNLeiden()
+            ),
             stack, resolutions=40, n_runs=3, n_jobs=2,
         )
         print(profile.table["resolution"].size)
@@ -452,8 +466,8 @@ def test_a_killed_worker_leaves_what_is_done(tmp_path):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             profile = resolution_profile(
-                make_pipeline(MultiLayerTfidfSketcher(), Fatal()), stack, n_runs=3,
-                resolutions=[i / 10 for i in range(1, 41)], n_jobs=2,
+                make_pipeline(MultiLayerTfidfSketcher(layer_weights=None), Fatal()),
+                stack, n_runs=3, resolutions=[i / 10 for i in range(1, 41)], n_jobs=2,
             )
         print(profile.table["resolution"].size)
         print([str(one.message) for one in caught if "died" in str(one.message)])
@@ -480,7 +494,7 @@ def test_out_of_memory_leaves_what_is_done(stack, monkeypatch):
     monkeypatch.setattr(_profile._Sweep, "add", add_and_fail)
     with pytest.warns(UserWarning, match="Out of memory: the profile holds 2 of 4"):
         profile = resolution_profile(
-            make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden(10)),
+            make(),
             stack,
             resolutions=[0.5, 1, 2, 4],
             n_runs=2,

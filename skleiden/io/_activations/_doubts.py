@@ -1,0 +1,159 @@
+"""Layers whose names say that they may be something else: prompts, batches, splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import _names as names
+from ._layer import Layer, Reading
+from ._parts import Parts, n_rows
+
+# layer_9, activations9: perhaps from a row on.
+_START: Any = re.compile(r"(.*?)[-_.]?(\d+)$")
+_SPLIT: Any = re.compile(
+    r"(?:^|[-._/])(?:train(?:ing)?|test|val(?:id(?:ation)?)?|dev|eval|holdout)"
+    r"(?=$|[-._/])",
+    re.IGNORECASE,
+)
+
+
+def by_prompt(
+    read: Mapping[str, dict[str, Layer]], how: Reading
+) -> Mapping[str, dict[str, Layer]]:
+    """Turn files of {layer: vector}, each a prompt, to layers, if `axis` says so.
+
+    Asks, if it does not, and the vectors' names look like those of layers.
+    """
+    vectors = {
+        name: inside[""].content for name, inside in read.items() if "" in inside
+    }
+    if len(vectors) < len(read) or not all(
+        isinstance(content, Mapping) for content in vectors.values()
+    ):
+        return read
+    if how.axis in (1, -1):
+        turned: dict[Any, dict[str, Any]] = {}
+        for prompt, content in vectors.items():
+            for layer, vector in content.items():
+                turned.setdefault(str(layer), {})[prompt] = vector
+        return {layer: {"": Layer(content)} for layer, content in turned.items()}
+    inner = [name for content in vectors.values() for name in content]
+    numbered = all(re.search(r"\d", str(name)) for name in inner)
+    if how.axis is None and inner and numbered and names.are_layers(inner):
+        raise ValueError(
+            f"{_listed(list(read))} holds vectors under names such as {inner[0]!r}, "
+            "which look like those of layers, and not of prompts. If each file is a "
+            "prompt, pass axis=1; if each is a layer, and these are ids, axis=0."
+        )
+    return read
+
+
+def refuse_doubts(
+    found: Mapping[str, Layer], files: Mapping[str, Parts], how: Reading
+) -> None:
+    """Ask about layers whose names, or numbers of rows, have another meaning, too."""
+    _refuse_starts(found, files)
+    if how.axis is not None:
+        return
+    matrices = {
+        name: layer
+        for name, layer in found.items()
+        if layer.ids is None and not isinstance(layer.content, Mapping)
+    }
+    if len(matrices) < 2:
+        return
+    where = _listed([str(parts.paths[0]) for parts in files.values()])
+    if len(files) > 1:
+        joined, apart = "pass {layer: [part, part]}", "pass {layer: path}"
+    else:
+        joined, apart = "join them first, row by row", "pass axis=0"
+    _refuse_splits(matrices, where, joined, apart)
+    _refuse_groups(matrices, where, joined, apart)
+    if how.pool is None:
+        _refuse_prompts(matrices, where, apart)
+
+
+def _refuse_starts(found: Mapping[str, Layer], files: Mapping[str, Parts]) -> None:
+    """Ask about layers whose names are numbered as their rows would be as parts."""
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for name, parts in files.items():
+        match = _START.match(name)
+        if match is not None and name in found and len(parts.paths) == 1:
+            groups.setdefault(match[1], []).append((int(match[2]), name))
+    for numbered in groups.values():
+        sizes = [n_rows(found[name]) for _, name in numbered]
+        starts = [number for number, _ in numbered]
+        first = [0, *np.cumsum(sizes[:-1]).tolist()]
+        if len(numbered) > 1 and max(sizes) > 1 and starts == first:
+            listed = ", ".join(repr(name) for _, name in numbered[:4])
+            raise ValueError(
+                f"Are {listed} parts of one layer? The numbers in their names are the "
+                "first row of each, as if the rows went on from one to the next. If "
+                "they are, pass {layer: [part, part]}; if each is a layer, pass "
+                "{layer: path}."
+            )
+
+
+def _refuse_splits(
+    matrices: Mapping[str, Layer], where: str, joined: str, apart: str
+) -> None:
+    splits: dict[str, list[str]] = {}
+    for name in matrices:
+        if _SPLIT.search(name):
+            splits.setdefault(_SPLIT.sub("", name, count=1), []).append(name)
+    several = next((own for own in splits.values() if len(own) > 1), None)
+    if several is not None:
+        raise ValueError(
+            f"{where} holds {several[0]!r} and {several[1]!r}, which are named as "
+            f"splits of the rows, and not as layers. To take all rows, {joined}; for "
+            f"those of one split, pass layers=; if each is a layer, {apart}."
+        )
+
+
+def _refuse_groups(
+    matrices: Mapping[str, Layer], where: str, joined: str, apart: str
+) -> None:
+    """Ask about groups that hold the same layers, as prompts and batches do.
+
+    Models and sides of modules do, too: their names have no number.
+    """
+    holders: dict[str, list[str]] = {}
+    for name in matrices:
+        group, layer = names.parted(name)
+        holders.setdefault(layer, []).append(group)
+    layer, groups = max(holders.items(), key=lambda item: len(item[1]))
+    if len(groups) < 2 or names.are_layers(groups):
+        return
+    rows = n_rows(next(iter(matrices.values())))
+    numbered = any(re.search(r"\d", group) for group in groups)
+    if numbered or len(groups) > rows or rows == 1:
+        raise ValueError(
+            f"{where} holds the layer {layer!r} under {len(groups)} names, such as "
+            f"{groups[0]!r} and {groups[1]!r}. If each of these has other rows, as a "
+            f"batch or a prompt, {joined}, or pass pool=, if a row is a token; if each "
+            f"is a layer, {apart}."
+        )
+
+
+def _refuse_prompts(matrices: Mapping[str, Layer], where: str, apart: str) -> None:
+    """Ask whether matrices are layers, where they may be prompts."""
+    shapes = {tuple(layer.content.shape) for layer in matrices.values()}
+    if len(shapes) > 1 or names.are_layers(matrices):
+        return
+    (shape,) = shapes
+    if len(matrices) > max(shape[0], 1):
+        raise ValueError(
+            f"{where} holds {len(matrices)} arrays of the shape {shape}, under names "
+            f"that need not be those of layers. If each is a layer, {apart}; if each "
+            'is a prompt, with a row a token, pool first, or pass pool="mean", "max" '
+            'or "last"; with a row a layer, stack them (numpy.stack) and pass axis=1.'
+        )
+
+
+def _listed(files: list[str]) -> str:
+    first = repr(files[0])
+    return first if len(files) == 1 else f"{first}, ..., {files[-1]!r}"
