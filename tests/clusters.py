@@ -1,7 +1,6 @@
 """Dask clusters of processes, whose workers start in a moment, at first and again."""
 
 import contextlib
-import time
 
 import dask
 from distributed import Client, LocalCluster
@@ -22,18 +21,3 @@ def cluster(n_workers=2, **options):
         Client(local) as client,
     ):
         yield client
-
-
-def await_workers(client):
-    """Wait until there is a worker again for each whose process has ended.
-
-    One is soon known to the scheduler, but if it dies before its nanny knows that it is
-    there, the nanny starts no other.
-    """
-    nannies = client.cluster.workers.values()
-    end = time.monotonic() + 60
-    while len(client.nthreads()) < len(nannies) or any(
-        nanny.status.name != "running" for nanny in nannies
-    ):
-        assert time.monotonic() < end, "a worker did not come back"
-        time.sleep(0.01)
