@@ -306,6 +306,17 @@ def test_parts_and_what_is_between_them_make_the_whole(vectors, ranks, lists, ex
         assert_array_equal(found.ids, exact.ids[own])
 
 
+def test_parts_that_probe_nothing_of_each_other_list_nothing(vectors, ranks, lists):
+    parts = [
+        part._replace(least=np.full(rows.size, np.inf, dtype=np.float32))
+        for rows, part in parts_of(vectors, ranks, lists, [(0, 3), (3, 8)])
+    ]
+    last = [np.full(len(part.vectors), -1, dtype=np.float32) for part in parts]
+    for found in ivf.search_parts(parts, K, lists, last, n_threads=1):
+        assert (found.ids == -1).all()
+        assert not found.similarities.any()
+
+
 def test_least_scores_are_the_fourth_less_the_slack(vectors, lists):
     plan = ivf.Plan(lists, 0.25, 1.0, np.arange(3), np.zeros(3))
     found = ivf.least_scores(vectors, plan, n_threads=1)

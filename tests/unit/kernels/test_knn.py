@@ -299,6 +299,25 @@ def test_the_first_of_ties_are_the_best_among_copies(own):
     assert_array_equal(found[1], np.repeat(given[:, None], k, axis=1))
 
 
+def test_the_first_of_ties_are_those_of_the_largest_similarities():
+    """Of the vectors that come first in the order of ties, whatever theirs is."""
+    n, k = 400, 150
+    X = unit(n)
+    ranks = np.random.default_rng(1).permutation(n).astype(np.int32)
+    least = np.full(n, -1, dtype=np.float32)  # which all reach, so that all have lists
+    ids, similarities = knn.first_of_ties(
+        X, X, least, k, knn.Ranks(ranks, ranks), np.arange(n), enough=-1
+    )
+    tried = 2 * k * 512 // n  # of the numbers up to 512, which the ranks are among
+    order = np.argsort(knn.tie_order(0, np.arange(512)))[:tried]
+    for i in range(n):
+        near = np.flatnonzero(np.isin(ranks, ranks[i] ^ order))
+        near = near[near != i]
+        best = -np.sort(-(X[near] @ X[i]))[:k]
+        np.testing.assert_allclose(similarities[i, : best.size], best, atol=2e-6)
+        assert set(ids[i][ids[i] >= 0]) <= set(near)
+
+
 def test_of_queries_without_ties_there_are_none():
     X = unit(400)
     ranks = np.arange(400, dtype=np.int32)
