@@ -103,8 +103,16 @@ def frame_of(table: Mapping[str, np.ndarray]) -> Any:
 _MOST_ROWS = 30
 
 
-def as_html(table: Mapping[str, np.ndarray]) -> str:
-    """Give a table as HTML, with its first rows; what it holds is never run."""
+def as_html(result: Any, *tables: Mapping[str, np.ndarray]) -> str:
+    """Give what a result says of itself, and tables of it, as HTML.
+
+    What they hold is never run.
+    """
+    return f"<p>{escape(repr(result))}</p>{''.join(map(_table_as_html, tables))}"
+
+
+def _table_as_html(table: Mapping[str, np.ndarray]) -> str:
+    """Give the first rows of a table."""
     columns = [[_cell(value) for value in of[:_MOST_ROWS]] for of in table.values()]
     head = "".join(f"<th>{escape(name)}</th>" for name in table)
     rows = [

@@ -53,7 +53,6 @@ _MARGIN = 2.5
 _NEAR_ROWS, _NEAR_SHARE = 240, 1 / 28
 _ROWS_AT_ONCE = 2048
 _SPREAD = 4096  # the same, of sampled rows
-_ROWS_NEAR = 2048
 _QUERIES_TOGETHER = 32
 _STRIPE_ROWS = 4096
 _ROWS_PROBED = 4096
@@ -345,7 +344,7 @@ def true_neighbors(
     with knn.workers(n_threads) as parallel:
         some = list(parallel(compare, _blocks(spread.size)))
         least = np.concatenate(list(parallel(bound, groups)))
-        found = list(parallel(near, _blocks(len(vectors), _ROWS_NEAR)))
+        found = list(parallel(near, _blocks(len(vectors))))
         tasks = zip(groups, zip(*found, strict=True), strict=True)
         lists = list(parallel(rank, tasks))
     ids, similarities = map(np.concatenate, zip(*lists, strict=True))

@@ -58,8 +58,8 @@ class Pool:
         The threads begin at once. The first error ends them; where several tasks fail,
         that of the first one is raised.
         """
-        batch = _Batch(function, tasks, self.prepare)
-        n_working = batch.n_working = min(self.n_threads, batch.n)
+        batch = _Batch(function, tasks, self.prepare, self.n_threads)
+        n_working = batch.n_working
         self.tasks.append(batch.tasks)
         while len(self.threads) < n_working:
             self._start()
@@ -96,10 +96,12 @@ class _Batch:
         function: Callable[[Any], Any],
         tasks: Iterable[Any],
         prepare: Callable[[], object],
+        n_threads: int,
     ) -> None:
         self.function, self.prepare = function, prepare
         self.tasks = deque(enumerate(tasks))
-        self.n = self.n_working = len(self.tasks)
+        self.n = len(self.tasks)
+        self.n_working = min(n_threads, self.n)
         self.found: dict[int, Any] = {}
         self.errors: dict[int, BaseException] = {}
         self.lock, self.working = Lock(), Lock()

@@ -99,7 +99,7 @@ class Joining(NamedTuple):
 
 
 def directed(
-    runner: Runner, tables: Sequence[Any], n: int, n_jobs: int | None = 1
+    runner: Runner, tables: Sequence[Any], n: int, n_jobs: int | None
 ) -> list[Any]:
     """Give the lists of each block's vectors, of n, as directed graphs."""
     lists = [runner.call(_directed, table, n, n_jobs) for table in tables]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -350,7 +349,7 @@ class Communities:
 
     def _repr_html_(self) -> str:
         """Give the communities as a table, the largest first, for notebooks."""
-        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
+        return as_html(self, self.table)
 
     def _check_cross_table(self, n_clusters: int) -> None:
         """Refuse a cross table that is not of these communities and groups."""

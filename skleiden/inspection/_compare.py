@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -208,7 +207,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         """Give the matched communities as a table, for notebooks."""
-        return f"<p>{escape(repr(self))}</p>{as_html(self.matches)}"
+        return as_html(self, self.matches)
 
 
 def _told(communities: Sequence[int], names: Mapping[int, str]) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -178,7 +177,7 @@ class Neuron:
         }
         if not any(rows["text"]):
             del rows["text"]
-        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}{as_html(rows)}"
+        return as_html(self, self.table, rows)
 
 
 def neuron(

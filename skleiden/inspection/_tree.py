@@ -6,7 +6,6 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -284,7 +283,7 @@ class CommunityTree:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
+        return as_html(self, self.table)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from html import escape
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -314,7 +313,7 @@ class LayerProfile:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
+        return as_html(self, self.table)
 
     def __repr__(self) -> str:
         n_above = int(self.table["above_null"].sum())

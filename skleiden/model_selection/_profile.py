@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from html import escape
 from numbers import Integral
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -497,7 +496,7 @@ class ResolutionProfile:
 
     def _repr_html_(self) -> str:
         """Give `table`, for notebooks."""
-        return f"<p>{escape(repr(self))}</p>{as_html(self.table)}"
+        return as_html(self, self.table)
 
     def __repr__(self) -> str:
         resolutions = self.table["resolution"]

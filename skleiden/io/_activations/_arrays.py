@@ -167,11 +167,11 @@ def layers_of_vectors(vectors: Mapping[Any, Any]) -> dict[str, Layer]:
 def _find_ids(arrays: Mapping[Any, Any], layers: Mapping[Any, Any]) -> Any:
     """Name the array that names the rows of the layers, one for each."""
     sizes = {array.shape[0] for array in layers.values()}
-    fitting = [name for name, array in arrays.items() if are_ids(array, sizes)]
+    fitting = [name for name, array in arrays.items() if has_one_a_row(array, sizes)]
     return names.find(fitting, names.IDS)
 
 
-def are_ids(array: Any, sizes: Set[int]) -> bool:
+def has_one_a_row(array: Any, sizes: Set[int]) -> bool:
     """Whether an array has an id for each row, where layers have so many rows."""
     shape = array.shape or ()
     if len(shape) != 1 or sizes != set(shape):

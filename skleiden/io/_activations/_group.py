@@ -14,7 +14,7 @@ from skleiden._blocks.sparse import sparse_from_arrays
 from skleiden._blocks.stored import read_stored
 
 from . import _names as named
-from ._arrays import are_ids, layers_of_arrays, refuse_different_rows
+from ._arrays import has_one_a_row, layers_of_arrays, refuse_different_rows
 from ._encoded import (
     ENCODING,
     INDEX,
@@ -232,7 +232,7 @@ def _find_ids(layer: str, n_rows: int, arrays: Mapping[str, Any]) -> str | None:
         beside = [
             name.removeprefix(prefix)
             for name, array in arrays.items()
-            if name.rpartition("/")[0] == group and are_ids(array, {n_rows})
+            if name.rpartition("/")[0] == group and has_one_a_row(array, {n_rows})
         ]
         if (own := named.find(beside, named.IDS)) is not None:
             return f"{prefix}{own}"

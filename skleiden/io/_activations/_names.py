@@ -87,9 +87,9 @@ def parted(name: Any) -> tuple[str, str]:
 
 def are_texts(name: str) -> bool:
     """Whether a name is one that texts have."""
-    return plain(name) in set(map(plain, TEXTS))
+    return find([name], TEXTS) is not None
 
 
 def are_ids(name: str) -> bool:
     """Whether a name is one that ids have."""
-    return plain(name) in set(map(plain, IDS))
+    return find([name], IDS) is not None

@@ -78,7 +78,7 @@ def table_of_cells(rows: list[list[str]], path: Path) -> dict[str, list[str]] | 
                 "names of columns. If it holds values, put names above it."
             )
     elif all(map(_is_number, head)):
-        _refusecounts(rows, path)
+        _refuse_counts(rows, path)
         head, rows = counted, [[], *rows]
     if len(set(head)) < len(head):
         return None
@@ -88,7 +88,7 @@ def table_of_cells(rows: list[list[str]], path: Path) -> dict[str, list[str]] | 
     return table
 
 
-def _refusecounts(rows: list[list[str]], path: Path) -> None:
+def _refuse_counts(rows: list[list[str]], path: Path) -> None:
     """Ask about a first column that counts the rows, where none has a name."""
     first, second = ([row[i] for row in rows] for i in (0, 1))
     if len(rows) > 1 and counts(first) and not counts(second):
