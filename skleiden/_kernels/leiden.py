@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 # Objectives that igraph's C core optimises; leidenalg has them and the rest.
 IGRAPH_OBJECTIVES = {"modularity": "modularity", "cpm": "CPM"}
@@ -41,9 +42,11 @@ WITHOUT_WEIGHTS = frozenset({"significance"})
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 100
 
-# Few enough for Python to take the memory of their numbers from the last ones'.
-_EDGES_AT_ONCE = 2**12
 _ROWS_AT_ONCE = 2**14
+# Few enough for Python to take the memory of their edges' numbers from the last ones'.
+_ROWS_JOINED = 2**8
+# Of graphs of more vertices these are put in an order for igraph.
+_VERTICES_AT_HAND = 2**15
 
 # How often a handler is put back that others interrupt.
 _TRIES = 100
@@ -86,11 +89,16 @@ class Network:
 
     weights : memoryview
         Weights of the edges of `vertices`.
+
+    place : ndarray
+        Which of `vertices` each row is. Those of a large graph are numbered along it,
+        so that Leiden meets in memory together what is joined: igraph's takes two
+        thirds of the time for a million.
     """
 
     def __init__(self, graph: sp.csr_array, loops: np.ndarray) -> None:
         self.graph, self.loops = graph, loops
-        self._made: tuple[Any, memoryview] | None = None
+        self._made: tuple[Any, memoryview, np.ndarray] | None = None
 
     @property
     def has_edges(self) -> bool:
@@ -107,42 +115,81 @@ class Network:
         """Weights of igraph's edges."""
         return self._of_igraph()[1]
 
-    def _of_igraph(self) -> tuple[Any, memoryview]:
+    @property
+    def place(self) -> np.ndarray:
+        """Numbers of the rows among igraph's vertices."""
+        return self._of_igraph()[2]
+
+    def _of_igraph(self) -> tuple[Any, memoryview, np.ndarray]:
         # Not a cached_property: before Python 3.12 it holds a lock meanwhile, for which
         # a process forked then would wait for ever.
         if self._made is None:
             self._made = self._make()
         return self._made
 
-    def _make(self) -> tuple[Any, memoryview]:
-        upper = sp.triu(self.graph, k=1, format="coo")
-        looped = np.flatnonzero(self.loops)
-        values: Any = np.append(upper.data.astype(np.float64), self.loops[looped])
+    def _make(self) -> tuple[Any, memoryview, np.ndarray]:
+        n, looped = self.loops.size, np.flatnonzero(self.loops)
+        values: Any = np.empty(self.graph.nnz // 2 + looped.size)
         # A memory view hands out one float at a time, where a list would hold them all.
         weights = memoryview(values)
+        order = _along(self.graph) if n > _VERTICES_AT_HAND else np.arange(n)
+        place = np.empty(n, dtype=np.int64)
+        place[order] = np.arange(n)
         if values.size == 0:
-            return None, weights
+            return None, weights, place
         import igraph  # noqa: TID251
 
         # Pairs of Python's integers are what igraph reads fastest (of an array it makes
         # a list of lists first); made in blocks, they never exist all at once.
-        ends = ((upper.row, upper.col), (looped, looped))
-        edges = chain.from_iterable(
-            zip(
-                a[i : i + _EDGES_AT_ONCE].tolist(),
-                b[i : i + _EDGES_AT_ONCE].tolist(),
-                strict=True,
-            )
-            for a, b in ends
-            for i in range(0, a.size, _EDGES_AT_ONCE)
-        )
+        edges = chain.from_iterable(self._edges(order, place, looped, values))
         # Vertices are counted beforehand: isolated ones must not vanish.
         try:
-            return igraph.Graph(n=self.loops.size, edges=edges), weights
+            return igraph.Graph(n=n, edges=edges), weights, place
         except SystemError as error:
             # igraph's way to hand on what is raised where edges come from: too little
             # memory, or an interruption.
             raise (error.__cause__ or error) from None
+
+    def _edges(
+        self,
+        order: np.ndarray,
+        place: np.ndarray,
+        looped: np.ndarray,
+        weights: np.ndarray,
+    ) -> Iterator[Iterator[tuple[int, int]]]:
+        """Give pairs of vertices, many at once, and write down their weights."""
+        n, filled = order.size, 0
+        for start in range(0, n, _ROWS_JOINED):
+            rows = order[start : start + _ROWS_JOINED]
+            part = self.graph[rows]
+            here = np.repeat(np.arange(start, start + rows.size), np.diff(part.indptr))
+            there = place.take(part.indices)
+            (upper,) = (there > here).nonzero()
+            weights[filled : filled + upper.size] = part.data.take(upper)
+            filled += upper.size
+            ends = here.take(upper).tolist(), there.take(upper).tolist()
+            yield zip(*ends, strict=True)
+        weights[filled:] = self.loops[looped]
+        ends = place[looped].tolist()
+        yield zip(ends, ends, strict=True)
+
+
+def _along(graph: sp.csr_array) -> np.ndarray:
+    """Order the rows of a graph so that neighbours mostly follow closely.
+
+    One connected component after the other, each breadth first.
+    """
+    n = graph.shape[0]
+    # Of a symmetric graph these are the components; undirected ones SciPy finds by a
+    # transpose, in several times the time.
+    _, component = connected_components(graph, connection="strong")
+    _, first = np.unique(component, return_index=True)
+    # A further row, joined to one of each: the search starts there.
+    ends = np.append(graph.indptr, graph.nnz + first.size)
+    indices = np.append(graph.indices, first.astype(graph.indices.dtype))
+    rooted = sp.csr_array((np.ones(indices.size), indices, ends), shape=(n + 1, n + 1))
+    order = breadth_first_order(rooted, n, return_predecessors=False)[1:]
+    return order[np.argsort(component[order], kind="stable")]
 
 
 def network(
@@ -366,14 +413,19 @@ def _run_igraph(
 
     with _seeded_generator(seed), _signals_put_off():
         if n_iterations > 0:
-            return np.asarray(run(n_iterations).membership, dtype=np.int64)
+            return _of_rows(network, run(n_iterations))
         clustering = run(1)
         for _ in range(_MAX_ITERATIONS - 1):
             before = clustering.quality
             clustering = run(1, clustering.membership)
             if clustering.quality - before <= _TOLERANCE * abs(before):
                 break
-    return np.asarray(clustering.membership, dtype=np.int64)
+    return _of_rows(network, clustering)
+
+
+def _of_rows(network: Network, found: Any) -> np.ndarray:
+    """Give the communities of a network's rows, of those of its vertices."""
+    return np.asarray(found.membership, dtype=np.int64)[network.place]
 
 
 def _run_leidenalg(
@@ -401,7 +453,7 @@ def _run_leidenalg(
             gain = optimiser.optimise_partition(partition, n_iterations=1)
             if gain <= _TOLERANCE * abs(partition.quality()):
                 break
-    return np.asarray(partition.membership, dtype=np.int64), float(partition.quality())
+    return _of_rows(network, partition), float(partition.quality())
 
 
 def _run_libreville(

@@ -58,9 +58,11 @@ def plain_modularity(matrix, loops, membership, resolution):
     return ((A - resolution * null) * same).sum() / degrees.sum()
 
 
+@pytest.mark.parametrize("at_hand", [0, 40])
 @pytest.mark.parametrize("at_once", [1, 7, 10**6])
-def test_igraph_gets_every_edge_and_loop_once(monkeypatch, at_once):
-    monkeypatch.setattr(leiden, "_EDGES_AT_ONCE", at_once)
+def test_igraph_gets_every_edge_and_loop_once(monkeypatch, at_once, at_hand):
+    monkeypatch.setattr(leiden, "_ROWS_JOINED", at_once)
+    monkeypatch.setattr(leiden, "_VERTICES_AT_HAND", at_hand)
     matrix, loops = draw(40)
     ranks = np.random.default_rng(1).permutation(40)
     network = leiden.network(sp.csr_array(matrix), ranks, loops > 0)
@@ -72,8 +74,42 @@ def test_igraph_gets_every_edge_and_loop_once(monkeypatch, at_once):
         assert found[i, j] == 0
         found[i, j] = weight
     expected = np.zeros((40, 40))
-    expected[np.ix_(ranks, ranks)] = matrix + np.diag(loops)
+    place = network.place[ranks]
+    assert_array_equal(np.sort(place), np.arange(40))
+    assert (place == ranks).all() == (at_hand == 40)
+    expected[np.ix_(place, place)] = matrix + np.diag(loops)
     assert_array_equal(found, np.triu(expected))
+
+
+def test_vertices_are_ordered_along_the_graph():
+    """A ring of 200 and one of 100, numbered at random, and a vertex alone."""
+    numbers = np.random.default_rng(0).permutation(301)
+    edges = [
+        (start + i, start + (i + 1) % size)
+        for start, size in ((0, 200), (200, 100))
+        for i in range(size)
+    ]
+    rows, columns = numbers[np.array(edges).T]
+    graph = sp.coo_array((np.ones(300), (rows, columns)), shape=(301, 301))
+    order = leiden._along(sp.csr_array(graph + graph.T))
+    assert_array_equal(np.sort(order), np.arange(301))
+    place = np.argsort(order)
+    assert np.abs(place[rows] - place[columns]).max() <= 2
+    assert len({place[numbers[:200]].min(), place[numbers[200:300]].min()}) == 2
+
+
+@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+@pytest.mark.parametrize("n_iterations", [2, -1])
+def test_order_of_vertices_gives_the_rows_communities(
+    monkeypatch, backend, n_iterations
+):
+    planted, graph = blocks([30, 40, 50], 0.4, 0.02)
+    order = np.random.default_rng(0).permutation(120)
+    monkeypatch.setattr(leiden, "_VERTICES_AT_HAND", 0)
+    network = leiden.network(sp.csr_array(graph[order][:, order]))
+    membership, quality = run(network, backend, n_iterations=n_iterations)
+    assert np.unique([membership, planted[order]], axis=1).shape[1] == 3
+    assert quality == pytest.approx(leiden.modularity(network, membership), abs=1e-7)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
