@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain
@@ -83,6 +83,11 @@ class Network:
     loops : ndarray of float64
         The weights of those; 0 for a vertex without one.
 
+    place : ndarray
+        The number of each row among the vertices of the backends. Those of a large
+        graph are numbered along it, so that Leiden finds close together in memory what
+        is joined: for a million it takes two thirds of the time.
+
     vertices : igraph.Graph or None
         The same for igraph, loops last, made when it is first asked for; None for a
         graph without edges.
@@ -90,15 +95,23 @@ class Network:
     weights : memoryview
         Weights of the edges of `vertices`.
 
-    place : ndarray
-        Which of `vertices` each row is. Those of a large graph are numbered along it,
-        so that Leiden meets in memory together what is joined: igraph's takes two
-        thirds of the time for a million.
+    matrix : CSR array of float64
+        The same for libreville, made when it is first asked for. Its rows sum to
+        degrees: an edge of a vertex to itself has both its ends there, and counts
+        twice.
     """
 
     def __init__(self, graph: sp.csr_array, loops: np.ndarray) -> None:
         self.graph, self.loops = graph, loops
-        self._made: tuple[Any, memoryview, np.ndarray] | None = None
+        # Not cached_property: before Python 3.12 it holds a lock meanwhile, for which
+        # a process forked then would wait for ever.
+        self._made: dict[str, Any] = {}
+
+    def _once(self, make: Callable[[], Any]) -> Any:
+        name = make.__name__
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
 
     @property
     def has_edges(self) -> bool:
@@ -106,60 +119,63 @@ class Network:
         return self.graph.nnz > 0 or bool(self.loops.any())
 
     @property
+    def order(self) -> np.ndarray:
+        """The row that each vertex is."""
+        return self._once(self._arrange)[0]
+
+    @property
+    def place(self) -> np.ndarray:
+        """The vertex that each row is."""
+        return self._once(self._arrange)[1]
+
+    @property
     def vertices(self) -> Any:
         """The graph as igraph has it."""
-        return self._of_igraph()[0]
+        return self._once(self._for_igraph)[0]
 
     @property
     def weights(self) -> memoryview:
         """Weights of igraph's edges."""
-        return self._of_igraph()[1]
+        return self._once(self._for_igraph)[1]
 
     @property
-    def place(self) -> np.ndarray:
-        """Numbers of the rows among igraph's vertices."""
-        return self._of_igraph()[2]
+    def matrix(self) -> sp.csr_array:
+        """The graph as libreville has it."""
+        return self._once(self._for_libreville)
 
-    def _of_igraph(self) -> tuple[Any, memoryview, np.ndarray]:
-        # Not a cached_property: before Python 3.12 it holds a lock meanwhile, for which
-        # a process forked then would wait for ever.
-        if self._made is None:
-            self._made = self._make()
-        return self._made
-
-    def _make(self) -> tuple[Any, memoryview, np.ndarray]:
-        n, looped = self.loops.size, np.flatnonzero(self.loops)
-        values: Any = np.empty(self.graph.nnz // 2 + looped.size)
-        # A memory view hands out one float at a time, where a list would hold them all.
-        weights = memoryview(values)
+    def _arrange(self) -> tuple[np.ndarray, np.ndarray]:
+        n = self.loops.size
         order = _along(self.graph) if n > _VERTICES_AT_HAND else np.arange(n)
         place = np.empty(n, dtype=np.int64)
         place[order] = np.arange(n)
+        return order, place
+
+    def _for_igraph(self) -> tuple[Any, memoryview]:
+        looped = np.flatnonzero(self.loops)
+        values: Any = np.empty(self.graph.nnz // 2 + looped.size)
+        # A memory view hands out one float at a time, where a list would hold them all.
+        weights = memoryview(values)
         if values.size == 0:
-            return None, weights, place
+            return None, weights
         import igraph  # noqa: TID251
 
         # Pairs of Python's integers are what igraph reads fastest (of an array it makes
         # a list of lists first); made in blocks, they never exist all at once.
-        edges = chain.from_iterable(self._edges(order, place, looped, values))
+        edges = chain.from_iterable(self._edges(looped, values))
         # Vertices are counted beforehand: isolated ones must not vanish.
         try:
-            return igraph.Graph(n=n, edges=edges), weights, place
+            return igraph.Graph(n=self.loops.size, edges=edges), weights
         except SystemError as error:
             # igraph's way to hand on what is raised where edges come from: too little
             # memory, or an interruption.
             raise (error.__cause__ or error) from None
 
     def _edges(
-        self,
-        order: np.ndarray,
-        place: np.ndarray,
-        looped: np.ndarray,
-        weights: np.ndarray,
+        self, looped: np.ndarray, weights: np.ndarray
     ) -> Iterator[Iterator[tuple[int, int]]]:
         """Give pairs of vertices, many at once, and write down their weights."""
-        n, filled = order.size, 0
-        for start in range(0, n, _ROWS_JOINED):
+        order, place, filled = self.order, self.place, 0
+        for start in range(0, order.size, _ROWS_JOINED):
             rows = order[start : start + _ROWS_JOINED]
             part = self.graph[rows]
             here = np.repeat(np.arange(start, start + rows.size), np.diff(part.indptr))
@@ -170,14 +186,27 @@ class Network:
             ends = here.take(upper).tolist(), there.take(upper).tolist()
             yield zip(*ends, strict=True)
         weights[filled:] = self.loops[looped]
-        ends = place[looped].tolist()
-        yield zip(ends, ends, strict=True)
+        ends = (place[looped].tolist(),) * 2
+        yield zip(*ends, strict=True)
+
+    def _for_libreville(self) -> sp.csr_array:
+        matrix = sp.csr_array(
+            (self.graph.data.astype(np.float64), self.graph.indices, self.graph.indptr),
+            shape=self.graph.shape,
+        )
+        if self.loops.any():
+            looped = np.flatnonzero(self.loops)
+            twice = 2 * self.loops[looped], (looped, looped)
+            matrix += sp.csr_array(twice, shape=matrix.shape)
+        if self.loops.size > _VERTICES_AT_HAND:
+            return _numbered(matrix, self.order, self.place)
+        return matrix
 
 
 def _along(graph: sp.csr_array) -> np.ndarray:
-    """Order the rows of a graph so that neighbours mostly follow closely.
+    """Give an order of the rows in which those that are joined stand close together.
 
-    One connected component after the other, each breadth first.
+    It takes one connected component after the other, and each of them breadth first.
     """
     n = graph.shape[0]
     # Of a symmetric graph these are the components; undirected ones SciPy finds by a
@@ -206,11 +235,19 @@ def network(
     loops = np.zeros(graph.shape[0]) if loops is None else loops.astype(np.float64)
     if ranks is not None:
         order = np.argsort(ranks)
-        graph, loops = graph[order], loops[order]
-        graph.indices = ranks.take(graph.indices).astype(graph.indices.dtype)
-        graph.has_sorted_indices = False
-        graph.sort_indices()
+        graph, loops = _numbered(graph, order, ranks), loops[order]
     return Network(graph, loops)
+
+
+def _numbered(
+    graph: sp.csr_array, order: np.ndarray, place: np.ndarray
+) -> sp.csr_array:
+    """Put the rows of a symmetric graph in an order, whose inverse is `place`."""
+    graph = graph[order]
+    graph.indices = place.take(graph.indices).astype(graph.indices.dtype)
+    graph.has_sorted_indices = False
+    graph.sort_indices()
+    return graph
 
 
 def require(backend: str) -> None:
@@ -464,7 +501,7 @@ def _run_libreville(
     _make_room(network, n_threads)
     try:
         labels = cluster_libreville.leiden(
-            _with_loops(network),
+            network.matrix,
             resolution=resolution,
             seed=seed,
             n_iterations=n_iterations,
@@ -479,22 +516,7 @@ def _run_libreville(
             f"sc-cluster-libreville failed on {n_threads} threads: {error}. Lower "
             "n_jobs, or use backend='igraph'."
         ) from error
-    return labels.astype(np.int64)
-
-
-def _with_loops(network: Network) -> sp.csr_array:
-    """Give the matrix of weights whose rows sum to degrees, float64.
-
-    An edge of a vertex to itself has both its ends there: it counts twice.
-    """
-    graph = network.graph
-    weights = graph.data.astype(np.float64)
-    matrix = sp.csr_array((weights, graph.indices, graph.indptr), shape=graph.shape)
-    looped = np.flatnonzero(network.loops)
-    if looped.size == 0:
-        return matrix
-    twice = 2 * network.loops[looped], (looped, looped)
-    return matrix + sp.csr_array(twice, shape=graph.shape)
+    return labels.astype(np.int64)[network.place]
 
 
 def _make_room(network: Network, n_threads: int) -> None:

@@ -98,18 +98,22 @@ def test_vertices_are_ordered_along_the_graph():
     assert len({place[numbers[:200]].min(), place[numbers[200:300]].min()}) == 2
 
 
-@pytest.mark.parametrize("backend", ["igraph", "leidenalg"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_iterations", [2, -1])
 def test_order_of_vertices_gives_the_rows_communities(
     monkeypatch, backend, n_iterations
 ):
     planted, graph = blocks([30, 40, 50], 0.4, 0.02)
     order = np.random.default_rng(0).permutation(120)
+    loops = np.random.default_rng(1).integers(3, size=120) / 2
     monkeypatch.setattr(leiden, "_VERTICES_AT_HAND", 0)
-    network = leiden.network(sp.csr_array(graph[order][:, order]))
+    network = leiden.network(sp.csr_array(graph[order][:, order]), None, loops)
+    assert (network.place != np.arange(120)).any()
     membership, quality = run(network, backend, n_iterations=n_iterations)
     assert np.unique([membership, planted[order]], axis=1).shape[1] == 3
     assert quality == pytest.approx(leiden.modularity(network, membership), abs=1e-7)
+    matrix = network.matrix.toarray()[np.ix_(network.place, network.place)]
+    assert_array_equal(matrix, network.graph.toarray() + 2 * np.diag(loops))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -335,6 +339,6 @@ def test_rows_with_loops_sum_to_degrees(looped):
     matrix = np.array([[0, 2, 0, 0], [2, 0, 1, 0], [0, 1, 0, 0], [0] * 4], dtype="f4")
     loops = np.zeros(4)
     loops[looped] = [0.5, 3, 4, 5][: len(looped)]
-    found = leiden._with_loops(leiden.Network(sp.csr_array(matrix), loops))
+    found = leiden.Network(sp.csr_array(matrix), loops).matrix
     assert found.dtype == np.float64
     assert_array_equal(found.toarray(), matrix + 2 * np.diag(loops))
