@@ -19,10 +19,12 @@ from ._kernels import graph, knn, labels, leiden
 from ._stages import hubs
 from ._stages.affinity import Joining, NearestLists, join_graph
 from ._stages.partition import Partitioning
-from ._stages.search import SEARCH_CONSTRAINTS
+from ._stages.search import SEARCH_CONSTRAINTS, NeighborSearch
 from ._vectors import list_neighbors, nearest_of_queries
 
 __all__ = ["MutualKNNLeiden"]
+
+_ROWS_AT_ONCE = 2**14
 
 
 class MutualKNNLeiden(ClusterMixin, BaseEstimator):
@@ -639,14 +641,19 @@ class MutualKNNLeiden(ClusterMixin, BaseEstimator):
         same = np.arange(placed.size) if same is None else same
         inside = (same >= 0) & (placed[same] == chosen)
         sizes = np.bincount(placed[placed >= 0], minlength=1)
-        return labels.strengths(
-            votes,
-            chosen,
-            placed,
-            self.local_similarity_[distinct.first],
-            np.minimum(self.n_neighbors_, sizes[chosen] - inside),
-            inside & (distinct.counts()[same] > 1),
-        )
+        most = np.minimum(self.n_neighbors_, sizes[chosen] - inside)
+        equal = inside & (distinct.counts()[same] > 1)
+        local = self.local_similarity_[distinct.first]
+        found = np.empty(chosen.size, dtype=np.float32)
+
+        def measure(rows: slice) -> None:
+            found[rows] = labels.strengths(
+                votes[rows], chosen[rows], placed, local, most[rows], equal[rows]
+            )
+
+        n_jobs = NeighborSearch.of(self).threads()
+        knn.in_blocks(measure, found.size, _ROWS_AT_ONCE, n_jobs)
+        return found
 
     def _set_neighbors(self, nearest: NearestLists) -> None:
         """Set the attributes of the search, and those that `predict` needs."""

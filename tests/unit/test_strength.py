@@ -13,6 +13,7 @@ from skleiden import (
     FaissKNeighborsTransformer,
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
+    _clusterer,
 )
 from skleiden.io import load_estimator, save_estimator
 
@@ -221,3 +222,20 @@ def test_through_a_pipeline(stack):
     assert_array_equal(
         strength, pipeline[1].predict(embedding, return_strength=True)[1]
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 299])
+def test_strengths_do_not_depend_on_blocks(monkeypatch, at_once):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 12)) + 3 * np.eye(12)[rng.integers(4, size=300)]
+    X[:5], X[5:9] = X[9], 0
+    expected = leiden(n_jobs=2).fit(X)
+    monkeypatch.setattr(_clusterer, "_ROWS_AT_ONCE", at_once)
+    found = leiden(n_jobs=2).fit(X)
+    assert_array_equal(found.strength_, expected.strength_)
+    for a, b in zip(
+        found.predict(X[:50], return_strength=True),
+        expected.predict(X[:50], return_strength=True),
+        strict=True,
+    ):
+        assert_array_equal(a, b)
