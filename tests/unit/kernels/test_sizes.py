@@ -1,0 +1,217 @@
+"""Constants that mutants (`tests/mutants.py`) leave out, at very different values.
+
+Sizes of blocks and of room count for time and memory: any give the same answers. What
+is promised of a search by lists holds however much is tried.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from skleiden._kernels import cuda, graph, ivf, knn, leiden, pool, shuffle
+from tests import mutants
+
+N, D, K = 400, 16, 5
+
+# Sizes to try, a very small one first. Bits go by whole bytes.
+VALUES = (3, 50, 10**6)
+OTHER_VALUES = {
+    "ivf._WAITING": (1, 5, 480),
+    "knn._ROWS_AT_ONCE": (40, 10**6),
+    "ivf._ROWS_PROBED": (8, 56, 2**20),
+    "knn._SPARE": (0, 3, 80),
+    "graph._EDGES_AT_ONCE": (11, 10**6),
+    "cuda._SPARE": (0, 3, 80),
+    "cuda._GROUP": (1, 3, 500),
+    "cuda._MOST": ((7, 90), (50, 30), (399, 10**6)),
+    "cuda._LEAST": ((1, 1), (3, 50)),
+    "pool._SECONDS": (1e-4, 2.0),
+}
+SIZES = [
+    pytest.param(module, name, value, id=f"{module}.{name}={value}")
+    for module, names in mutants.SIZES.items()
+    for module in [module.removesuffix(".py")]
+    if hasattr(import_module("skleiden._kernels"), module)
+    for name in names.split()
+    for value in OTHER_VALUES.get(f"{module}.{name}", VALUES)
+]
+
+
+def make_vectors():
+    """Rows in groups, of which some are nearly equal and some are equal."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6, D))[rng.integers(6, size=N)]
+    X += rng.standard_normal((N, D))
+    X[50:90] = X[0] + 1e-2 * X[50:90]
+    X[90:170] = X[1]
+    return knn.unit_rows(X.astype(np.float32))
+
+
+VECTORS = make_vectors()
+RANKS = np.random.default_rng(1).permutation(N).astype(np.int32)
+BOTH, OWN = knn.Ranks(RANKS, RANKS), np.arange(N)
+
+
+def of_ivf():
+    axes = np.eye(D, dtype=np.float32)
+    centroids = ivf.k_means(VECTORS, 9, n_threads=2)
+    own = ivf.assign(VECTORS, np.argsort(RANKS), axes, centroids, n_threads=2)
+    lists = ivf.Lists(axes, centroids, own)
+    yield centroids
+    yield own
+    yield ivf.project(VECTORS, OWN[::-1], axes, n_threads=2)
+    some = OWN[::7]
+    ranks = knn.Ranks(RANKS[some], RANKS)
+    yield from ivf.true_neighbors(
+        VECTORS[some], VECTORS, K, ranks, own=some, n_threads=2
+    )[:2]
+    for slack in (0.0, np.inf):
+        plan = ivf.Plan(lists, slack, 1.0, OWN[:3], np.zeros(3))
+        yield from ivf.search(VECTORS, K, plan, RANKS, n_threads=2)[:2]
+        scores = ivf.least_scores(VECTORS, plan, n_threads=2)
+        yield scores
+        parts = []
+        for first, stop in [(0, 4), (4, 9)]:
+            rows = np.flatnonzero((own >= first) & (own < stop))
+            part = VECTORS[rows], RANKS[rows], own[rows], first, stop, scores[rows]
+            parts.append(ivf.Part(*part))
+        within = [ivf.search_parts([part], K, lists, n_threads=2)[0] for part in parts]
+        last = [found.similarities[:, -1] for found in within]
+        for found in (*within, *ivf.search_parts(parts, K, lists, last, n_threads=2)):
+            yield from found
+
+
+def of_knn():
+    yield knn.unit_rows(3 * VECTORS)
+    yield from knn.row_hashes(VECTORS)
+    yield knn.equality_hashes(VECTORS)
+    for own in (OWN, None):
+        yield from knn.exact_neighbors(VECTORS, VECTORS, K, BOTH, own=own)
+
+
+def of_cuda():
+    torch = pytest.importorskip("torch")
+    card = torch.device("cpu")
+    yield from cuda.exact_neighbors(VECTORS, VECTORS, K, BOTH, own=OWN, device=card)
+
+
+def of_graph():
+    lists = graph.directed_graph(*knn.exact_neighbors(VECTORS, VECTORS, K, BOTH)[:2])
+    yield graph.jaccard_weights(lists, lists, lists).toarray()
+
+
+def of_leiden():
+    lists = graph.directed_graph(*knn.exact_neighbors(VECTORS, VECTORS, K, BOTH)[:2])
+    turned = sp.csr_array(lists.T)
+    network = leiden.network(graph.union_graph(lists, turned), loops=np.arange(N) % 2)
+    yield from leiden.leiden(
+        network,
+        objective="modularity",
+        resolution=1.0,
+        n_iterations=2,
+        backend="igraph",
+        seed=0,
+    )
+
+
+def of_pool():
+    with pool.Pool(2, lambda: None) as threads:
+        yield np.array(list(threads.map(lambda i: i * i, range(40))))
+
+
+def of_shuffle():
+    yield shuffle.shuffle_columns(3, VECTORS, 0)
+    yield shuffle.shuffle_columns(3, sp.csr_array(VECTORS), 0).toarray()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """What is found with the sizes as they are, by module."""
+    return {}
+
+
+@pytest.mark.parametrize(("module", "name", "value"), SIZES)
+def test_sizes_change_no_answer(module, name, value, expected, monkeypatch):
+    answers = globals()[f"of_{module}"]
+    if module not in expected:
+        expected[module] = list(answers())
+    monkeypatch.setattr(f"skleiden._kernels.{module}.{name}", value)
+    for found, wanted in zip(answers(), expected[module], strict=True):
+        if np.issubdtype(np.asarray(found).dtype, np.integer):
+            np.testing.assert_array_equal(found, wanted)
+        else:  # the last bits of products and sums depend on what is computed at once
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
+
+
+class InMemory(NamedTuple):
+    """Vectors that a plan is made of."""
+
+    vectors: np.ndarray
+
+    @property
+    def n(self):
+        return len(self.vectors)
+
+    def take(self, numbers):
+        return self.vectors[numbers]
+
+    def train(self, numbers, axes, n_lists):
+        return ivf.k_means(self.vectors[numbers] @ axes, n_lists, n_threads=1)
+
+    def assign(self, axes, centroids):
+        return ivf.assign(self.vectors, np.arange(self.n), axes, centroids, n_threads=1)
+
+    def nearest(self, numbers, k):
+        ranks = np.arange(self.n)
+        some = knn.Ranks(ranks[numbers], ranks)
+        return ivf.true_neighbors(
+            self.vectors[numbers], self.vectors, k, some, own=numbers, n_threads=1
+        )
+
+
+# How much is tried, little first.
+EFFORTS = {
+    "_COMPONENTS": (2, 1000),
+    "_AXES_ROWS": (30, 10**6),
+    "_LISTS": (1 / 180, 0.3),
+    "_TRAINING_ROWS": (1, 1000),
+    "_ITERATIONS": (1, 80),
+    "_PLACE": (1, 40),
+    "_SAMPLE_SIZE": (60, 1000),
+    "_N_SAMPLES": (2, 30),
+    "_MARGIN": (0.0, 25.0),
+    "_NEAR_ROWS": (3, 10**6),
+    "_NEAR_SHARE": (1e-3, 10.0),
+}
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Rows all around, and what the last true neighbour of each reaches."""
+    X = np.random.default_rng(0).standard_normal((3000, 10)).astype(np.float32)
+    X = knn.unit_rows(X)
+    ranks = np.arange(3000, dtype=np.int32)
+    both = knn.Ranks(ranks, ranks)
+    return X, knn.exact_neighbors(X, X, K, both, own=ranks).similarities[:, -1:]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name in EFFORTS for value in EFFORTS[name]]
+)
+def test_recall_is_reached_with_any_effort(name, value, many, monkeypatch):
+    assert set(EFFORTS) == set(mutants.EFFORT["ivf.py"].split())
+    X, last = many
+    monkeypatch.setattr(ivf, name, value)
+    plan = ivf.make_plan(
+        InMemory(X), K, target_recall=0.9, rng=np.random.RandomState(0), n_threads=1
+    )
+    found = ivf.search(X, K, plan, np.arange(3000, dtype=np.int32), n_threads=1)
+    hits = (found.ids >= 0) & (found.similarities >= last)
+    assert hits.mean() > 0.9
+    _, bound = ivf.measured(
+        plan, found.ids[plan.sample], found.similarities[plan.sample]
+    )
+    assert bound >= 0.9
