@@ -197,7 +197,7 @@ def passes(folder, files, plugin, limit=None):
         finally:
             sys.stdout.flush()
             os._exit(code)
-    end, state = time.monotonic() + (limit or 7200), (0, 1)
+    end, state = time.monotonic() + (limit or 7200), (0, 0)
     while not state[0] and time.monotonic() < end:
         time.sleep(0.02)
         state = os.waitpid(child, os.WNOHANG)
@@ -205,7 +205,7 @@ def passes(folder, files, plugin, limit=None):
         os.killpg(child, signal.SIGKILL)
     if not state[0]:
         os.waitpid(child, 0)
-    return state[1] == 0
+    return state == (child, 0)  # of one that still runs it is (0, 0)
 
 
 def _run(folder, files, plugin):
