@@ -1,11 +1,9 @@
 """Constants that mutants (`tests/mutants.py`) leave out, at very different values.
 
-Sizes of blocks and of room count for time and memory: any give the same answers. What
-is promised of a search by lists holds however much is tried.
+Sizes of blocks and of room count for time and memory: any give the same answers.
 """
 
 from importlib import import_module
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -144,74 +142,3 @@ def test_sizes_change_no_answer(module, name, value, expected, monkeypatch):
             np.testing.assert_array_equal(found, wanted)
         else:  # the last bits of products and sums depend on what is computed at once
             np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
-
-
-class InMemory(NamedTuple):
-    """Vectors that a plan is made of."""
-
-    vectors: np.ndarray
-
-    @property
-    def n(self):
-        return len(self.vectors)
-
-    def take(self, numbers):
-        return self.vectors[numbers]
-
-    def train(self, numbers, axes, n_lists):
-        return ivf.k_means(self.vectors[numbers] @ axes, n_lists, n_threads=1)
-
-    def assign(self, axes, centroids):
-        return ivf.assign(self.vectors, np.arange(self.n), axes, centroids, n_threads=1)
-
-    def nearest(self, numbers, k):
-        ranks = np.arange(self.n)
-        some = knn.Ranks(ranks[numbers], ranks)
-        return ivf.true_neighbors(
-            self.vectors[numbers], self.vectors, k, some, own=numbers, n_threads=1
-        )
-
-
-# How much is tried, little first.
-EFFORTS = {
-    "_COMPONENTS": (2, 1000),
-    "_AXES_ROWS": (30, 10**6),
-    "_LISTS": (1 / 180, 0.3),
-    "_TRAINING_ROWS": (1, 1000),
-    "_ITERATIONS": (1, 80),
-    "_PLACE": (1, 40),
-    "_SAMPLE_SIZE": (60, 1000),
-    "_N_SAMPLES": (2, 30),
-    "_MARGIN": (0.0, 25.0),
-    "_NEAR_ROWS": (3, 10**6),
-    "_NEAR_SHARE": (1e-3, 10.0),
-}
-
-
-@pytest.fixture(scope="module")
-def many():
-    """Rows all around, and what the last true neighbour of each reaches."""
-    X = np.random.default_rng(0).standard_normal((3000, 10)).astype(np.float32)
-    X = knn.unit_rows(X)
-    ranks = np.arange(3000, dtype=np.int32)
-    both = knn.Ranks(ranks, ranks)
-    return X, knn.exact_neighbors(X, X, K, both, own=ranks).similarities[:, -1:]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name in EFFORTS for value in EFFORTS[name]]
-)
-def test_recall_is_reached_with_any_effort(name, value, many, monkeypatch):
-    assert set(EFFORTS) == set(mutants.EFFORT["ivf.py"].split())
-    X, last = many
-    monkeypatch.setattr(ivf, name, value)
-    plan = ivf.make_plan(
-        InMemory(X), K, target_recall=0.9, rng=np.random.RandomState(0), n_threads=1
-    )
-    found = ivf.search(X, K, plan, np.arange(3000, dtype=np.int32), n_threads=1)
-    hits = (found.ids >= 0) & (found.similarities >= last)
-    assert hits.mean() > 0.9
-    _, bound = ivf.measured(
-        plan, found.ids[plan.sample], found.similarities[plan.sample]
-    )
-    assert bound >= 0.9
