@@ -16,7 +16,7 @@ named below, by module, and must be assigned at its top level, to nothing else:
   `tests/unit/kernels/test_sizes.py` tries, each by itself (those of stages have their
   tests beside theirs).
 - `EFFORT`: how much is tried until something is reached. What is promised, as a recall,
-  is measured and holds with any.
+  holds with any (`tests/unit/kernels/test_plan.py`).
 
 All else is changed, what cannot change any answer included.
 """
@@ -44,6 +44,8 @@ from scipy.stats import binomtest
 TESTS = """unit/kernels, unit/test_hubs.py, unit/test_ties.py, unit/test_neighbors.py,
 unit/test_clusterer.py, unit/test_n_clusters.py, unit/test_layer_weights.py,
 unit/test_sketcher.py, unit/test_neurons.py, unit/inspection/test_inspection_graph.py,
+unit/test_mapped.py, unit/test_short_lists.py, unit/test_graphs_by_rows.py,
+unit/test_backends.py, unit/test_strength.py,
 unit/inspection/test_tree.py, unit/test_tree_lines.py, unit/test_small_communities.py,
 promises/test_properties.py"""
 # Slower ones, which compare everything that is found.
@@ -63,7 +65,7 @@ SIZES = {
 }
 EFFORT = {
     "ivf.py": """_COMPONENTS _AXES_ROWS _LISTS _TRAINING_ROWS _ITERATIONS _PLACE
-    _SAMPLE_SIZE _N_SAMPLES _MARGIN _NEAR_ROWS _NEAR_SHARE""",
+    _SAMPLE_SIZE _N_SAMPLES _MARGIN _NEAR_ROWS _NEAR_SHARE _SPARE""",
     "knn.py": "_MAX_EF _SAMPLE_SIZE",
     "leiden.py": "_MAX_ITERATIONS _TRIES",
 }

@@ -48,6 +48,14 @@ def test_exact_lists_are_the_plain_ones_whatever_is_tied(k, own, monkeypatch):
     assert found.ids.dtype == np.int32
 
 
+def test_lists_that_end_clearly_or_hold_all_are_not_searched_again(monkeypatch):
+    monkeypatch.setattr(knn, "_among_ties", None)
+    for X, k in [(unit(300, 20), 5), (few_directions(13), 5), (few_directions(9), 8)]:
+        own = np.arange(len(X))
+        found = knn.exact_neighbors(X, X, k, knn.Ranks(own, own), own=own)
+        assert (found.ids >= 0).all()
+
+
 def test_no_vectors_make_empty_lists():
     none = knn.Ranks(np.zeros(3, int), np.zeros(0, int))
     found = knn.exact_neighbors(unit(3), unit(3)[:0], 0, none)

@@ -51,6 +51,7 @@ EFFORTS = {
     "_MARGIN": (0.0, 25.0),
     "_NEAR_ROWS": (3, 10**6),
     "_NEAR_SHARE": (1e-3, 10.0),
+    "_SPARE": (0, 80),
 }
 
 
