@@ -354,6 +354,7 @@ def test_least_slack_is_the_smallest_that_reaches_the_target():
     assert ivf._least_slack(needed, 0.79) == 7
     assert ivf._least_slack(needed, 0.81) == 8
     assert ivf._least_slack(needed, 1.0) == 9
+    assert ivf._least_slack(needed, 1.1) == 9  # the largest, if none does
 
 
 def test_memory_of_a_thread_is_used_again(vectors, lists, ranks):
