@@ -370,6 +370,27 @@ def test_the_first_of_ties_are_those_of_the_largest_similarities():
         assert set(ids[i][ids[i] >= 0]) <= set(near)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_lists_are_completed_by_what_is_a_step_better(found):
+    similarities = np.array([0.5, 0.5, 0.500001, 0.499999, 0.500002])
+    vectors = np.column_stack([similarities, np.sqrt(1 - similarities**2)])
+    ids = np.array([[0, 1, 3]] if found else [[-1, -1, -1]], dtype=np.int32)
+    values = np.where(ids >= 0, similarities[ids], 0).astype(np.float32)
+    if found:  # without the last, which is a step less similar
+        ids, values = ids[:, :2].copy(), values[:, :2].copy()
+    knn.complete(
+        ids,
+        values,
+        np.array([[1, 0]], dtype=np.float32),
+        vectors.astype(np.float32),
+        np.array([0.5], dtype=np.float32),
+        knn.Ranks(np.zeros(1, int), np.arange(5)),
+        None,
+    )
+    assert_array_equal(ids[0], [4, 2] if found else [4, 2, 0])
+    np.testing.assert_allclose(values[0], similarities[ids[0]], atol=1e-7)
+
+
 def test_of_queries_without_ties_there_are_none():
     X = unit(400)
     ranks = np.arange(400, dtype=np.int32)
