@@ -3,6 +3,7 @@
 Sizes of blocks and of room count for time and memory: any give the same answers.
 """
 
+import ast
 from importlib import import_module
 
 import numpy as np
@@ -66,7 +67,7 @@ def of_ivf():
     yield from ivf.true_neighbors(
         VECTORS[some], VECTORS, K, ranks, own=some, n_threads=2
     )[:2]
-    for slack in (0.0, np.inf):
+    for slack in (0.01, np.inf):  # 0 is where the fourth is
         plan = ivf.Plan(lists, slack, 1.0, OWN[:3], np.zeros(3))
         yield from ivf.search(VECTORS, K, plan, RANKS, n_threads=2)[:2]
         scores = ivf.least_scores(VECTORS, plan, n_threads=2)
@@ -142,3 +143,23 @@ def test_sizes_change_no_answer(module, name, value, expected, monkeypatch):
             np.testing.assert_array_equal(found, wanted)
         else:  # the last bits of products and sums depend on what is computed at once
             np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-6)
+
+
+def test_only_assignments_to_listed_names_are_left_out(monkeypatch):
+    monkeypatch.setattr(mutants, "SIZES", {"module.py": "_A"})
+    monkeypatch.setattr(mutants, "EFFORT", {"module.py": "_B"})
+    text = """
+_A = 1 + 2
+_A, _B = 3, 4
+_A, _C = 5, 6
+_C = _A + 7
+def f(_A=8):
+    _B = 9
+"""
+    all_nodes = [node for node, _ in mutants.nodes(ast.parse(text))]
+    changed = [
+        all_nodes[int(s.split("#")[1])] for s in mutants.sites("module.py", text)
+    ]
+    values = [node.value for node in changed if isinstance(node, ast.Constant)]
+    assert values == [5, 6, 7, 8, 9]
+    assert len(mutants.sites("other.py", text)) == 11
