@@ -40,12 +40,15 @@ SIZES = [
 
 
 def make_vectors():
-    """Rows in groups, of which some are nearly equal and some are equal."""
+    """Rows in groups, some nearly equal; and equal ones, which no others are near to.
+
+    Which of those another row would list hangs on last bits of products.
+    """
     rng = np.random.default_rng(0)
     X = rng.standard_normal((6, D))[rng.integers(6, size=N)]
     X += rng.standard_normal((N, D))
     X[50:90] = X[0] + 1e-2 * X[50:90]
-    X[90:170] = X[1]
+    X[90:170] = rng.standard_normal(D)
     return knn.unit_rows(X.astype(np.float32))
 
 
