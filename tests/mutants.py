@@ -5,7 +5,20 @@ python -m tests.mutants ivf.py#812                                   this one ag
 
 First the tests run as they are, and it is noted which of them run which functions, and
 how long they take. `--notes FILE` keeps this for the next call. A mutant then meets the
-tests that run its function, the quickest first, as many as take `--most` seconds.
+tests that run its function, the quickest first, as many as take `--most` seconds, and
+then those of `STRONG`, however long they take. `--file` may be given several times.
+
+Two kinds of constants are not changed, since no answer tells their values. They are
+named below, by module, and must be assigned at its top level, to nothing else:
+
+- `SIZES` of blocks, of room and of what is tried first. They count for time and memory
+  alone: with very different values the answers are the same, as
+  `tests/unit/kernels/test_sizes.py` tries, each by itself (those of stages have their
+  tests beside theirs).
+- `EFFORT`: how much is tried until something is reached. What is promised, as a recall,
+  holds with any (`tests/unit/kernels/test_plan.py`).
+
+All else is changed, what cannot change any answer included.
 """
 
 import argparse
@@ -31,8 +44,31 @@ from scipy.stats import binomtest
 TESTS = """unit/kernels, unit/test_hubs.py, unit/test_ties.py, unit/test_neighbors.py,
 unit/test_clusterer.py, unit/test_n_clusters.py, unit/test_layer_weights.py,
 unit/test_sketcher.py, unit/test_neurons.py, unit/inspection/test_inspection_graph.py,
+unit/test_mapped.py, unit/test_short_lists.py, unit/test_graphs_by_rows.py,
+unit/test_backends.py, unit/test_strength.py,
 unit/inspection/test_tree.py, unit/test_tree_lines.py, unit/test_small_communities.py,
 promises/test_properties.py"""
+# Slower ones, which compare everything that is found.
+STRONG = """promises/test_determinism.py::test_same_as_recorded,
+promises/test_order_of_rows.py::test_twenty_orders"""
+SIZES = {
+    "cuda.py": "_SPARE _GROUP _MOST _LEAST _ROWS_RANKED _ROWS_AGAIN",
+    "graph.py": "_EDGES_AT_ONCE",
+    "ivf.py": """_ROWS_AT_ONCE _SPREAD _QUERIES_TOGETHER
+    _STRIPE_ROWS _ROWS_PROBED _PAIRS_SCANNED _ROWS_SCANNED _PAIRS_AT_ONCE _ROWS_RANKED
+    _LISTS_AT_ONCE _LISTS_AVERAGED _WAITING _TASKS""",
+    "knn.py": """_SPARE _ROWS_AT_ONCE _ROWS_CONVERTED _ROWS_HASHED _PAIRS_AT_ONCE
+    _QUERIES_AT_ONCE _ROWS_ALIKE""",
+    "leiden.py": "_EDGES_AT_ONCE _ROWS_AT_ONCE",
+    "pool.py": "_SECONDS",
+    "shuffle.py": "_COLUMNS",
+}
+EFFORT = {
+    "ivf.py": """_COMPONENTS _AXES_ROWS _LISTS _TRAINING_ROWS _ITERATIONS _PLACE
+    _SAMPLE_SIZE _N_SAMPLES _MARGIN _NEAR_ROWS _NEAR_SHARE _SPARE""",
+    "knn.py": "_MAX_EF _SAMPLE_SIZE",
+    "leiden.py": "_MAX_ITERATIONS _TRIES",
+}
 # What takes long to import, and need not be imported for each mutant.
 IMPORTS = """sklearn.ensemble, sklearn.model_selection, scipy.stats, faiss, igraph,
 leidenalg, hypothesis, pandas, dask.array, joblib, matplotlib.pyplot"""
@@ -75,6 +111,26 @@ def mutate(node):
     return True
 
 
+def sites(name, text):
+    """Places of a module that are changed, by their numbers among its nodes."""
+    tree = ast.parse(text)
+    listed = {*SIZES.get(name, "").split(), *EFFORT.get(name, "").split()}
+    left = {
+        id(node)
+        for one in tree.body
+        if isinstance(one, ast.Assign)
+        and {n.id for to in one.targets for n in ast.walk(to) if hasattr(n, "id")}
+        <= listed
+        for node in ast.walk(one)
+    }
+    numbered = enumerate(list(nodes(tree)))
+    return [
+        f"{name}#{number}"
+        for number, (node, _) in numbered
+        if id(node) not in left and mutate(node)
+    ]
+
+
 def noting(name, text):
     """A module's text, of which each function notes that it runs."""
     tree = ast.parse(text)
@@ -86,11 +142,25 @@ def noting(name, text):
     return ast.unparse(tree)
 
 
+def is_strong(test):
+    """Whether a mutant meets a test however long it takes."""
+    return any(name.strip() in test for name in STRONG.split(","))
+
+
 class Notes:
     """A plugin of pytest, which notes the seconds and functions of each test."""
 
     def __init__(self, file):
         self.file, self.tests = file, {}
+
+    def pytest_collection_modifyitems(self, items):
+        slow = {"slow", "cluster"}
+        items[:] = [
+            item
+            for item in items
+            if is_strong(item.nodeid)
+            or not slow & {mark.name for mark in item.iter_markers()}
+        ]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item):
@@ -129,7 +199,7 @@ def passes(folder, files, plugin, limit=None):
         finally:
             sys.stdout.flush()
             os._exit(code)
-    end, state = time.monotonic() + (limit or 7200), (0, 1)
+    end, state = time.monotonic() + (limit or 7200), (0, 0)
     while not state[0] and time.monotonic() < end:
         time.sleep(0.02)
         state = os.waitpid(child, os.WNOHANG)
@@ -137,7 +207,7 @@ def passes(folder, files, plugin, limit=None):
         os.killpg(child, signal.SIGKILL)
     if not state[0]:
         os.waitpid(child, 0)
-    return state[1] == 0
+    return state == (child, 0)  # of one that still runs it is (0, 0)
 
 
 def _run(folder, files, plugin):
@@ -154,7 +224,6 @@ def _run(folder, files, plugin):
     sys.path[0] = str(folder)
     sys.modules.pop("tests")  # those of the copy are meant
     options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    options += ["-m", "not cluster and not slow"]
     # Hypothesis is a plugin, too, and was imported before pytest could rewrite it.
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     return pytest.main([*options, *files], [plugin])
@@ -167,15 +236,22 @@ def write(path, text):
 
 
 def tests_of(tests, name, function, most):
-    """The tests that run a function, else any of its module, the quickest first."""
+    """The tests that run a function, else any of its module, the quickest first.
+
+    Those that take too long are left out, but the strong ones, which come last.
+    """
     of_module = {
         test: (seconds, {place.split()[1] for place in ran if place.startswith(name)})
         for test, (seconds, ran) in tests.items()
     }
     sure = [(s, test) for test, (s, ran) in of_module.items() if function in ran]
     found = sorted(sure or [(s, test) for test, (s, ran) in of_module.items() if ran])
-    past = itertools.accumulate(seconds for seconds, _ in found)
-    return [test for test, t in zip(found, past, strict=True) if t <= most]
+    quick = [one for one in found if not is_strong(one[1])]
+    past = itertools.accumulate(seconds for seconds, _ in quick)
+    return [
+        *(one for one, t in zip(quick, past, strict=True) if t <= most),
+        *(one for one in found if is_strong(one[1])),
+    ]
 
 
 def share(caught):
@@ -190,7 +266,7 @@ def note(folder, file, sources):
     if not file.exists():
         for path, text in sources.items():
             write(path, noting(path.name, text))
-        files = [f"tests/{name.strip()}" for name in TESTS.split(",")]
+        files = [f"tests/{name.strip()}" for name in f"{TESTS}, {STRONG}".split(",")]
         if not passes(folder, files, Notes(file.resolve())):
             print((folder / "output").read_text())
             sys.exit("Without any change, some tests fail.")
@@ -211,11 +287,9 @@ def run(given, folder):
             import_module(name.strip())
     texts = {paths[name]: text for name, text in sources.items()}
     tests = note(folder, given.notes or folder / "notes.json", texts)
+    names = given.file or sources
     chosen = given.sites or [
-        f"{name}#{number}"
-        for name in ([given.file] if given.file else sources)
-        for number, (node, _) in enumerate(list(nodes(ast.parse(sources[name]))))
-        if mutate(node)
+        one for name in names for one in sites(name, sources[name])
     ]
     random.Random(given.seed).shuffle(chosen)
     start, found = time.monotonic(), []
@@ -247,7 +321,7 @@ if __name__ == "__main__":
     parser.add_argument("sites", nargs="*", metavar="FILE#NUMBER")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--file", metavar="FILE")
+    parser.add_argument("--file", action="append", metavar="FILE")
     parser.add_argument("--most", type=float, default=60)
     parser.add_argument("--notes", type=Path, metavar="FILE")
     sys.stdout.reconfigure(line_buffering=True)

@@ -223,6 +223,5 @@ def local_maxima(values: np.ndarray, prominence: float) -> np.ndarray:
     A maximum counts if, on the way to any higher one, values fall by at least
     `prominence` below it.
     """
-    low = values.min(initial=0.0) - 1.0
-    padded = np.concatenate([[low], values, [low]])
+    padded = np.concatenate([[-np.inf], values, [-np.inf]])
     return find_peaks(padded, prominence=prominence)[0] - 1

@@ -7,6 +7,7 @@ import copy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,6 +247,28 @@ def test_a_score_tells_the_largest_number_it_was(value):
     assert (singles <= cuda.unrounded(singles.astype(np.float16))).all()
 
 
+def test_all_scores_tell_the_largest_numbers_they_were():
+    scores = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    scores = np.sort(scores[np.isfinite(scores)])
+    exact = scores.astype(np.float64)
+    largest = (exact[:-1] + exact[1:]) / 2  # halfway to the next
+    found = cuda.unrounded(scores[:-1])
+    assert (found >= largest).all()
+    allowed = 2.0**-11 * np.abs(exact[:-1]) + 2.0**-24
+    assert (found - exact[:-1] <= 1.001 * allowed).all()
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1])
+@pytest.mark.parametrize("largest", [0.0, 0.2])
+def test_bounds_are_of_what_rounding_took_and_of_what_sums_lose(error, largest):
+    rounding = cuda.bound(0, error, largest)
+    assert rounding == pytest.approx(1.001 * error + (1.001 + error) * largest)
+    of_card, of_cpu = 2.0**-22, 2.0**-24
+    lengths = (1.001 + error) * (1.001 + largest)
+    lost = 300 * (of_card * lengths + of_cpu * 1.001**2)
+    assert cuda.bound(300, error, largest) - rounding == pytest.approx(lost, rel=1e-5)
+
+
 def test_rows_are_proven_by_the_last_score_and_its_bound():
     lists = cuda._Shortlists(np.zeros((4, 1)), np.array([0.5, 0.5, -1.5, -1.5]))
     last = np.array([[0.500002], [0.5000009], [-1], [-0.9999985]], dtype=np.float32)
@@ -396,6 +419,70 @@ def test_blocks_are_halved_where_memory_runs_out(card, monkeypatch, error, place
     assert rows[0] == 700
     assert 350 in rows
     assert 87 in rows
+
+
+@pytest.fixture
+def stay(monkeypatch):
+    """Whether vectors were to stay on the card, each time that it was asked."""
+    found, columns = [], cuda._Card._columns
+
+    def noted(self, vectors, blocks, *, stay):
+        found.append(stay)
+        return columns(self, vectors, blocks, stay=stay)
+
+    monkeypatch.setattr(cuda._Card, "_columns", noted)
+    return found
+
+
+@pytest.mark.parametrize(("lacking", "stays"), [(0, True), (2, False)])
+def test_vectors_stay_on_the_card_if_there_is_room(
+    card, monkeypatch, stay, lacking, stays
+):
+    X = random(640, 24)
+    needed = cuda._Blocks(640, 640).n_bytes(24, 5 + 32 + 1) + 2 * 640 * 24
+    monkeypatch.setattr(cuda._Card, "free", lambda _: (needed - lacking) / 0.8 + 0.1)
+    assert_same(X, 5, card)
+    assert stay == [stays]
+
+
+@pytest.mark.usefixtures("few")
+def test_vectors_do_not_stay_where_memory_ran_out(card, monkeypatch, stay):
+    monkeypatch.setattr(cuda, "_LEAST", (8, 32))
+    largest, full = cuda._largest, [True, True]
+
+    def fail(*given):
+        if full:
+            full.pop()
+            raise FULL[0]
+        return largest(*given)
+
+    monkeypatch.setattr(cuda, "_largest", fail)
+    assert_same(random(), 5, card)
+    assert stay == [True, False, False]
+
+
+def test_memory_that_torch_holds_for_later_is_free():
+    calls = []
+    memory = SimpleNamespace(
+        mem_get_info=lambda _: (1000, 5000),
+        memory_reserved=lambda _: 100,
+        memory_allocated=lambda _: 30,
+        empty_cache=lambda: calls.append("empty"),
+    )
+    card = cuda._Card(SimpleNamespace(type="cuda"))
+    card.torch = SimpleNamespace(cuda=memory)
+    assert card.free() == 1070
+    card.empty()
+    assert calls == ["empty"]
+
+
+def test_memory_of_blocks_is_about_that_of_what_lies_in_it():
+    """Rows and scores in half precision, the rows' errors in single, and shortlists."""
+    (n, m), d, width = (1000, 30_000), 64, 50
+    rows, scores, groups = 2 * (n + m) * d, 2 * n * m, 2 * n * m // 32
+    errors, gathered = 4 * (n + m) * d, n * width * 32 * 2
+    least = rows + errors + scores + 2 * groups + gathered
+    assert least < cuda._Blocks(n, m).n_bytes(d, width) < 1.5 * least
 
 
 def test_it_is_said_what_memory_is_needed(card, monkeypatch):

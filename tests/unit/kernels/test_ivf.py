@@ -290,7 +290,8 @@ def parts_of(vectors, ranks, lists, cuts):
         yield rows, ivf.Part(*part)
 
 
-def test_parts_and_what_is_between_them_make_the_whole(vectors, ranks, lists, exact):
+def joined(vectors, ranks, lists):
+    """The rows of each of two parts, and their lists, found within and between."""
     (a, first), (b, second) = parts_of(vectors, ranks, lists, [(0, 3), (3, 8)])
     search = ivf.search_parts
     within = [search([part], K, lists, n_threads=1)[0] for part in (first, second)]
@@ -302,8 +303,24 @@ def test_parts_and_what_is_between_them_make_the_whole(vectors, ranks, lists, ex
     ]:
         outer = outer._replace(ids=np.where(outer.ids >= 0, there[outer.ids], -1))
         inner = inner._replace(ids=own[inner.ids])
-        found = knn.merge(inner, outer, K, knn.Ranks(ranks[own], ranks))
+        yield own, knn.merge(inner, outer, K, knn.Ranks(ranks[own], ranks))
+
+
+def test_parts_and_what_is_between_them_make_the_whole(vectors, ranks, lists, exact):
+    for own, found in joined(vectors, ranks, lists):
         assert_array_equal(found.ids, exact.ids[own])
+
+
+def test_near_copies_in_both_parts_are_found(vectors, ranks, lists):
+    near, own = vectors.copy(), lists.own.copy()
+    near[20:220] = knn.unit_rows(near[:1] + np.float32(1e-6) * near[20:220])
+    own[20:100], own[100:220] = 1, 6
+    both = knn.Ranks(ranks, ranks)
+    exact = knn.exact_neighbors(near, near, K, both, own=np.arange(N))
+    for rows, found in joined(near, ranks, lists._replace(own=own)):
+        copies = (rows >= 20) & (rows < 220)
+        assert 80 <= copies.sum() <= 120
+        assert_array_equal(found.ids[copies], exact.ids[rows[copies]])
 
 
 def test_parts_that_probe_nothing_of_each_other_list_nothing(vectors, ranks, lists):
@@ -337,6 +354,7 @@ def test_least_slack_is_the_smallest_that_reaches_the_target():
     assert ivf._least_slack(needed, 0.79) == 7
     assert ivf._least_slack(needed, 0.81) == 8
     assert ivf._least_slack(needed, 1.0) == 9
+    assert ivf._least_slack(needed, 1.1) == 9  # the largest, if none does
 
 
 def test_memory_of_a_thread_is_used_again(vectors, lists, ranks):

@@ -48,6 +48,14 @@ def test_exact_lists_are_the_plain_ones_whatever_is_tied(k, own, monkeypatch):
     assert found.ids.dtype == np.int32
 
 
+def test_lists_that_end_clearly_or_hold_all_are_not_searched_again(monkeypatch):
+    monkeypatch.setattr(knn, "_among_ties", None)
+    for X, k in [(unit(300, 20), 5), (few_directions(13), 5), (few_directions(9), 8)]:
+        own = np.arange(len(X))
+        found = knn.exact_neighbors(X, X, k, knn.Ranks(own, own), own=own)
+        assert (found.ids >= 0).all()
+
+
 def test_no_vectors_make_empty_lists():
     none = knn.Ranks(np.zeros(3, int), np.zeros(0, int))
     found = knn.exact_neighbors(unit(3), unit(3)[:0], 0, none)
@@ -187,6 +195,25 @@ def test_hashes_tell_rows_apart_that_differ_by_more_than_rounding(monkeypatch):
     assert gaps[6] < gaps[1:5].min() / 1000
 
 
+def test_numbers_of_hashes_are_of_all_their_bits():
+    multipliers, direction = knn._hash_numbers(2000)
+    for numbers, largest in [(multipliers, 2**31), (direction, 2**15)]:
+        assert 0.99 * largest < numbers.max() < largest
+        assert -largest <= numbers.min() < -0.99 * largest
+        assert abs(numbers.mean()) < 0.05 * largest
+
+
+def test_projections_are_exact_in_whatever_order_they_are_added_up():
+    d = 60_000
+    direction = knn._hash_numbers(d)[1]
+    row = knn.unit_rows(direction[None].astype(np.float32))  # the largest sum
+    exact = sum(
+        round(entry * 2**30) * int(number)
+        for entry, number in zip(row[0].tolist(), direction, strict=True)
+    )
+    assert knn.row_hashes(row)[0][0, 3] == exact
+
+
 def test_rows_are_scaled_only_if_they_are_off(monkeypatch):
     monkeypatch.setattr(knn, "_ROWS_CONVERTED", 2)
     X = unit(5)
@@ -204,6 +231,16 @@ def test_rows_are_scaled_only_if_they_are_off(monkeypatch):
         knn.unit_rows(huge), np.float32([[0.6, 0.8], [0.6, 0.8], [0, 0]])
     )
     assert_array_equal(knn.unit_rows(np.asfortranarray(off)), found)
+
+
+def test_similarities_of_rows_a_little_too_long_are_at_most_1():
+    X = np.repeat(unit(3), 2, axis=0) * np.float32(1 + 9e-7)
+    assert knn.unit_rows(X) is X
+    X = np.vstack([X, -X])
+    ranks = knn.Ranks(np.arange(12), np.arange(12))
+    found = knn.exact_neighbors(X, X, 11, ranks, own=np.arange(12))
+    assert_array_equal(found.similarities[:, 0], 1)
+    assert_array_equal(found.similarities[:, -2:], -1)
 
 
 def test_once_leaves_no_candidate_twice():
@@ -283,6 +320,21 @@ def test_lists_of_queries_by_their_distances():
     assert_array_equal(same, [[False, False], [True, False]])
 
 
+@pytest.mark.parametrize("equal", [0, 3, None])
+def test_ties_of_queries_are_in_the_order_of_the_row_they_are_equal_to(equal):
+    n = 40
+    ranks = np.random.default_rng(0).permutation(n) + 1
+    numbers = np.arange(n)
+    D = np.full((1, n), 0.5)
+    if equal is not None:
+        D[0, equal] = 0
+    distinct = knn.UniqueRows(None, numbers, numbers, ranks)
+    found, same = knn.neighbors_of_queries(D, distinct, n)
+    ties = knn.tie_order(0 if equal is None else ranks[equal], ranks)
+    assert_array_equal(found.ids[0], np.lexsort((ties, D[0])))
+    assert_array_equal(same[0], found.ids[0] == (-1 if equal is None else equal))
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_the_first_of_ties_are_the_best_among_copies(own):
     n, k = 400, 4
@@ -318,6 +370,27 @@ def test_the_first_of_ties_are_those_of_the_largest_similarities():
         assert set(ids[i][ids[i] >= 0]) <= set(near)
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_lists_are_completed_by_what_is_a_step_better(found):
+    similarities = np.array([0.5, 0.5, 0.500001, 0.499999, 0.500002])
+    vectors = np.column_stack([similarities, np.sqrt(1 - similarities**2)])
+    ids = np.array([[0, 1, 3]] if found else [[-1, -1, -1]], dtype=np.int32)
+    values = np.where(ids >= 0, similarities[ids], 0).astype(np.float32)
+    if found:  # without the last, which is a step less similar
+        ids, values = ids[:, :2].copy(), values[:, :2].copy()
+    knn.complete(
+        ids,
+        values,
+        np.array([[1, 0]], dtype=np.float32),
+        vectors.astype(np.float32),
+        np.array([0.5], dtype=np.float32),
+        knn.Ranks(np.zeros(1, int), np.arange(5)),
+        None,
+    )
+    assert_array_equal(ids[0], [4, 2] if found else [4, 2, 0])
+    np.testing.assert_allclose(values[0], similarities[ids[0]], atol=1e-7)
+
+
 def test_of_queries_without_ties_there_are_none():
     X = unit(400)
     ranks = np.arange(400, dtype=np.int32)
@@ -338,6 +411,79 @@ def test_in_blocks_gives_results_in_order():
     assert knn.in_blocks(sizes, 0, 2, 2) == []
 
 
+def test_vectors_at_least_so_similar_and_few_others_are_compared(monkeypatch):
+    monkeypatch.setattr(knn, "_ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(knn, "_ROWS_ALIKE", 7)
+    compared, products = [], knn._products
+
+    def counted(queries, vectors, candidates):
+        compared.append(np.count_nonzero(candidates >= 0))
+        return products(queries, vectors, candidates)
+
+    monkeypatch.setattr(knn, "_products", counted)
+    X, edges = few_directions(), np.linspace(-0.83, 0.93, 30)
+    found = knn._at_least(X[:30], X, edges)
+    similarities = X[:30].astype(float) @ X.T.astype(float)
+    expected = similarities >= edges[:, None]
+    assert (np.abs(similarities - edges[:, None]) > 1e-5).all()
+    assert sum(compared) == expected.sum()
+    assert found.shape[1] == expected.sum(axis=1).max()
+    for ids, near in zip(found, expected, strict=True):
+        there = np.flatnonzero(near)
+        assert_array_equal(np.sort(ids[: there.size]), there)
+        assert (ids[there.size :] == -1).all()
+
+
+def hnsw(X, ef_search, target_recall, k=5, m=2):
+    return knn.hnsw_neighbors(
+        X,
+        k,
+        np.random.default_rng(1).permutation(len(X)).astype(np.int32),
+        m=m,
+        ef_construction=4,
+        ef_search=ef_search,
+        target_recall=target_recall,
+        rng=np.random.RandomState(0),
+        reproducible=True,
+    )
+
+
+@pytest.mark.parametrize("n", [300, 800, 801])
+def test_recall_of_few_rows_is_known_and_of_many_estimated(n):
+    X = unit(n, 20)
+    ranks = knn.Ranks(np.arange(n), np.arange(n))
+    last = knn.exact_neighbors(X, X, 5, ranks, own=np.arange(n)).similarities[:, -1:]
+    found = hnsw(X, 1, 0.0)
+    hits = (found.ids >= 0) & (found.similarities >= last)
+    assert hits.mean() < 0.99
+    if n <= 800:
+        assert found.recall == found.recall_bound == pytest.approx(hits.mean())
+    else:
+        assert found.recall == pytest.approx(hits.mean(), abs=0.05)
+        assert 0.005 < found.recall - found.recall_bound < 0.05
+
+
+@pytest.mark.parametrize(("target", "n_measured"), [(1.0, 2), (1.1, 6)])
+def test_recall_is_measured_until_the_target_is_reached(
+    monkeypatch, target, n_measured
+):
+    """By the choice and its confirmation; of a target that is not, at last once."""
+    found, bound = [], knn.recall_bound
+    monkeypatch.setattr(knn, "recall_bound", lambda *a: found.append(bound(*a)) or 1.0)
+    assert hnsw(unit(200), 200, target, m=16).recall == 1
+    assert len(found) == n_measured
+    assert set(found) == {1.0}
+
+
+def test_vertices_are_told_apart_by_those_four_edges_away():
+    path = sp.diags_array(np.ones(19), offsets=1).tocsr()
+    found = knn.rank_vertices(sp.csr_array(path + path.T))
+    # Those farther from both ends are in the order of their numbers, and last.
+    assert_array_equal(found[4:16], np.arange(8, 20))
+    assert_array_equal(np.sort(found[:4] // 2), np.arange(4))
+    assert_array_equal(found[:4] // 2, found[:15:-1] // 2)
+
+
 def test_threads_of_faiss_are_as_before():
     before = knn.n_threads()
     with knn.limit_threads(before + 2):
@@ -350,5 +496,7 @@ def test_threads_of_faiss_are_as_before():
 def test_more_queries_than_fitted_rows_lose_no_neighbour():
     numbers = np.arange(3)
     D = np.random.default_rng(0).uniform(0.1, 1, (20, 3))
-    found, _ = knn.neighbors_of_queries(D, knn.UniqueRows(None, *[numbers] * 3), 3)
-    assert_array_equal(found.ids, np.argsort(D, axis=1))
+    for k in (3, 4, 9):  # lists are as long as the longest
+        distinct = knn.UniqueRows(None, *[numbers] * 3)
+        found, _ = knn.neighbors_of_queries(D, distinct, k)
+        assert_array_equal(found.ids, np.argsort(D, axis=1))

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,6 +167,91 @@ def test_weights_and_loops_decide(backend):
     assert ends[0] == ends[1] != ends[2] == ends[3]
 
 
+def gains(*values):
+    """Qualities that begin at 2000 and gain so much each time, and then nothing."""
+    return np.cumsum([2000.0, *values, *[0.0] * 200]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "n_runs"),
+    [((9, 3e-6, 1e-6), 4), ((9, 2.1e-6), 4), ((1.9e-6,), 2), ((1e-5,) * 300, 100)],
+)
+def test_it_iterates_until_a_billionth_is_gained(monkeypatch, values, n_runs):
+    """Which is 2e-6 of these qualities."""
+    qualities, starts = iter(gains(*values)), []
+
+    def community_leiden(*, n_iterations, initial_membership, **_):
+        assert n_iterations == 1
+        starts.append(initial_membership)
+        return SimpleNamespace(quality=next(qualities), membership=[len(starts)])
+
+    vertices = SimpleNamespace(community_leiden=community_leiden)
+    network = SimpleNamespace(vertices=vertices, loops=np.zeros(1), weights=None)
+    found = leiden._run_igraph(network, "modularity", 1.0, -1, 0)
+    assert starts == [None, *([i] for i in range(1, n_runs))]
+    assert_array_equal(found, [n_runs])
+
+
+@pytest.mark.parametrize(
+    ("values", "n_runs"),
+    [((9, 3e-6, 1e-6), 3), ((9, 2.1e-6), 3), ((1.9e-6,), 1), ((1e-5,) * 300, 100)],
+)
+def test_leidenalg_iterates_as_long(monkeypatch, values, n_runs):
+    leidenalg = pytest.importorskip("leidenalg")
+    qualities, runs = gains(*values), []
+
+    class Optimiser:
+        def set_rng_seed(self, seed):
+            assert seed == 7
+
+        def optimise_partition(self, _, n_iterations):
+            assert n_iterations == 1
+            runs.append(qualities[len(runs) + 1] - qualities[len(runs)])
+            return runs[-1]
+
+    partition = SimpleNamespace(quality=lambda: 2000.0, membership=[3])
+    monkeypatch.setattr(leidenalg, "Optimiser", Optimiser)
+    monkeypatch.setattr(
+        leidenalg, "SurpriseVertexPartition", lambda *_, **__: partition
+    )
+    network = SimpleNamespace(vertices=None, weights=None)
+    found, quality = leiden._run_leidenalg(network, "surprise", 1.0, -1, 7)
+    assert len(runs) == n_runs
+    assert (found.tolist(), quality) == ([3], 2000.0)
+
+
+class Signals:
+    """Signals whose handlers cannot be put back at first."""
+
+    def __init__(self, n_failures):
+        self.n_failures, self.back, self.raised = n_failures, {}, []
+
+    def signal(self, number, handler):
+        if self.n_failures:
+            self.n_failures -= 1
+            raise KeyboardInterrupt(f"{self.n_failures} left")
+        self.back[number] = handler
+
+    def raise_signal(self, number):
+        self.raised.append(number)
+        if number == 2:
+            raise ValueError("handler")
+
+
+def test_handlers_are_put_back_whatever_comes_meanwhile(monkeypatch):
+    monkeypatch.setattr(leiden, "signal", signals := Signals(0))
+    leiden._put_back({1: "one", 2: "two"}, [1, 1])
+    assert (signals.back, signals.raised) == ({1: "one", 2: "two"}, [1, 1])
+    monkeypatch.setattr(leiden, "signal", signals := Signals(0))
+    with pytest.raises(ValueError, match="handler"):
+        leiden._put_back({1: "one"}, [2, 3])
+    assert signals.raised == [2, 3]
+    monkeypatch.setattr(leiden, "signal", signals := Signals(90))
+    with pytest.raises(KeyboardInterrupt, match="89 left"):
+        leiden._put_back({1: "one", 2: "two"}, [2])
+    assert (signals.back, signals.raised) == ({1: "one", 2: "two"}, [2])
+
+
 def test_libreville_is_as_good_as_igraph():
     pytest.importorskip("cluster_libreville")
     _, graph = blocks([40] * 10, 0.25, 0.02)
@@ -246,6 +332,24 @@ def test_too_little_memory_is_an_error_before_libreville_starts(monkeypatch):
         match=rf"may need \d+ MB for {edges} edges on 2 threads.*lower n_jobs",
     ):
         run(leiden.network(sp.csr_array(matrix)), "libreville", n_threads=2)
+
+
+def test_room_is_asked_for_what_libreville_takes_at_most(monkeypatch):
+    network = SimpleNamespace(
+        graph=SimpleNamespace(nnz=6 * 10**9), loops=SimpleNamespace(size=2 * 10**9)
+    )
+    of_thread = (72 if sys.platform == "linux" else 8) * 2**20
+    needed = 64 * 8 * 10**9 + (256 + 17 * 5000) * 2 * 10**9 + 5000 * of_thread
+    asked = []
+
+    def refuse(size, dtype):
+        asked.append(size * np.dtype(dtype).itemsize)
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", refuse)
+    with pytest.raises(MemoryError, match=rf"{needed / 1e6:.0f} MB for 3000000000 ed"):
+        leiden._make_room(network, 5000)
+    assert asked == [needed]
 
 
 def test_panics_are_errors_and_interruptions_pass(monkeypatch):

@@ -153,6 +153,15 @@ def test_matching_takes_no_time_for_labels_that_no_row_has():
     assert partitions.kept_together(labels, other).tolist() == [True] * 4 + [False] * 2
 
 
+def test_communities_without_a_partner():
+    labels = np.array([0, 0, 2, 2, 3, -1])
+    other = np.array([1, 1, 1, -1, -1, 0])
+    np.testing.assert_array_equal(partitions.match(labels, other), [1, -1, -1, -1])
+    nothing = np.full(3, -1)
+    assert partitions.match(nothing, other[:3]).size == 0
+    np.testing.assert_array_equal(partitions.match(labels[:3], nothing), [-1] * 3)
+
+
 def test_matching_many_small_communities():
     labels = np.arange(5000)
     np.testing.assert_array_equal(partitions.kept_together(labels, labels[::-1]), True)
@@ -168,6 +177,9 @@ def test_local_maxima():
     assert find([0.2, 0.7, 0.7, 0.7, 0.3]) == [2]
     assert find([0.3]) == [0]
     assert find([]) == []
+    # There is no way to a higher one from the highest of all.
+    assert find([0.2, 0.4, 0.1], prominence=3) == [1]
+    assert find([-2.0, -5.0, -1.0], prominence=3.5) == [2]
 
 
 # --------------------------------------------------------------------------- shuffling

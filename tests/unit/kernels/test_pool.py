@@ -1,5 +1,6 @@
 """Threads that share tasks: order, errors, interruptions, and that they end."""
 
+import itertools
 import threading
 import time
 
@@ -95,6 +96,25 @@ def test_errors_of_preparing_are_raised():
 
     with pytest.raises(ImportError, match="no library"), Pool(2, refuse) as pool:
         list(pool.map(str, range(3)))
+
+
+def test_errors_of_preparing_come_before_those_of_tasks():
+    numbers, begun = itertools.count(), threading.Event()
+
+    def refuse_the_second():
+        if next(numbers) == 1:
+            begun.wait(30)
+            raise ImportError("no library")
+
+    def fail(_):
+        begun.set()
+        raise ValueError("task")
+
+    with (
+        pytest.raises(ImportError, match="no library"),
+        Pool(2, refuse_the_second) as pool,
+    ):
+        list(pool.map(fail, range(3)))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -63,6 +63,22 @@ def test_blocks_draw_the_same_rows_as_the_whole(rows):
     assert sample.drawn(keys, 0, 100).rows.size == 50
 
 
+def test_keys_are_shuffled_as_by_splitmix64():
+    step = 0x9E3779B97F4A7C15  # its first numbers from 0
+    states = np.array([step, 2 * step % 2**64], dtype=np.uint64)
+    assert_array_equal(
+        sample._spread(states),
+        np.array([0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4], dtype=np.uint64),
+    )
+
+
+def test_factors_are_odd_and_of_all_bits():
+    factors = sample.draw_factors(1000, 0)
+    assert (factors % np.uint64(2) == 1).all()
+    assert factors.max() > 0.99 * 2**64
+    assert np.unique(factors).size == 1000
+
+
 def test_another_seed_draws_other_rows(rows):
     drawn = [
         sample.drawn(sample.row_keys(rows, sample.draw_factors(30, seed)), 0, 20).rows
