@@ -95,6 +95,7 @@ def test_vectors_without_any_neighbour(blocked):
 def test_skewness_is_the_third_moment():
     counts = np.array([1, 5, 2, 8, 2, 30])
     assert hubs._skewness(counts) == pytest.approx(skew(counts))
+    assert hubs._skewness(np.array([1, 1, 1, 2])) == pytest.approx(skew([1, 1, 1, 2]))
     assert hubs._skewness(np.array([3, 3, 3])) == 0
     assert hubs._skewness(np.empty(0)) == 0
 
