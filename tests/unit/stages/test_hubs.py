@@ -62,23 +62,21 @@ def test_with_correction_those_of_the_highest_corrected_similarity(shards):
 
 @pytest.mark.parametrize("correct", [False, True])
 def test_lists_that_are_not_full_reach_whatever_is_there(correct, blocked):
-    shards = blocked(np.eye(3), [3]).vectors
-    ids = np.array([[1, 2], [0, -1], [-1, -1]], dtype=np.int32)
-    similarities = np.array([[0.5, 0.25], [0.5, 0], [0, 0]], dtype=np.float32)
-    table = knn.Neighbors(ids, similarities)
+    shards = blocked(np.eye(4), [4]).vectors
+    table = knn.Neighbors(
+        np.array([[1, 2, 3], [0, 2, -1], [3, 1, 0], [-1, -1, -1]], dtype=np.int32),
+        np.array([[5, 4, 3], [5, 4, 0], [6, 5, 4], [0, 0, 0]], dtype=np.float32) / 10,
+    )
 
     def reach_of(k):
         found = hubs.choose_neighbors(shards, [table], k, correct=correct, n_jobs=1)
-        assert found.tables[0].ids.shape == (3, min(k, 2))
-        return found.reach.tolist()
+        assert found.tables[0].ids.shape == (4, min(k, 3))
+        return found.reach
 
-    assert reach_of(3) == [-1, -1, -1]
-    if not correct:
-        assert reach_of(2) == [0.25, -1, -1]
-        return
-    # Surroundings are .375, .5 and 0; .25 - (.375 + 0) / 2 and .5 - (.375 + .5) / 2.
-    last = min(0.25 - 0.375 / 2, 0.5 - 0.875 / 2)
-    assert reach_of(2) == [pytest.approx(last, abs=1e-5), -1, -1]
+    assert reach_of(4).tolist() == [-1, -1, -1, -1]
+    # Surroundings are .4, .45, .5 and 0. The last of both are .4 - (.4 + .5) / 2.
+    expected = [-0.05, -1, -0.05, -1] if correct else [0.3, -1, 0.4, -1]
+    np.testing.assert_allclose(reach_of(3), expected, atol=1e-5)
 
 
 def test_vectors_without_any_neighbour(blocked):
