@@ -146,10 +146,11 @@ def test_counts_do_not_depend_on_how_many_rows_are_counted_at_once(monkeypatch):
         return in_blocks(function, n, size, n_jobs)
 
     monkeypatch.setattr(hubs.knn, "in_blocks", noted)
-    for most in (1, 4096):
+    for most, counts in ((1, 16), (4096, 16), (1, 3)):
         monkeypatch.setattr(hubs, "_ROWS_AT_ONCE", most)
+        monkeypatch.setattr(hubs, "_COUNTS", counts)
         assert_array_equal(hubs._counted(table, 4, 50, 1), expected)
-    assert sizes == [(40, 3), (40, 4096)]  # at most 16 counts of all vectors
+    assert sizes == [(40, 3), (40, 4096), (40, 14)]  # at most so many of all vectors
 
 
 @pytest.mark.parametrize("most", [1, 7, 59])

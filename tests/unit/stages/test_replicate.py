@@ -56,9 +56,9 @@ def test_weights_fall_beyond_what_is_alike():
 
 
 def test_the_best_resolution_and_what_splits_say():
-    halves = Halves(np.array([[0.1, 0.5, 0.2], [0.6, 0.4, 0.1]]))
-    assert_array_equal(halves.of_splits, [0.5, 0.6])
-    assert halves.best == 1
+    halves = Halves(np.array([[0.1, 0.3, 0.7], [0.6, 0.4, 0.5]]))
+    assert_array_equal(halves.of_splits, [0.7, 0.6])
+    assert halves.best == 2
 
 
 def test_halves_that_say_nothing_have_the_least_information():
