@@ -144,7 +144,11 @@ def test_what_halves_are_embedded_by(planted, monkeypatch):
 def test_halves_without_columns_or_with_a_single_row_say_nothing(planted):
     X, _ = planted
     rng, no_columns = np.random.RandomState(0), np.zeros(90, dtype=bool)
-    for rows, columns in ((X, no_columns), (X[:1], ~no_columns)):
+    for rows, columns in (
+        (X, no_columns),
+        (X[:1], no_columns),
+        (X[:1], ~no_columns),
+    ):
         found = replicate.partitions_of(layer(rows), columns, rng, Halving())
         assert_array_equal(found, np.full((3, len(rows)), -1))
     two = replicate.partitions_of(layer(X[[0, 0]]), ~no_columns, rng, Halving())
