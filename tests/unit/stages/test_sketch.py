@@ -201,6 +201,7 @@ def test_counts_of_blocks_are_merged(X):
     assert_array_equal(found.lowest, whole.lowest)
     assert_array_equal(found.highest, whole.highest)
     assert_array_equal(found.sample.rows, whole.sample.rows)
+    assert stage.merged(*parts).sample.rows.size == 0
 
 
 def test_what_was_learnt_is_not_asked_again(X, monkeypatch):
@@ -302,18 +303,20 @@ def test_embedding_equals_sums_over_whole_matrices(X, how, sparse, taken, monkey
 @pytest.mark.parametrize("taken", TAKEN)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_layers_are_given_as_the_sketch_weighs_them(X, sparse, taken):
+    X = np.concatenate([X, np.tile(np.arange(15) < 4, (1, 1)) / 3])  # a constant layer
     sketch, given = sketch_of(TAKEN[taken]), layers_of(X, sparse=sparse)
     _, before = expected_of(X, sketch)
     found = stage.weighted_layers(given, sketch)
     assert [layer.name for layer in found] == list(NAMES)
     assert [layer.share for layer in found] == [0.5, 0.3, 0.2]
     for layer, weighted in zip(found, before, strict=True):
-        block = layer.read(slice(0, 9))
+        block = layer.read(slice(0, 10))
         block = block.toarray() if sp.issparse(block) else block
         active = block.any(axis=1)
         weighed = block * layer.weight - np.outer(active, layer.centre)
         # Correlations are of rows that are scaled first.
         length = np.linalg.norm(weighted, axis=1)
+        assert_array_equal(weighed.any(axis=1), length > 0)
         scale = np.linalg.norm(weighed, axis=1) / np.where(length > 0, length, 1)
         np.testing.assert_allclose(weighed, weighted * scale[:, None], atol=1e-9)
 
