@@ -183,7 +183,7 @@ def partitions_of(
 
     Rows without a neighbour, or without activity, are in none, -1.
     """
-    width, n = layer.weights.size, layer.matrix.shape[0]
+    width = layer.weights.size
     buckets, signs = countsketch.draw_hashes(width, _N_COLUMNS, rng)
     sketch = Sketch(
         layer.activity,
@@ -197,8 +197,6 @@ def partitions_of(
     layout = Layout((layer.name,), (width,), (range(1),))
     runner, reading = Local(), Reading(None, halving.n_jobs)
     vectors = embed(Layers(layout, [source_of(layer.matrix)]), sketch, reading, runner)
-    if not columns.any() or n < 2:
-        return [np.full(n, -1)] * len(RESOLUTIONS)
     return _communities(vectors, halving)
 
 

@@ -284,12 +284,12 @@ def _best(swept: list[_Line]) -> list[_Level]:
     """
     ranges = list(_envelope(swept))
     levels = [_extended(ranges, i) for i in range(len(ranges))]
-    levels.sort(key=lambda level: max(level.low, level.high / 2**20) / level.high)
+    levels.sort(key=lambda level: level.low / level.high)
     kept: list[_Level] = []
     for level in levels:
         if all(level.high <= one.start or level.low >= one.end for one in kept):
             kept.append(level)
-    divided = [level for level in kept if level.labels.max(initial=-1) > 0]
+    divided = [level for level in kept if level.labels.max() > 0]
     return sorted(divided, key=lambda level: level.low)
 
 
@@ -349,5 +349,5 @@ def _attached(found: np.ndarray, graph: VertexGraph) -> np.ndarray:
         table = partitions.contingency(graph.communities, tied).toarray()
         most = 2 * table.max(axis=1) > table.sum(axis=1)
         part = np.where(most, table.argmax(axis=1), -1)
-        tied[rest] = np.append(part, -1)[graph.communities[rest]]
+        tied[rest] = part[graph.communities[rest]]
     return labelling.label_by_size(tied, graph.counts)
