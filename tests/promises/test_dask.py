@@ -178,7 +178,7 @@ def test_another_client(embedding, stack):
                     sketcher.fit(lazy)
 
             with distributed.Client(two):
-                refused_everywhere("the current client is that of another cluster")
+                refused_everywhere("the current client belongs to another cluster")
             with distributed.Client(one):  # another client, and the same workers
                 assert_array_equal(clusterer.predict(X), predicted)
                 assert_array_equal(clusterer.fit(kept).labels_, labels)

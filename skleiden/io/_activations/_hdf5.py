@@ -225,7 +225,7 @@ def _count_chunks(dataset: Any, filters: Filters, where: str) -> int:
         if problem is not None:
             raise RefusedError(
                 f"{where} has a chunk, at {info.chunk_offset}, of {info.size} bytes, "
-                f"of which {problem}. The file is broken: copy or write it again."
+                f"but {problem}. The file is broken: copy or write it again."
             )
         if all(map(operator.lt, info.chunk_offset, dataset.shape)):
             places.add(info.chunk_offset)
