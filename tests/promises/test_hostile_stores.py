@@ -1204,11 +1204,11 @@ CHILDREN = {
     "chunks of hdf5": (chunks_of_hdf5, "64 bytes in chunks of the shape"),
     "hdf5 that skipped gzip": (
         lambda p: lying_hdf5(p, bytes(64), 1, n=4000, compression="gzip"),
-        r"chunk, at \(0, 0\), of 64 bytes, of which 64000000 are needed",
+        r"chunk, at \(0, 0\), of 64 bytes, but 64000000 are needed",
     ),
     "hdf5 checksum": (
         lambda p: lying_hdf5(p, b"\1", fletcher32=True),
-        "of 1 bytes, of which 16388 are needed",
+        "of 1 bytes, but 16388 are needed",
     ),
     "hdf5 checksum of nothing in gzip": (
         # gzip went first, and the sum is that of 4 bytes, of which there are 3.
@@ -1217,15 +1217,15 @@ CHILDREN = {
     ),
     "hdf5 without filters": (
         lambda p: lying_hdf5(p, bytes(8)),
-        "of 8 bytes, of which 16384 are needed",
+        "of 8 bytes, but 16384 are needed",
     ),
     "hdf5 of too much": (
         lambda p: lying_hdf5(p, bytes(16385)),
-        "of 16385 bytes, of which 16384 are needed",
+        "of 16385 bytes, but 16384 are needed",
     ),
     "hdf5 shuffle": (
         lambda p: lying_hdf5(p, bytes(8), shuffle=True),
-        "of 8 bytes, of which 16384 are needed",
+        "of 8 bytes, but 16384 are needed",
     ),
     "hdf5 gzip of less": (
         lambda p: lying_hdf5(p, zlib.compress(bytes(64)), compression="gzip"),
@@ -1240,7 +1240,7 @@ CHILDREN = {
         lambda p: lying_hdf5(
             p, zlib.compress(bytes(2**25), 9), n=4, compression="gzip"
         ),
-        "of .* bytes, of which from 1 to 1096 are possible",
+        "of .* bytes, but from 1 to 1096 are possible",
     ),
     "hdf5 lzf of less": (
         lambda p: lying_hdf5(p, b"\0a", compression="lzf"),
