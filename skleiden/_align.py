@@ -197,7 +197,8 @@ def _stack_rows(
         if vector.shape[0] != width:
             raise ValueError(
                 f"The vectors of layer {layer!r} differ in width: prompt {ids[0]!r} "
-                f"has {width}, prompt {ids[row]!r} has {vector.shape[0]}."
+                f"has {width}, prompt {ids[row]!r} has {vector.shape[0]}. Give all "
+                "vectors of a layer the same width."
             )
         kept = np.flatnonzero(np.abs(vector) > zero_tol)
         if dense is not None:

@@ -1,4 +1,4 @@
-"""One palette: a community's colour in figures and on the page, by its label."""
+"""Choose the colour of a community, in figures and on the page, by its label."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ _CONES_TO_RGB = np.array(
 
 
 def community_colors(n: int) -> np.ndarray:
-    """Choose colours for communities, which can be told apart beyond twenty.
+    """Choose colours for communities, distinct even for more than twenty.
 
     Parameters
     ----------
     n : int
-        How many, at least 0.
+        Number of colours, at least 0.
 
     Returns
     -------
     colors : ndarray of shape (n, 3)
-        sRGB in [0, 1], with a contrast of at least 3 with white. A community's colour
-        does not depend on how many there are.
+        sRGB values in [0, 1]. Each colour has a contrast of at least 3 with white. The
+        colour of a community does not depend on how many there are.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def community_colors(n: int) -> np.ndarray:
     Notes
     -----
     Hues are a golden angle apart in OKLCH [1]_, with alternating lightness and chroma.
-    Up to 30 colours the least distance between two is above .06 in OKLab, where about
-    .02 can just be seen. The page of :func:`skleiden.report.write_report` has the same
-    colours; on a dark screen, they are lighter.
+    Among up to 30 colours, the smallest distance between two is above .06 in OKLab,
+    where about .02 can just be seen. The page of :func:`skleiden.report.write_report`
+    has the same colours; on a dark screen, they are lighter.
 
     References
     ----------
@@ -118,7 +118,8 @@ def css_colors(labels: np.ndarray) -> dict[int, tuple[str, str]]:
     Returns
     -------
     dict of {int: (str, str)}
-        By label, -1 for the noise, two colours: on a light and on a dark background.
+        For each label (-1 for noise), two colours: for a light and for a dark
+        background.
     """
     placed = np.unique(labels[labels >= 0])
     light, dark = (

@@ -1,18 +1,19 @@
-"""Draw communities, as scikit-learn's displays do. Needs matplotlib.
+"""Draw communities with displays like scikit-learn's. Needs matplotlib.
 
-- :class:`CommunityMapDisplay`: each row as a point, near the rows that it is linked to;
+- :class:`CommunityMapDisplay`: each row as a point near the rows that it is linked to;
 - :class:`CommunitySizesDisplay`: how many rows each community has;
 - :class:`CommunityTreeDisplay`: communities within communities;
 - :class:`LayerAgreementDisplay`: which layers keep each community together;
 - :class:`PrototypeHeatmapDisplay`: mean activations of the communities' neurons;
 - :class:`CrossTableDisplay`: which groups of neurons drive which communities;
-- :class:`ResolutionProfileDisplay`, :class:`LayerProfileDisplay`: which resolutions,
+- :class:`ResolutionProfileDisplay` and :class:`LayerProfileDisplay`: which resolutions,
   and which layers, find the same communities again.
 
 The displays of the map, the sizes, the agreement of layers and the prototypes have
 class methods ``from_estimator`` and ``from_predictions``. Trees, cross tables and
-profiles have a method ``plot()`` that makes their display. All draw on the axes given,
-or on new ones, and keep these as ``ax_`` (or ``axes_``) and ``figure_``.
+profiles have a method ``plot()`` that makes their display. All of them draw on the axes
+that they are given, or on new ones, and keep these as ``ax_`` (or ``axes_``) and
+``figure_``.
 
 Examples
 --------

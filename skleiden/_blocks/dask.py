@@ -166,9 +166,9 @@ class OnWorkers:
         """Say whether the client of kept results is the current one, and open."""
         futures = futures_of(handles)
         if any(f.cancelled() or f.client.status != "running" for f in futures):
-            return "the client that they were made by is closed or was restarted"
+            return "the client that made them is closed or was restarted"
         if any(_is_elsewhere(future) for future in futures):
-            return "the current client is that of another cluster"
+            return "the current client belongs to another cluster"
         return None
 
     def portable(self, handles: Sequence[Any]) -> list[Any]:
@@ -233,10 +233,10 @@ def _is_lost(error: Exception) -> bool:
 def _lost(description: str, why: str) -> RuntimeError:
     return RuntimeError(
         f"Stage {description!r} needs results that lie on the workers of a Dask "
-        "cluster, such as chunks of a persisted X, and the current client does not "
-        "have them: they were made by a client that is closed now, or that is of "
-        "another cluster. Fit while their client is open and the current one, or "
-        f"persist X anew. The reason: {why}."
+        "cluster, such as chunks of a persisted X, but the current client does not "
+        "have them: they were made by a client that is closed now, or that belongs to "
+        "another cluster. Fit while that client is open and the current one, or "
+        f"persist X again. The reason: {why}."
     )
 
 
@@ -260,8 +260,8 @@ def _named_failure(description: str) -> Iterator[None]:
         if type(error).__name__ != "KilledWorker":
             raise
         raise MemoryError(
-            f"Workers died again and again in stage {description!r}, most likely for "
-            f"want of memory. {remedy} Dask says: {error}"
+            f"Workers died repeatedly in stage {description!r}, most likely because "
+            f"they ran out of memory. {remedy} Dask says: {error}"
         ) from error
 
 

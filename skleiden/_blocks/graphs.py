@@ -83,9 +83,9 @@ def _check_distances(X: Any) -> None:
     if sp.issparse(X):
         if X.nnz and (X.data == 1).all():
             raise ValueError(
-                "metric='precomputed' takes distances; got a graph whose entries "
-                "are all 1, as of a neighbours transformer with "
-                "mode='connectivity'. Use mode='distance'."
+                "metric='precomputed' takes distances; got a graph whose entries are "
+                "all 1, as from a neighbours transformer with mode='connectivity'. Use "
+                "mode='distance'."
             )
     elif not np.allclose(X, X.T, atol=1e-4):
         raise ValueError(

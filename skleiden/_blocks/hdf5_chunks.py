@@ -70,7 +70,7 @@ def unpack(raw: bytes, mask: int, filters: Filters, n_bytes: int) -> bytes:
     """
     problem = size_problem(len(raw), mask, filters, n_bytes)
     if problem is not None:
-        raise ValueError(f"a chunk holds {len(raw)} bytes, of which {problem}")
+        raise ValueError(f"a chunk holds {len(raw)} bytes, but {problem}")
     stages = filters.of_chunk(mask)
     # Between two filters there may be checksums beside the content.
     most = n_bytes + _CHECKSUM * len(stages)
@@ -169,7 +169,9 @@ def _unpack_lzf(raw: bytes, _: tuple[int, ...], most: int) -> bytes:
 
     size = _size_of_lzf(raw)
     if not 0 < size <= most:
-        raise ValueError(f"a chunk unpacks to {size} bytes, of which {most} can be")
+        raise ValueError(
+            f"a chunk unpacks to {size} bytes, but at most {most} are possible"
+        )
     # A file in memory, by a name that nothing else has.
     name = os.urandom(16).hex()
     with h5py.File(name, "w", driver="core", backing_store=False) as file:

@@ -67,8 +67,8 @@ def check_size(matrix: Any, what: str) -> None:
             name = "" if root is None else f" {str(root.filename)!r}"
             raise OSError(
                 f"The file{name} in which {what} lies has become shorter: it has "
-                f"{size} bytes, and {needed} are mapped. Leave files as they are for "
-                "as long as they are used; write the data again, and load them."
+                f"{size} bytes, but {needed} are mapped. Do not change files while "
+                "they are used; write the data again, and load them."
             )
 
 
@@ -125,8 +125,8 @@ def check_written(X: Any) -> None:
         and np.isnan(root[0]).all()
     ):
         raise ValueError(
-            f"X lies in the memory map {str(root.filename)!r}, whose first row is NaN: "
-            "so MultiLayerTfidfSketcher leaves it until all rows are written, and its "
+            f"X lies in the memory map {str(root.filename)!r}, whose first row is NaN. "
+            "MultiLayerTfidfSketcher leaves it so until all rows are written: its "
             "writing was cut off. Write it again, with transform(X, out=...)."
         )
 

@@ -257,9 +257,10 @@ class StoredSource(Source):
 
     def divided(self, columns: Sequence[slice]) -> list[Any]:
         raise TypeError(
-            "Takes one Zarr array or HDF5 dataset for each layer, as a LayerStack; "
-            f"got a single {type(self.matrix).__name__} of {len(columns)} layers side "
-            "by side. Store them as one each, or pass X[:], which is in memory."
+            "X must have one Zarr array or HDF5 dataset for each layer, in a "
+            f"LayerStack; got a single {type(self.matrix).__name__} with "
+            f"{len(columns)} layers side by side. Store each layer as its own array, "
+            "or pass X[:], which is in memory."
         )
 
     def whole(self) -> np.ndarray:
@@ -555,7 +556,7 @@ def layers_along(X: Any, axis: Any) -> list[Any]:
         X = np.asarray(X)
     if kind in (SparseSource, StoredSource):
         raise TypeError(
-            "LayerStack.from_array takes an array, tensor or Dask array, of which each "
+            "LayerStack.from_array takes an array, tensor or Dask array, in which each "
             f"layer is a view; got a {type(X).__name__}. Store one matrix for each "
             "layer, or pass X[:], which is in memory."
         )

@@ -20,8 +20,8 @@ import scipy.sparse as sp
 _ROWS, _COLUMNS, _PER_ENTRY = 2**20, 2**22, 1000
 
 _REMEDY = (
-    "Make it anew from its values, for example with "
-    "scipy.sparse.coo_array((values, (rows, columns)), shape=shape)."
+    "Build it again from its values, for example with scipy.sparse.coo_array((values, "
+    "(rows, columns)), shape=shape)."
 )
 
 

@@ -22,8 +22,8 @@ def from_torch(value: Any, what: str) -> Any:
         return (tensor if _numpy_knows(tensor) else tensor.float()).numpy()
     except (TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{what} is a tensor of {value.dtype}, which NumPy does not know. Give "
-            "tensors of a usual type, such as tensor.float()."
+            f"{what} is a tensor of {value.dtype}, which NumPy does not have. Give "
+            "tensors of a common type, such as tensor.float()."
         ) from error
 
 

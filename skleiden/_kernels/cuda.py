@@ -94,8 +94,8 @@ def find_device(name: str) -> Any:
     n_devices = torch.cuda.device_count()
     if device.index is not None and device.index >= n_devices:
         raise ValueError(
-            f"device={name!r} is not there: GPUs are numbered from 0, and torch finds "
-            f"{n_devices}. Use one of these, or device='cpu'."
+            f"device={name!r} does not exist: GPUs are numbered from 0, and torch "
+            f"finds {n_devices}. Use one of these, or device='cpu'."
         )
     return device
 

@@ -64,13 +64,13 @@ class Shards:
         """Refuse to go on without blocks."""
         found = self.runner.why_lost(self.blocks)
         if not self.blocks and self.shape[0]:
-            found = "a pickle or copy of it is without them"
+            found = "a pickle or copy of it does not have them"
         if found is not None:
             raise RuntimeError(
-                "The vectors that this estimator was fitted on lie on the workers of a "
-                f"Dask cluster, and {found}. Use it while their client is open and the "
-                "current one, keep it by skleiden.io.save_estimator, which brings the "
-                "vectors here, or fit on an array."
+                "The vectors that this estimator was fitted on are on the workers of a "
+                f"Dask cluster, and {found}. Use it while that client is open and the "
+                "current one, save it with skleiden.io.save_estimator, which brings "
+                "the vectors here, or fit on an array."
             )
 
     def gather(self) -> np.ndarray:

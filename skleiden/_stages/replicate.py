@@ -120,9 +120,9 @@ def sampled_layers(
     if 1 < rows.size < _LEAST_ROWS <= layers.n_samples:
         warnings.warn(
             f"Layers are judged by {rows.size} different rows, drawn from the "
-            f"{layers.n_samples} of X; below {_LEAST_ROWS} their replicability and the "
-            "weights made of it say little. Set layer_weights=None, which weighs all "
-            "layers equally, or give weights.",
+            f"{layers.n_samples} of X; with fewer than {_LEAST_ROWS}, their "
+            "replicability and the weights derived from it say little. Set "
+            "layer_weights=None, which weighs all layers equally, or give weights.",
             UserWarning,
             stacklevel=6,
         )

@@ -1,22 +1,22 @@
-"""Capture what the neurons of a language model do on texts.
+"""Capture the activations of a language model's neurons on texts.
 
-:func:`capture_activations` runs a model on texts and gives a
-:class:`~skleiden.LayerStack` with one layer per block of the model: the activations of
-the neurons of its MLP, one row per text (the mean over its tokens, their maximum, or
-the last token) or one row per token. It knows where the neurons are in BERT, GPT-2,
-GPT-NeoX, OPT, Llama, Mistral, Qwen, Gemma, T5 and models built like them. For any other
-module that takes ``input_ids``, tell it by ``modules``, such as
-``modules="encoder.layer.*.mlp.fc2"`` with ``side="input"``. It needs torch, and a
-tokenizer of transformers or any callable of the same form: ``pip install
-"skleiden[capture]"``.
+:func:`capture_activations` runs a model on texts and returns a
+:class:`~skleiden.LayerStack` with one layer for each block of the model: the
+activations of the neurons in the block's MLP (its feed-forward part), in one row for
+each text (the mean over its tokens, their maximum, or the last token) or in one row for
+each token. It knows where the neurons are in BERT, GPT-2, GPT-NeoX, OPT, Llama,
+Mistral, Qwen, Gemma, T5 and models built like them. For any other model that takes
+``input_ids``, name the modules, such as ``modules="encoder.layer.*.mlp.fc2"`` with
+``side="input"``. It needs torch, and a tokenizer of transformers or a callable that
+works like one: ``pip install "skleiden[capture]"``.
 
-With ``out=`` the activations go to a Zarr folder as they come. A capture that was
-stopped goes on from there when it is started again. ``skleiden capture MODEL TEXTS
---out acts.zarr`` does this in a shell.
+With ``out=``, activations are written to a Zarr folder as they are captured. A capture
+that was stopped goes on from there when it is started again. The command ``skleiden
+capture MODEL TEXTS --out acts.zarr`` does this in a shell.
 
 Examples
 --------
-A model with random weights stands for a real one,
+Here a model with random weights stands in for a real one,
 ``AutoModel.from_pretrained("gpt2")``:
 
 >>> from skleiden.capture import capture_activations
@@ -30,8 +30,8 @@ A model with random weights stands for a real one,
 >>> capture_activations(model, texts, tokenizer)
 LayerStack(2 rows; layer_0: 128, layer_1: 128, layer_2: 128)
 
-A row per token, and the texts of these rows, in which the token is marked (this
-tokenizer has numbers for tokens):
+With one row for each token, :func:`token_contexts` gives texts for these rows, in which
+the token is marked (this tokenizer has numbers for tokens):
 
 >>> from skleiden.capture import token_contexts
 >>> tokens = capture_activations(model, texts, tokenizer, pool="tokens")
@@ -40,7 +40,7 @@ tokenizer has numbers for tokens):
 >>> token_contexts(["sky"], tokenizer)["0:1"]
 '115 <<107>> 121'
 
-From there, `fit_predict` of a pipeline, and :mod:`skleiden.inspection`:
+The result is what pipelines and :mod:`skleiden.inspection` take:
 
 >>> from sklearn.pipeline import make_pipeline
 >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden

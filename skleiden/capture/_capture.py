@@ -1,4 +1,4 @@
-"""From a model and texts to activations."""
+"""Capture activations of a model on texts."""
 
 from __future__ import annotations
 
@@ -41,102 +41,104 @@ def capture_activations(
     out: str | os.PathLike[str] | None = None,
     verbose: int = 0,
 ) -> LayerStack:
-    """Capture the activations of a model's neurons on texts, a layer for each module.
+    """Capture the activations of a model's neurons on texts, one layer a module.
 
     Parameters
     ----------
     model : torch.nn.Module
         A model of transformers, or any other module that takes ``input_ids`` of shape
-        (texts, tokens). It runs where it is and in the dtype that it has, without
-        dropout and gradients, and is left as it was.
+        (texts, tokens). It runs on its device and in its dtype, without dropout and
+        gradients, and is left as it was.
 
     texts : sequence of str, or mapping of {id: text}
-        The texts, one for each row.
+        The texts; each becomes one row, unless each token does (see `pool`).
 
     tokenizer : callable
-        A tokenizer of transformers, or any callable of that form: with a list of texts,
-        ``truncation``, ``max_length`` and ``return_special_tokens_mask``, it returns a
-        mapping with a list for each text in ``input_ids`` and, if it knows special
-        tokens, ``special_tokens_mask``.
+        A tokenizer of transformers, or a callable that works like one: it is called
+        with a list of texts, ``truncation``, ``max_length`` and
+        ``return_special_tokens_mask``, and returns a mapping with ``input_ids``, a list
+        for each text, and, if it knows special tokens, ``special_tokens_mask``.
 
     ids : sequence, default=None
-        Ids of the texts. If None, the keys of `texts`, or the numbers of the rows as
-        text, from "0" on.
+        Ids of the texts. If None, they are the keys of `texts`, or the numbers of the
+        texts as strings, from "0" on.
 
     modules : str or sequence of str, default=None
         Names of modules in the model, or patterns of names: ``*`` stands for one part
-        of a name, between two dots, and ``**`` for any number of them. If None, the
-        last projection of each block's MLP, if the names of the model's modules are
-        known: those of BERT, GPT-2, GPT-NeoX, OPT, Llama, T5 and their kin.
+        of a name, between two dots, and ``**`` for any number of them. If None, it is
+        the last projection of each block's MLP, which is found by name in BERT, GPT-2,
+        GPT-NeoX, OPT, Llama, T5 and models built like them.
 
     side : {"input", "output"}, default=None
-        The side of the modules that is captured; needed with `modules`. The input of an
-        MLP's last projection is the activation of its neurons, and what is captured
-        where the modules are known.
+        Which side of the modules is captured; required with `modules`. If both are
+        None, it is "input": the input of an MLP's last projection holds the activations
+        of its neurons.
 
     part : {"encoder", "decoder"}, default=None
-        The part that is captured of a model that has both, and must then be given.
+        Which part is captured; required for a model that has both.
 
     decoder_inputs : str or sequence of str, default=None
-        Texts for the decoder, one for all or one for each text, before which its start
-        token is put. If None, the start token alone.
+        Texts for the decoder, one for all or one for each text. The decoder's start
+        token is put before each. If None, the decoder gets the start token alone.
 
     pool : {"mean", "max", "last", "tokens"}, default="mean"
         How the tokens of a text become its row: by their mean, their largest values or
-        the last one. With ``"tokens"``, each is a row of its own, whose id is the
-        text's and the token's position, from 0 on: ``id:position``. See
-        :func:`token_contexts` for texts of these rows. Padding and special tokens are
-        left out, but for the decoder's start token.
+        the last one. With ``"tokens"``, each token becomes a row, whose id is
+        ``id:position``: the text's id and the token's position among the text's tokens,
+        special ones included, from 0 on. :func:`token_contexts` gives texts for these
+        rows. Padding and special tokens are left out, except for the decoder's start
+        token.
 
     max_tokens : int, default=512
-        The most tokens of a text, or the limit of the tokenizer or the model if that
-        is lower. The tokenizer cuts texts that have more.
+        Largest number of tokens in a text, at least 1; a lower limit of the tokenizer
+        or the model takes precedence. The tokenizer cuts longer texts.
 
     batch_tokens : int, default=4096
-        The most tokens of a batch, padding included. Texts of like length are in one
-        batch.
+        Largest number of tokens in a batch, including padding, at least 1. Texts of
+        similar length share a batch.
 
     out : path-like, default=None
-        A folder of Zarr to write the activations to as they come, with the texts beside
-        them in ``texts.json``. Memory is then bounded by a block of rows (64 MiB of
-        all layers, or a batch if that is more). If the folder holds a part of the same
-        capture, it goes on where that stopped.
+        A Zarr folder into which activations are written as they are captured, with the
+        texts beside them in ``texts.json``. Memory then holds a block of rows at a time
+        (64 MiB for all layers, or a batch if that is more). If the folder holds part of
+        the same capture, the capture goes on where that stopped.
 
     verbose : int, default=0
-        Whether to show a bar of progress.
+        Whether to show a progress bar.
 
     Returns
     -------
     stack : LayerStack
-        One layer for each module, in natural order: ``layer_0``, ``layer_1``, ... where
-        the modules are known, else by the names of the modules. Activations are as the
-        model has them, negative ones included, and in its dtype; what NumPy does not
-        have, such as bfloat16, becomes float32. With `out`, they are left there.
+        One layer for each module, in natural order, named ``layer_0``, ``layer_1``, ...
+        if `modules` is None, else after the modules. Activations are as the model
+        computes them, including negative ones, and in its dtype; dtypes that NumPy does
+        not have, such as bfloat16, become float32. With `out`, they stay in that
+        folder.
 
     Warns
     -----
     UserWarning
-        If texts are cut; if some have no tokens but special ones, whose rows are zero
-        (with ``pool="tokens"`` they have none); if some layers have an MLP of another
+        If texts are cut; if some have only special tokens: their rows are zero, or,
+        with ``pool="tokens"``, they have no rows; if some layers have an MLP of another
         kind than the others, and are left out.
 
     Raises
     ------
     FileExistsError
-        If `out` holds something else, or a capture of another model, other texts or
+        If `out` holds something else, or a capture with another model, other texts or
         other settings.
 
     ImportError
-        If `out` is given, and zarr is not installed.
+        If `out` is given, but zarr is not installed.
 
     TypeError
-        If texts are not strings, or the tokenizer or a module gives something else than
-        described.
+        If texts are not strings; if the tokenizer or a module returns something other
+        than described.
 
     ValueError
-        If the modules are not known and not given, do not run or run more than once in
-        a pass, or have no vector for each token; if activations are not finite; if a
-        parameter has none of the values above.
+        If `modules` is None and the modules are not known; if modules do not run or run
+        more than once in a pass, or do not give one vector for each token; if
+        activations are not finite; if a parameter has a value not listed above.
 
     See Also
     --------
@@ -144,10 +146,10 @@ def capture_activations(
 
     Notes
     -----
-    Rows are captured in blocks, and in each block by batches of texts of like length,
-    padded on the right. As what a text is padded to changes the last digits of its
-    activations, these depend on `batch_tokens`, and not on `out` or on where a capture
-    was stopped.
+    Rows are captured in blocks, and in each block in batches of texts of similar
+    length, padded on the right. The amount of padding changes the last digits of a
+    text's activations. They therefore depend on `batch_tokens`, but not on `out` or on
+    where a capture was stopped.
 
     Examples
     --------
@@ -229,7 +231,7 @@ def capture_activations(
 def _capture(
     passes: Passes, shape: Shape, place: Memory | Folder, verbose: int
 ) -> LayerStack:
-    """Capture block by block what is not done."""
+    """Capture the blocks that are not done yet."""
     first = np.r_[0, np.cumsum(passes.rows)]  # row of each text
     block = passes.block_rows(shape)
     starts = range(0, shape.n_rows, block)[place.n_done :]
@@ -252,12 +254,12 @@ def _capture(
 
 
 def _shape_of(passes: Passes, n_rows: int) -> Shape:
-    """Find the widths and dtypes of the layers, by a pass of the shortest text."""
+    """Find the widths and dtypes of the layers with a pass of the shortest text."""
     lengths = passes.tokens.lengths
     there = np.flatnonzero(lengths)
     if not there.size:
         raise ValueError(
-            f"tokenizer gives no tokens for any of {lengths.size} texts. Give texts "
+            f"tokenizer returns no tokens for any of {lengths.size} texts. Give texts "
             "that are not empty."
         )
     shortest = there[lengths[there].argmin()]
@@ -290,7 +292,8 @@ def _check_part(model: Any, part: str | None, decoder_inputs: Any) -> None:
         )
     if decoder_inputs is not None and part != "decoder":
         raise ValueError(
-            f"decoder_inputs are for part='decoder'; got part={part!r}. Leave them out."
+            f"decoder_inputs are only used with part='decoder'; got part={part!r}. "
+            "Leave them out."
         )
 
 
@@ -302,7 +305,7 @@ def _decoder_tokens(
     if start is None:
         raise ValueError(
             "The model's config does not say which token the decoder starts with. Set "
-            "model.config.decoder_start_token_id; that of T5 is its padding's, 0."
+            "model.config.decoder_start_token_id; T5 starts with its padding token, 0."
         )
     if inputs is None:
         none = np.zeros(0, np.int32)
@@ -320,19 +323,19 @@ def _decoder_tokens(
 
 
 def _check_tokens(passes: Passes) -> None:
-    """Say which texts have nothing to pool."""
+    """Warn of texts that have no tokens to pool, and refuse if none has any."""
     n_kept = passes.captured.n_kept
     empty = np.flatnonzero(n_kept == 0)
     if empty.size == n_kept.size:
         raise ValueError(
-            f"None of {n_kept.size} texts has tokens but special ones. Give texts that "
-            "are not empty."
+            f"None of {n_kept.size} texts has other tokens than special ones. Give "
+            "texts that are not empty."
         )
     if empty.size:
         left = "have no rows" if passes.pool == "tokens" else "are rows of zeros"
         warnings.warn(
-            f"{empty.size} of {n_kept.size} texts have no tokens but special ones, and "
-            f"{left}, the first of them text {empty[0]}. Leave them out, if they mean "
+            f"{empty.size} of {n_kept.size} texts have only special tokens, and "
+            f"{left}, the first of them text {empty[0]}. Leave them out if they mean "
             "nothing.",
             UserWarning,
             stacklevel=3,
@@ -356,9 +359,9 @@ def _digest_of_tokens(tokens: Tokens, decoder: Tokens | None) -> str:
 
 
 def _digest_of_model(model: Any) -> str:
-    """Tell models apart: by the names, shapes and values of what they are made of.
+    """Hash the names, shapes and values of a model's parameters and buffers.
 
-    Not by their files or devices, as a capture may go on elsewhere.
+    Files and devices do not count, because a capture may go on elsewhere.
     """
     config: Any = getattr(model, "config", None)
     settings = config.to_dict() if hasattr(config, "to_dict") else {}

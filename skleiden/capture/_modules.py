@@ -1,4 +1,4 @@
-"""Which modules of a model are captured."""
+"""Find the modules of a model that are captured."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_LISTED = 30
 
 
 class Found(NamedTuple):
-    """Modules by the names of their layers, and which side of them is captured."""
+    """Modules by the names of their layers, and the side of them that is captured."""
 
     modules: dict[str, Any]
     names: list[str]  # of the modules in the model
@@ -49,8 +49,8 @@ def find_modules(
         raise ValueError(f"side must be one of {SIDES}; got {side!r}.")
     if modules is not None and side is None:
         raise ValueError(
-            "side must say which side of the modules is captured, 'input' or "
-            f"'output', as modules are given; got side=None with modules={modules!r}."
+            "side must say which side of the modules is captured, 'input' or 'output', "
+            f"if modules are given; got side=None with modules={modules!r}."
         )
     named = {name: module for name, module in model.named_modules() if name}
     if modules is None:
@@ -62,9 +62,9 @@ def find_modules(
         foreign = [name for name in layers.values() if other in name.split(".")]
         if foreign:
             raise ValueError(
-                f"modules must be of the part that is captured, the {part}; got "
-                f"{foreign[:3]}, of the {other}. Give other modules, or "
-                f"part {other!r}."
+                f"modules must belong to the part that is captured, the {part}; got "
+                f"{foreign[:3]}, which belong to the {other}. Give other modules, or "
+                f"part={other!r}."
             )
     ordered = sorted(layers, key=natural_order)
     return Found(
@@ -86,15 +86,17 @@ def _known(model: Any, named: dict[str, Any], part: str | None) -> dict[str, str
             groups.setdefault((name[:start], name[stop:]), {})[layer] = name
     if not groups:
         raise ValueError(
-            f"The MLPs of {_kind(model)} are not known by the names of its modules; "
-            f"known are those of {', '.join(_PROJECTIONS)}. Give modules and side, "
-            f"such as the input of the last projection of each MLP. {_listed(named)}"
+            f"The MLPs of {_kind(model)} cannot be found by the names of its modules. "
+            f"This is possible for {', '.join(_PROJECTIONS)}. Give modules and side: "
+            "the input of the last projection of each MLP, for example. "
+            f"{_listed(named)}"
         )
     if len(groups) > 1:
         raise ValueError(
             f"{_kind(model)} has several stacks of MLPs, "
-            f"{[_pattern(group.values()) for group in groups.values()]}, and one is "
-            "captured at a time. Give one of these as modules, and side 'input'."
+            f"{[_pattern(group.values()) for group in groups.values()]}, but only one "
+            "can be captured at a time. Give one of these as modules, with "
+            "side='input'."
         )
     (((prefix, _), layers),) = groups.items()
     blocks = {
@@ -136,10 +138,10 @@ def _matching(
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
-    """Read a pattern as shells do: ``*`` for one part of a name, ``**`` for several.
+    """Make a regular expression of a pattern of names, with ``*`` and ``**``.
 
-    A star for everything would make of ``layer.*.output.dense`` the outputs of
-    attention, too.
+    ``*`` stands for one part of a name: if it stood for several,
+    ``layer.*.output.dense`` would match the outputs of attention, too. ``**`` does.
     """
     text = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", r"[^.]*")
     return re.compile(text)
@@ -151,13 +153,13 @@ def _stem(name: str) -> str:
 
 
 def _pattern(names: Iterable[str]) -> str:
-    """Give the pattern of some names of one stem, with stars where they differ."""
+    """Give the pattern of names with one stem, with stars where they differ."""
     parts = zip(*(name.split(".") for name in names), strict=True)
     return ".".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
 
 
 def _listed(named: dict[str, Any]) -> str:
-    """List what may be captured: modules with a matrix of weights, as patterns."""
+    """List what can be captured: modules with a weight matrix, as patterns."""
     groups: dict[str, dict[str, str]] = {}
     for name, module in named.items():
         weight: Any = getattr(module, "weight", None)

@@ -1,4 +1,4 @@
-"""Passes of batches through a model, and what its modules see in them."""
+"""Pass batches through a model, and record what its modules take or give."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LEFT_OUT = {"use_cache": False, "logits_to_keep": 1}
 
 
 class Passes(NamedTuple):
-    """Passes of texts through a model, in which some modules are captured.
+    """Passes of texts through a model, during which some modules are captured.
 
-    `decoder` has the decoder's tokens, if those of the decoder are captured.
+    `decoder` has the decoder's tokens, if the decoder is captured.
     """
 
     model: Any
@@ -35,23 +35,23 @@ class Passes(NamedTuple):
 
     @property
     def captured(self) -> Tokens:
-        """The tokens whose activations are captured."""
+        """Give the tokens whose activations are captured."""
         return self.tokens if self.decoder is None else self.decoder
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows of each text in the result."""
+        """Count the rows of each text in the result."""
         n_kept = self.captured.n_kept
         return n_kept if self.pool == "tokens" else np.ones_like(n_kept)
 
     def block_rows(self, shape: Shape) -> int:
-        """Rows that are captured at a time: where they are tokens, at least a batch."""
+        """Count the rows of a block; if rows are tokens, at least those of a batch."""
         return shape.block_rows(self.batch_tokens if self.pool == "tokens" else 1)
 
     def texts(
         self, start: int, stop: int, layers: dict[str, Any], progress: Any
     ) -> dict[str, np.ndarray]:
-        """Capture texts from one up to another: {layer: their rows, in order}.
+        """Capture texts from one up to another, as {layer: their rows, in order}.
 
         `layers` has the width and dtype of each.
         """
@@ -75,7 +75,7 @@ class Passes(NamedTuple):
         return values
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Capture some texts by one pass: {layer: their rows}."""
+        """Capture some texts in one pass, as {layer: their rows}."""
         import torch
 
         device = next(
@@ -101,8 +101,8 @@ class Passes(NamedTuple):
         def record(layer: str, value: Any) -> None:
             if layer in pooled:
                 raise ValueError(
-                    f"{self._module(layer)} runs more than once in a pass, as where "
-                    "layers share weights, so that its activations are those of "
+                    f"{self._module(layer)} runs more than once in a pass, as it does "
+                    "if layers share weights, so its activations would belong to "
                     "several layers. Give other modules."
                 )
             activations = _by_token(value, kept.shape, self._module(layer))
@@ -121,7 +121,7 @@ class Passes(NamedTuple):
 
     @property
     def called(self) -> Any:
-        """What is called: the encoder alone where nothing of the decoder is wanted."""
+        """Give the module to call: the encoder alone if the decoder is not wanted."""
         return self.model.get_encoder() if self.part == "encoder" else self.model
 
     def _module(self, layer: str) -> str:
@@ -133,7 +133,7 @@ class Passes(NamedTuple):
         if not np.isfinite(values).all():
             raise ValueError(
                 f"{self._module(layer)} has activations that are NaN or infinite, as "
-                f"where {values.dtype} is too narrow for them. Use the model in "
+                f"happens if {values.dtype} is too narrow for them. Use the model in "
                 "bfloat16 or float32 (model.float())."
             )
         return values
@@ -235,7 +235,7 @@ def _hooked(found: Found, record: Any) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Have a model without dropout, and each module as it was afterwards."""
+    """Run a model without dropout, and restore each module afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -259,9 +259,9 @@ def _call(model: Any, inputs: dict[str, Any]) -> None:
 
 
 def _takes(model: Any, name: str) -> bool:
-    """Whether a model takes an input of that name.
+    """Tell whether a model takes an input of that name.
 
-    If it takes any, as a wrapper does, it does so where it names none itself.
+    A wrapper that takes any input does, unless it names some itself.
     """
     parameters = _parameters(model)
     anything = any(

@@ -1,4 +1,4 @@
-"""Where captured rows go: into memory, or into a folder of Zarr, to be gone on with."""
+"""Store captured rows in memory, or in a Zarr folder where a capture can go on."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _BLOCK_BYTES = 2**26  # of all layers
 
 
 class Shape(NamedTuple):
-    """What is captured: rows, and the width and dtype of each layer."""
+    """The number of captured rows, and the width and dtype of each layer."""
 
     n_rows: int
     layers: dict[str, tuple[int, np.dtype]]
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of a chunk of each layer."""
+        """Count the rows of a chunk of each layer."""
         widest = max(width * dtype.itemsize for width, dtype in self.layers.values())
         return max(1, _CHUNK_BYTES // widest)
 
     def block_rows(self, least: int) -> int:
-        """Rows that are captured and written at a time, in whole chunks."""
+        """Count the rows that are captured and written at a time, in whole chunks."""
         row = sum(width * dtype.itemsize for width, dtype in self.layers.values())
         wanted = max(_BLOCK_BYTES // row, least)
         return max(1, wanted // self.chunk_rows) * self.chunk_rows
@@ -57,7 +57,7 @@ class Memory:
         }
 
     def write(self, start: int, values: dict[str, np.ndarray]) -> None:
-        """Take rows of all layers from one on."""
+        """Store rows of all layers, beginning with `start`."""
         for name, rows in values.items():
             self._layers[name][start : start + len(rows)] = rows
 
@@ -67,19 +67,20 @@ class Memory:
 
 
 class Folder:
-    """Captured rows in a folder of Zarr, of which some may be there.
+    """Captured rows in a Zarr folder, which may hold some of them already.
 
-    The folder has a group of Zarr, with an array for each layer and the ids; the texts
-    as JSON, {id: text}; and what is captured, in how many blocks, and how many of these
-    are done, as JSON. Blocks are of whole chunks, so that one that was being written
-    when its process was killed is written again without a look at what there is.
+    The folder is a Zarr group with an array for each layer and for the ids. It also
+    holds the texts as JSON, {id: text}, and, as JSON, what is captured, in how many
+    blocks, and how many of these are done. Blocks consist of whole chunks, so that a
+    block that was being written when its process was killed can be written again,
+    whatever is there.
 
-    What is not there reads as NaN, which nothing that reads the folder takes.
+    What is missing reads as NaN, which everything that reads the folder refuses.
 
     Attributes
     ----------
     n_done : int
-        The number of blocks that are done.
+        Number of blocks that are done.
     """
 
     def __init__(self, out: str | os.PathLike[str], facts: dict[str, Any]) -> None:
@@ -93,7 +94,7 @@ class Folder:
         self.n_done = 0
         if self._path.exists() and not self._path.is_dir():
             raise NotADirectoryError(
-                f"{str(out)!r} is a file, and out must be a folder. Give a new one."
+                f"{str(out)!r} is a file, but out must be a folder. Give a new folder."
             )
         if self._path.is_dir():
             clear_leftovers(self._path)
@@ -101,12 +102,12 @@ class Folder:
                 self._go_on()
             elif any(not NEW_FILE.fullmatch(p.name) for p in self._path.iterdir()):
                 raise FileExistsError(
-                    f"{str(out)!r} is not empty, and not a folder of a capture. Give "
-                    "a new or an empty folder as out."
+                    f"{str(out)!r} is not empty, and is not the folder of a capture. "
+                    "Give a new or an empty folder as out."
                 )
 
     def _go_on(self) -> None:
-        """Take up what is there, if it is of the same capture."""
+        """Read how far the same capture has come; refuse any other."""
         state = load_json(self._path / STATE)
         try:
             facts, self.n_done = state["facts"], operator.index(state["n_done"])
@@ -115,18 +116,19 @@ class Folder:
             different = [key for key in self._facts if facts[key] != self._facts[key]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{str(self._path / STATE)!r} does not tell of a capture: it is broken "
-                "or of another program. Remove the folder, or give another out."
+                f"{str(self._path / STATE)!r} does not describe a capture: it is "
+                "broken, or belongs to another program. Remove the folder, or give "
+                "another one as out."
             ) from error
         if different:
             raise FileExistsError(
-                f"{str(self._path)!r} holds another capture, with other "
+                f"{str(self._path)!r} holds another capture, which differs in: "
                 f"{', '.join(different)}. Give another folder as out, or remove this "
-                "one. (A capture goes on where it stopped if all is the same.)"
+                "one. (A capture goes on where it stopped if nothing differs.)"
             )
 
     def create(self, shape: Shape, ids: np.ndarray, texts: Iterable[str]) -> None:
-        """Make the arrays, without rows, unless some are done, and write the texts."""
+        """Make the arrays without rows, unless some are done, and write the texts."""
         if self.n_done:
             self._check(shape, ids)
         else:
@@ -140,12 +142,12 @@ class Folder:
             file.write(b"\n}\n")
 
     def _check(self, shape: Shape, ids: np.ndarray) -> None:
-        """Refuse a folder from which arrays were removed, or put in others' place."""
+        """Refuse a folder in which arrays were removed or replaced."""
         import zarr
 
         changed = ValueError(
-            f"{str(self._path)!r} is a capture of which layers or ids are missing or "
-            "were changed since. Remove the folder, or give another out."
+            f"{str(self._path)!r} is a capture whose layers or ids are missing, or "
+            "were changed since. Remove the folder, or give another one as out."
         )
         try:
             with _quiet():
@@ -193,7 +195,7 @@ class Folder:
             ] = ids
 
     def write(self, start: int, values: dict[str, np.ndarray]) -> None:
-        """Write the rows of a block, from one on, and count it as done."""
+        """Write the rows of a block, beginning with `start`, and count it as done."""
         import zarr
 
         for name, rows in values.items():
@@ -203,7 +205,7 @@ class Folder:
         self._save_state()
 
     def stack(self) -> LayerStack:
-        """Give all rows, left in the folder."""
+        """Give all rows, which stay in the folder."""
         return load_activations(self._path)
 
     def _save_state(self) -> None:
@@ -213,7 +215,7 @@ class Folder:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out that other software may not know how ids are stored."""
+    """Suppress warnings that other software may not know how ids are stored."""
     with warnings.catch_warnings():
         for told in ("does not have a Zarr V3", "is currently not part in"):
             warnings.filterwarnings("ignore", f".*{told}")

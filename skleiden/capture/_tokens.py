@@ -1,4 +1,4 @@
-"""Texts as tokens: ids of the tokens, batches, and tokens in their context."""
+"""Turn texts into tokens, batches of tokens, and tokens marked in their context."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MASK, _SPECIAL, _OFFSETS = "attention_mask", "special_tokens_mask", "offset_map
 class Tokens(NamedTuple):
     """Tokens of all texts, one after the other.
 
-    `inputs` has the model's inputs, ``input_ids`` the first. `is_kept` tells the tokens
-    that are captured, and `offsets` from which to which letter each is, if known. Those
-    of text i are from ``starts[i]`` up to ``starts[i + 1]``.
+    `inputs` has the model's inputs, ``input_ids`` first. `is_kept` tells which tokens
+    are captured, and `offsets` at which letter each begins and ends, if known. The
+    tokens of text i are those from ``starts[i]`` up to ``starts[i + 1]``.
     """
 
     inputs: dict[str, np.ndarray]
@@ -33,19 +33,19 @@ class Tokens(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text."""
+        """Count the tokens of each text."""
         return np.diff(self.starts)
 
     @property
     def n_kept(self) -> np.ndarray:
-        """Tokens of each text that are captured."""
+        """Count the tokens of each text that are captured."""
         return np.diff(np.r_[0, np.cumsum(self.is_kept)][self.starts])
 
 
 def named_texts(texts: Any, ids: Any) -> tuple[list[str], np.ndarray]:
-    """Give the texts, and their ids: those given, or the numbers of the rows as text.
+    """Give the texts and their ids: those given, or the numbers of the texts, as text.
 
-    As text, because files of texts know no other ids.
+    They are text because files of texts hold no other ids.
     """
     if isinstance(texts, str | bytes):
         raise TypeError(
@@ -55,8 +55,8 @@ def named_texts(texts: Any, ids: Any) -> tuple[list[str], np.ndarray]:
     if isinstance(texts, Mapping):
         if ids is not None:
             raise ValueError(
-                "ids are the keys of texts, which is a mapping. Leave out ids, or give "
-                "the texts as a list."
+                "ids are the keys of texts if texts is a mapping. Leave out ids, or "
+                "give the texts as a list."
             )
         ids, texts = list(texts), list(texts.values())
     texts = list(texts)
@@ -103,7 +103,7 @@ def tokenize(
     if n_cut:
         warnings.warn(
             f"{n_cut} of {len(lengths)} texts have {limit} tokens or more, of which "
-            f"{limit} are taken. Raise max_tokens, if the model takes more.",
+            f"{limit} are used. Raise max_tokens if the model takes more.",
             UserWarning,
             stacklevel=3,
         )
@@ -112,7 +112,7 @@ def tokenize(
 
 
 def _rows_of(encoded: Any, n_texts: int) -> Iterator[dict[str, np.ndarray]]:
-    """Give the tokens of each text, without padding that a tokenizer made."""
+    """Give the tokens of each text, without padding that a tokenizer added."""
     if not isinstance(encoded, Mapping) or "input_ids" not in encoded:
         raise TypeError(
             "tokenizer must return a mapping with 'input_ids', a list of tokens for "
@@ -120,7 +120,7 @@ def _rows_of(encoded: Any, n_texts: int) -> Iterator[dict[str, np.ndarray]]:
         )
     if len(encoded["input_ids"]) != n_texts:
         raise ValueError(
-            f"tokenizer must return tokens for each of {n_texts} texts; got them for "
+            f"tokenizer must return tokens for each of {n_texts} texts; got tokens for "
             f"{len(encoded['input_ids'])}. Wrap it so that it does."
         )
     # Others, such as lengths, are not of single tokens.
@@ -139,10 +139,10 @@ def _rows_of(encoded: Any, n_texts: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def shifted_right(tokens: Tokens, start: int) -> Tokens:
-    """Put the decoder's start token before each text, whose last special token goes.
+    """Put the decoder's start token before each text, and drop its last special token.
 
-    The start token is captured as any other: what follows it is what the decoder has
-    to say first.
+    The start token is captured like any other: from it, the decoder predicts its first
+    token.
     """
     ids, kept = tokens.inputs["input_ids"], tokens.is_kept
     parts = []
@@ -161,10 +161,10 @@ def shifted_right(tokens: Tokens, start: int) -> Tokens:
 def padded(
     tokens: Tokens, rows: np.ndarray, pad: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Give inputs of some texts, which of their places are tokens, and which are kept.
+    """Give padded inputs of some texts, with masks of their tokens and of those kept.
 
-    Padding is on the right, where positions stay what they are, whatever a tokenizer
-    would do.
+    Padding is on the right, whatever the tokenizer would do, so that positions do not
+    change.
     """
     lengths = tokens.lengths[rows]
     places = tokens.starts[rows, None] + np.arange(lengths.max())
@@ -180,10 +180,10 @@ def padded(
 def batches(
     lengths: np.ndarray, batch_tokens: int, *, one_length: bool
 ) -> Iterator[np.ndarray]:
-    """Divide texts into batches of like length, of so many tokens with padding.
+    """Divide texts into batches of similar length, with at most so many tokens.
 
-    Texts without tokens are in none. No batch has as many texts as tokens a text, so
-    that the axes of what a module gives cannot be mistaken.
+    Texts without tokens are in no batch. No batch has as many texts as tokens in a
+    text, so that the two axes of a module's output cannot be confused.
     """
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
@@ -259,29 +259,29 @@ def token_contexts(
     ids: Sequence[Any] | None = None,
     max_tokens: int = 512,
 ) -> dict[str, str]:
-    """Mark each token in its context, as text of the rows of captured tokens.
+    """Mark each token in its context, to give texts for the rows of captured tokens.
 
     Parameters
     ----------
     texts : sequence of str, or mapping of {id: text}
-        The texts, as :func:`capture_activations` got them.
+        The texts that were given to :func:`capture_activations`.
 
     tokenizer : callable
-        The tokenizer, likewise.
+        The tokenizer that was given to it.
 
     ids : sequence, default=None
-        The ids, likewise.
+        The ids that were given to it.
 
     max_tokens : int, default=512
-        The most tokens of a text, likewise.
+        The largest number of tokens in a text that was given to it.
 
     Returns
     -------
     dict of {str: str}
-        For each token that is not special, by the id of its row, ``id:position``: its
-        text with the token between ``<<`` and ``>>``, and 60 letters on either side.
-        Tokenizers that do not tell where in a text a token is have it among the twelve
-        tokens on either side.
+        For each token that is not special, under the id of its row, ``id:position``, an
+        excerpt of its text: the token between ``<<`` and ``>>``, with 60 letters on
+        either side. If a tokenizer does not tell where a token is in its text, the
+        excerpt has twelve tokens on either side.
 
     Examples
     --------

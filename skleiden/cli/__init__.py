@@ -1,7 +1,7 @@
 """Run skleiden from a shell: the command ``skleiden``.
 
-From a model to the page of its communities, ``run/report.html``, and from two such runs
-to what differs::
+These commands lead from a model to the page of its communities, ``run/report.html``,
+and from two such runs to their differences::
 
     skleiden capture model texts.txt --out acts.zarr
     skleiden layers acts.zarr --out layers
@@ -11,23 +11,23 @@ to what differs::
     skleiden compare run run12
 
 - ``capture`` runs a language model of Hugging Face, given as a folder or a name, on the
-  lines of a file. Whoever has activations begins with the next command instead, and
-  gives it files: all that :mod:`skleiden.io` reads, such as ``acts.pt``.
-- ``layers`` shows which layers to use, and ``profile`` which resolution.
+  lines of a file. If you have activations already, begin with the next command, and
+  give it any files that :mod:`skleiden.io` reads, such as ``acts.pt``.
+- ``layers`` shows which layers to use, and ``profile`` shows which resolution.
 - ``cluster`` writes a folder with the page, ``labels.csv``, ``communities.json`` and
   figures. ``--tree`` adds communities within communities, ``--n-clusters`` asks for a
-  number of communities, and ``--rows neurons`` or ``--rows both`` groups neurons. With
-  ``--names names.json``, a file such as ``{"0": "Law"}``, communities get your own
-  names; the numbers are those of an earlier run with the same options.
+  number of communities, and ``--rows neurons`` or ``--rows both`` groups neurons.
+  ``--names names.json``, with a file such as ``{"0": "Law"}``, gives communities your
+  own names; the numbers are those of an earlier run with the same options.
 - ``report`` writes the page of a folder again, with ``--names`` or another ``--title``.
-- ``compare`` prints what two runs agree on, which communities split or merged, and
-  writes a page of it, ``comparison.html``.
+- ``compare`` prints how far two runs agree and which communities split or merged, and
+  writes a page that shows it, ``comparison.html``.
 - ``demo`` finds communities in activations that come with the package.
 
 Every parameter of the estimators is an option (``--n-neighbors 15``), and ``skleiden
 COMMAND --help`` lists them. A folder is written whole or not at all, and
-``--overwrite`` replaces nothing in it but an earlier run. After an error or Ctrl-C,
-what was saved is in a folder of the same name that ends in ``.partial``.
+``--overwrite`` replaces only an earlier run. After an error or Ctrl-C, the files saved
+so far are in a folder whose name ends in ``.partial``.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ __all__ = ["main"]
 _COMMANDS = {
     "capture": "capture a language model's activations on texts",
     "cluster": "find communities in activations",
-    "profile": "find a resolution to rely on",
-    "layers": "find the layers to rely on",
+    "profile": "find out which resolution to use",
+    "layers": "find out which layers to use",
     "report": "write the page of saved communities",
-    "compare": "tell what changed from one run to another",
+    "compare": "compare the communities of two runs",
     "demo": "find communities in the embedded activations of a language model",
 }
 
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended_by(error: BaseException) -> tuple[str, int] | None:
-    """Tell what to say of an error, and the exit code; None for a fault of our own."""
+    """Give the message for an error and the exit code; None for a fault of our own."""
     number = SIGNALS.number
     if isinstance(error, KeyboardInterrupt) or number is not None:
         # Compiled code may have made something else of the interruption.
@@ -136,7 +136,7 @@ def _prepare_streams() -> None:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults of options that have one."""
+    """Show the defaults of options that have one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None:
@@ -145,13 +145,14 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Make a parser of all commands, with the options of the one that is given."""
+    """Make a parser of all commands, with options only for the one that is given."""
     parser = argparse.ArgumentParser(
         prog="skleiden",
         description="Find communities in high-dimensional, multi-layer data.",
-        epilog="skleiden COMMAND --help tells more of each. To see what it does: "
-        "skleiden demo. With activations of your own: skleiden cluster acts.pt --texts "
-        "texts.txt --out run, and open run/report.html in a browser.",
+        epilog="skleiden COMMAND --help describes each command. To see what it does, "
+        "try skleiden demo. With your own activations, run skleiden cluster "
+        "acts.pt --texts texts.txt --out run, and open run/report.html in a "
+        "browser.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(

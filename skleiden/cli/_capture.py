@@ -1,4 +1,4 @@
-"""``skleiden capture``: activations of a model on a user's texts."""
+"""Run ``skleiden capture``: save the activations of a model on texts."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def load_texts(path: Path) -> Any:
-    """Load texts as :func:`skleiden.io.load_texts` does, without blank lines.
+    """Load texts like :func:`skleiden.io.load_texts`, without blank lines.
 
-    Lines have the number of their row as id, which is given later.
+    Lines have the numbers of their rows as ids, which are given later.
     """
     with naming(path):
         found = io.load_texts(path)
@@ -116,7 +116,10 @@ def load_texts(path: Path) -> Any:
     if isinstance(found, list) and path.suffix.casefold() == ".txt":
         texts = [line for line in found if line.strip()]
     if not texts:
-        raise ValueError(f"{str(path)!r} must have a text on each line; got no text.")
+        raise ValueError(
+            f"{str(path)!r} must have a text on each line; got no text. Give a file "
+            "with texts."
+        )
     if len(texts) < len(found):
         warnings.warn(
             f"{len(found) - len(texts)} of {len(found)} lines in {str(path)!r} are "

@@ -1,4 +1,4 @@
-"""``skleiden cluster``: communities in a user's files."""
+"""Run ``skleiden cluster``: find communities in files."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _check_rows(options: argparse.Namespace) -> None:
-    """Refuse, before the work, what is said of layers where neurons are rows."""
+    """Refuse, before the work, options of layers if neurons are rows."""
     sketcher = make_pipeline(options, n_jobs=None, verbose=0)[0]
     of_layers = {
         "--n-components": np.ndim(sketcher.n_components) > 0,
@@ -157,9 +157,9 @@ def _check_rows(options: argparse.Namespace) -> None:
     given = [name for name, is_given in of_layers.items() if is_given]
     if given and options.rows in ("neurons", "both"):
         raise ValueError(
-            f"{given[0]} is said of the layers of prompts, and --rows {options.rows} "
-            "clusters neurons, which are one layer. Leave it out, or cluster prompts "
-            "and neurons by a command each."
+            f"{given[0]} applies to the layers of prompts, but --rows {options.rows} "
+            "clusters neurons, which form one layer. Leave it out, or cluster prompts "
+            "and neurons with separate commands."
         )
 
 
@@ -266,7 +266,7 @@ def _tell(
 def _try_saving(
     run: Run, stack: LayerStack, texts: list[str] | None, origin: str
 ) -> None:
-    """Save what is known before the work, which what cannot be saved ends at once."""
+    """Save what is known before the work, to fail at once if it cannot be saved."""
     saving = ((LABELS, io.save_labels), (COMMUNITIES, io.save_communities))
     try:
         known = Communities(np.full(len(stack), -1), stack.ids)
@@ -293,7 +293,7 @@ def _try_report(run: Run, found: Communities) -> list[str]:
 
 
 def _on_map(label: int, name: str) -> str:
-    """Give the number of a community, by which all figures go, and a short name."""
+    """Give a community's number, by which all figures are ordered, and a short name."""
     return str(label) if name == NO_WORDS else f"{label} {name.split(',')[0]}"
 
 

@@ -1,4 +1,4 @@
-"""``skleiden compare``: what changed from one run to another."""
+"""Run ``skleiden compare``: tell what changed from one run to another."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _check_out(out: Path, runs: Iterable[Path], *, overwrite: bool) -> Path:
-    """Refuse, before the work, to replace what is not a page, and to touch a run."""
+    """Refuse, before the work, to replace anything but a page, or to touch a run."""
     place = check_place(out)
     for run in runs:
         if same(place, Path(os.path.realpath(run))):
@@ -133,7 +133,7 @@ def _check_out(out: Path, runs: Iterable[Path], *, overwrite: bool) -> Path:
     if place.exists():
         if not overwrite:
             raise FileExistsError(
-                f"{str(out)!r} is there already. Give --overwrite to replace it, or "
+                f"{str(out)!r} exists already. Give --overwrite to replace it, or "
                 "another file as --out."
             )
         with place.open("rb") as file:
@@ -146,7 +146,7 @@ def _check_out(out: Path, runs: Iterable[Path], *, overwrite: bool) -> Path:
 
 
 def _told(found: Comparison, titles: tuple[str, str]) -> list[str]:
-    """Tell what agrees, the matched communities as a table, and what changed."""
+    """Describe the agreement, the matched communities as a table, and what changed."""
     width = max(60, min(shutil.get_terminal_size().columns, 100))
     first, *others = found.describe()
     alone = [line for line in others if line.endswith("alone")]

@@ -1,4 +1,4 @@
-"""``skleiden demo``: communities of the embedded data."""
+"""Run ``skleiden demo``: find communities in the data that come with the package."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _save(found: Communities, path: Path, page: Path) -> str | None:
-    """Save communities and their page; say why there is no page, if so.
+    """Save communities and their page, or say why there is no page.
 
-    Whenever this ends, there is no page of other communities beside these.
+    However this ends, no page of other communities is left beside these.
     """
     title = "Prompts of 29 themes, by their neurons"
     try:
@@ -107,5 +107,5 @@ def _save(found: Communities, path: Path, page: Path) -> str | None:
 
 
 def _is_page(path: Path) -> bool:
-    """Whether a name is that of the page, in file systems that know no case."""
+    """Tell whether a name is that of the page, in file systems that ignore case."""
     return path.suffix.casefold() == ".html"

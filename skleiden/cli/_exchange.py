@@ -1,4 +1,4 @@
-"""Folders that take the place of others, and those that cannot."""
+"""Exchange folders, and tell which cannot be exchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def why_fixed(place: Path) -> str | None:
-    """Say why a folder should not be exchanged for another, if so."""
+    """Say why a folder should not be exchanged for another; None if it can be."""
     parent = place.parent
     if not os.access(parent, os.W_OK | os.X_OK):
         return f"the folder {str(parent)!r} is not writable"
@@ -43,10 +43,10 @@ def why_fixed(place: Path) -> str | None:
 
 
 def why_not_moved(place: Path, full: Path) -> str | None:
-    """Say why the system does not rename a folder, if so.
+    """Say why the system does not rename a folder; None if it does.
 
-    It is asked to rename it to that of a folder which is not empty, and refuses this in
-    any case, but with another error where it would rename the folder.
+    The system is asked to rename it to a folder that is not empty. It always refuses
+    this, but with a different error if it would otherwise rename the folder.
     """
     try:
         place.rename(full)
@@ -75,9 +75,9 @@ def exchange(a: Path, b: Path) -> bool:
 
 
 def replace(folder: Path, place: Path) -> None:
-    """Replace a folder in two steps; the former one is inside of it then.
+    """Replace a folder in two steps; the former one is then inside the new one.
 
-    After a kill between them, the next command does the second.
+    If the command is killed between them, the next command does the second.
     """
     place.rename(folder / EARLIER)
     try:
@@ -88,7 +88,7 @@ def replace(folder: Path, place: Path) -> None:
 
 
 def flush(folder: Path) -> None:
-    """Have the system write what it knows of a folder to the disk, if it can."""
+    """Make the system write a folder's entries to the disk, if it can."""
     with suppress(OSError):  # Windows opens no folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Files that a command reads."""
+"""Read the files that a command is given."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED = re.compile(r"([^=/\\]+)=(.+)")
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    """Add the files of activations, and what is said of them."""
+    """Add the files of activations, and the options on how to read them."""
     parser.add_argument(
         "files",
         nargs="+",
@@ -48,8 +48,8 @@ def add_input(parser: argparse.ArgumentParser) -> None:
         "--axis",
         type=int,
         metavar="N",
-        help="which axis is that of the layers, counted from 0, in arrays of more than "
-        "2 dimensions or in mappings of mappings; 1 if files are prompts",
+        help="which axis counts the layers, numbered from 0, in arrays of more than 2 "
+        "dimensions or in mappings of mappings; 1 if files are prompts",
     )
     group.add_argument(
         "--pool",
@@ -97,15 +97,15 @@ def load_texts(options: argparse.Namespace, stack: LayerStack) -> list[str] | No
     if isinstance(texts, list):
         if len(texts) != len(stack):
             raise ValueError(
-                f"{str(options.texts)!r} must have a text for each row, in their "
-                f"order, as it has no ids; got {len(texts)} texts for {len(stack)} "
-                "rows. Give one for each row, or texts by id."
+                f"{str(options.texts)!r} must have a text for each row, in the order "
+                f"of the rows, because it has no ids; got {len(texts)} texts for "
+                f"{len(stack)} rows. Give one for each row, or texts by id."
             )
         return texts
     if stack.ids is None:
         raise ValueError(
-            "--texts are found by ids, and the files have none. Name the rows by "
-            "--ids, or give the texts in their order, as a JSON list."
+            "--texts has texts by id, but the files have no ids. Name the rows with "
+            "--ids, or give the texts in the order of the rows, as a JSON list."
         )
     try:
         return texts_of(texts, stack.ids)
@@ -117,7 +117,7 @@ def load_texts(options: argparse.Namespace, stack: LayerStack) -> list[str] | No
 
 
 def input_paths(options: argparse.Namespace) -> Iterator[Path]:
-    """All that is read: layers, ids beside them, and what other options name."""
+    """List all that is read: layers, ids beside them, and what other options name."""
     for parts in find_files(_files(options)).values():
         for path in parts.paths:
             yield path
@@ -126,7 +126,7 @@ def input_paths(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def origin_of_ids(options: argparse.Namespace) -> str:
-    """Name the files that the ids are from."""
+    """Name the files that the ids come from."""
     if options.ids is not None:
         return repr(str(options.ids))
     return f"{_some(options.files)}, or files of ids beside"
@@ -134,7 +134,7 @@ def origin_of_ids(options: argparse.Namespace) -> str:
 
 @contextmanager
 def naming(*paths: str | Path) -> Iterator[None]:
-    """Name files in errors of the system while they are read, which name none."""
+    """Name files in the system's errors while they are read, which name none."""
     try:
         yield
     except OSError as error:
@@ -173,7 +173,7 @@ def _files(options: argparse.Namespace) -> Any:
 
 @contextmanager
 def of_options() -> Iterator[None]:
-    """Speak of options where errors and warnings speak of arguments."""
+    """Make errors and warnings name options instead of arguments."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:

@@ -1,4 +1,4 @@
-"""``skleiden layers``: which layers have communities, on a user's files."""
+"""Run ``skleiden layers``: tell which layers have communities."""
 
 from __future__ import annotations
 

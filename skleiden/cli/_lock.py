@@ -1,4 +1,4 @@
-"""One command at a time in a folder."""
+"""Let only one command at a time work in a folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lock_within(place: Path) -> Path:
 
 @contextmanager
 def locked(out: Path, place: Path) -> Iterator[None]:
-    """Keep other commands from a folder, until this one ends, be it killed."""
+    """Keep other commands from a folder until this one ends, even if it is killed."""
     path = place.with_name(f".{place.name}.skleiden-lock")
     if place.is_dir() and not os.access(place.parent, os.W_OK | os.X_OK):
         path = lock_within(place)
@@ -52,8 +52,8 @@ def _open_lock(out: Path, path: Path) -> int:
             os.close(descriptor)
             raise type(error)(
                 f"Cannot save into {str(out)!r}: its file system has no locks "
-                f"({error.strerror or error}), so that commands could disturb one "
-                "another. Give a folder of another file system as --out."
+                f"({error.strerror or error}), so commands could disturb one another. "
+                "Give a folder on another file system as --out."
             ) from error
         os.close(descriptor)
         if not free:
@@ -64,7 +64,7 @@ def _open_lock(out: Path, path: Path) -> int:
 
 
 def _open_for_lock(path: Path) -> int:
-    """Open a file, made if there is none; to read, if it is another user's."""
+    """Open a file, making it if needed; only for reading if it is another user's."""
     no_link = getattr(os, "O_NOFOLLOW", 0)
     try:
         # To write, which locks need in some file systems of networks.
@@ -91,7 +91,7 @@ def _close_lock(descriptor: int, path: Path) -> None:
 
 
 def _still_there(descriptor: int, path: Path) -> bool:
-    """Whether a file was not removed, by the command before, since it was opened."""
+    """Tell whether a file is still there, or was removed since it was opened."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

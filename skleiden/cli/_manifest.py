@@ -1,4 +1,4 @@
-"""The manifest of a run: what it consists of, and where it is on its way to."""
+"""Read and write the manifest of a run: its files, and where it is to go."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 class Manifest(NamedTuple):
-    """Say what a run consists of.
+    """The content of a run.
 
     Attributes
     ----------
@@ -27,16 +27,17 @@ class Manifest(NamedTuple):
         The command that made it.
 
     files : dict of {str: {"bytes": int, "sha256": str}}
-        Its files but the manifest.
+        Its files, except for the manifest.
 
     names : list of str
-        Files that the command may write: while a run is written, these are its own.
+        Files that the command may write; while a run is being written, these belong to
+        it.
 
     rewritten : dict, as `files`
-        Files that are about to be replaced, as they will be.
+        Files that are about to be replaced, described as they will be.
 
     on_its_way_to : str or None
-        Name of the folder that the run is to be, until it is that and all is done.
+        Name of the folder that the run is to become, until all is done.
 
     replaces : str or None
         SHA-256 of the manifest of the earlier run that was there.
@@ -67,11 +68,11 @@ class Manifest(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether the run is whole and in its place."""
+        """Tell whether the run is whole and in its place."""
         return self.on_its_way_to is None and len(self.files) > 0
 
     def has(self, path: Path) -> bool:
-        """Whether a file of its folder is of the run, and as it was saved."""
+        """Tell whether a file in its folder belongs to the run, unchanged."""
         both = (self.files, self.rewritten)
         known = [files[path.name] for files in both if path.name in files]
         is_file = len(known) > 0 and path.is_file() and not path.is_symlink()
@@ -79,7 +80,7 @@ class Manifest(NamedTuple):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a run; None where there is none to rely on."""
+    """Read the manifest of a run; None if there is none to rely on."""
     path = folder / MANIFEST
     if folder.is_symlink() or path.is_symlink() or not path.is_file():
         return None

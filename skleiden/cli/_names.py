@@ -1,4 +1,4 @@
-"""Names of communities, from a file."""
+"""Read names of communities from a file."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def load_names(path: Path | None) -> dict[int, str]:
 
 
 def of_communities(names: dict[int, str], labels: np.ndarray) -> dict[int, str]:
-    """Leave out names of what is no community, and say so."""
+    """Leave out names for communities that do not exist, and say so."""
     listed = members(labels, min_size=1)
     missing = sorted(set(names) - set(listed))
     if missing:
         shown = ", ".join(map(str, missing[:5])) + ", ..." * (len(missing) > 5)
         warnings.warn(
-            f"--names has names of communities that there are not: {shown}, of "
+            f"--names has names for communities that do not exist: {shown}, of "
             f"{len(listed)}. They are left out.",
             UserWarning,
             stacklevel=2,
@@ -83,7 +83,7 @@ def _in_csv(text: str, path: Path) -> list[tuple[str, Any]]:
 
 
 def _checked(given: list[tuple[str, Any]]) -> dict[int, str]:
-    """Give names by number; two ways to write a number are one."""
+    """Give names by number; two ways to write one number count as the same."""
     found: dict[int, str] = {}
     for label, name in given:
         number = _number(label)

@@ -1,4 +1,4 @@
-"""Options of the commands, derived from the parameters of the library."""
+"""Derive the options of the commands from the parameters of the library."""
 
 from __future__ import annotations
 
@@ -98,21 +98,21 @@ def add_parameters(
 def add_numbers_of_runs(
     parser: argparse.ArgumentParser, function: Any, names: Iterable[str]
 ) -> None:
-    """Add parameters of a function by which it is told how often to cluster."""
+    """Add parameters of a function that tell it how often to cluster."""
     for name in names:
         bounds, *_ = function._skl_parameter_constraints[name]
         _add(parser, function, name, type=number_of_runs(bounds.left), metavar="N")
 
 
 def number_of_runs(least: int, *others: int) -> Callable[[str], Any]:
-    """Make a reader of how often to cluster, which is at least so often, or others."""
+    """Make a reader of numbers of runs, of at least `least`, or one of `others`."""
     bounds = [Interval(Integral, least, _MOST_RUNS, closed="both")]
     bounds += [Options(Integral, {other}) for other in others]
     return number(bounds, ". Give such a number: each is a clustering of its own")
 
 
 def arguments_of(options: argparse.Namespace, function: Any) -> dict[str, Any]:
-    """Give the options that a function takes by their names."""
+    """Give the options that a function takes, by their names."""
     taken = inspect.signature(function).parameters.values()
     return {
         one.name: getattr(options, one.name)
@@ -141,13 +141,13 @@ def make_pipeline(
 
 
 def _derived(estimator: Any) -> list[str]:
-    """Names of the parameters that become options."""
+    """Name the parameters that become options."""
     names = inspect.signature(estimator).parameters
     return [name for name in names if name not in _NOT_DERIVED]
 
 
 def _add(parser: Any, of: Any, name: str, **settings: Any) -> None:
-    """Add a parameter, read as its constraints demand if nothing else is said."""
+    """Add a parameter, read according to its constraints unless told otherwise."""
     default = inspect.signature(of).parameters[name].default
     if not settings:
         settings = _settings(_CONSTRAINTS.get(name) or of._parameter_constraints[name])
@@ -160,7 +160,7 @@ def _add(parser: Any, of: Any, name: str, **settings: Any) -> None:
 
 
 def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
-    """Say in terms of argparse what scikit-learn is told of a parameter."""
+    """Translate scikit-learn's constraints of a parameter for argparse."""
     if "boolean" in constraints:
         return {"action": argparse.BooleanOptionalAction}
     texts = [one for one in constraints if isinstance(one, StrOptions)]
@@ -189,7 +189,7 @@ def _settings(constraints: Sequence[Any]) -> dict[str, Any]:
 
 
 def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
-    """Make a reader of numbers in some of the bounds, if there are any."""
+    """Make a reader of numbers that lie in one of the bounds, if there are any."""
     kind = int if bounds and bounds[0].type is Integral else float
 
     def read(text: str) -> Any:
@@ -204,7 +204,7 @@ def number(bounds: Sequence[Any], remedy: str = "") -> Callable[[str], Any]:
 
 
 def _text(bounds: Sequence[StrOptions]) -> Callable[[str], str]:
-    """Make a reader of texts that are of some kind."""
+    """Make a reader of texts of certain kinds."""
 
     def read(text: str) -> str:
         if not any(one.is_satisfied_by(text) for one in bounds):
@@ -231,7 +231,7 @@ def _in_words(bound: Interval | Options) -> str:
 def one_or_several(
     one: Callable[[str], Any], *, takes_one: bool = True
 ) -> Callable[[str], Any]:
-    """Make a reader of one number, or of several with commas between them."""
+    """Make a reader of one number, or of several separated by commas."""
 
     def read(text: str) -> Any:
         values = [one(part) for part in text.split(",")]
@@ -242,7 +242,7 @@ def one_or_several(
 
 
 def word_or(words: Collection[str], read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Make a reader of some words, which stand for themselves, or of what else."""
+    """Make a reader of some words, or else of what another reader reads."""
 
     def read_any(text: str) -> Any:
         return text if text in words else read(text)
@@ -266,7 +266,7 @@ _n_jobs.__name__ = "int"
 
 
 def _help(of: Any, name: str) -> str:
-    """Take the first sentence on a parameter from a docstring of numpydoc."""
+    """Take the first sentence on a parameter from a numpydoc docstring."""
     paragraph = re.search(
         rf"^{name} : .*\n((?: +.*\n)+)", inspect.getdoc(of) or "", flags=re.MULTILINE
     )

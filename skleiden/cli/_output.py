@@ -1,4 +1,4 @@
-"""What a command saves: its folder, and the files in it."""
+"""Save the results of a command: its folder, and the files in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLE = "title"
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add the folder of a run, and what is told of it."""
+    """Add the folder of a run, and the options on what to print."""
     parser.add_argument(
         "--out",
         type=a_path,
@@ -63,7 +63,7 @@ def run_of(options: argparse.Namespace, *names: str) -> Any:
 
 
 def try_figure(run: Run, name: str, display: Callable[[], Any]) -> list[str]:
-    """Save a figure; if there is nothing to draw, or to draw with, say so."""
+    """Save a figure, or say that there is nothing to draw, or to draw with."""
     try:
         run.write(f"{name}.png", png(display()))
     except ImportError as error:
@@ -74,7 +74,7 @@ def try_figure(run: Run, name: str, display: Callable[[], Any]) -> list[str]:
 
 
 def content_of(save: Callable[[Any], None]) -> bytes:
-    """Get what a function saves, which must be known before it replaces anything."""
+    """Get the content that a function saves, before it replaces anything."""
     file = io.BytesIO()
     save(file)
     return file.getvalue()
@@ -131,7 +131,7 @@ def _some(found: Communities, label: int, rows: np.ndarray) -> list[str]:
 
 
 def in_short(found: Communities) -> str:
-    """How many rows, communities and rows in none there are, on a line."""
+    """Count rows, communities and rows in none, on one line."""
     facts = found.summary
     rows = facts.get("rows", "prompts")
     groups = "groups" if rows == "neurons" else "communities"

@@ -1,4 +1,4 @@
-"""``skleiden profile``: a sweep of the resolution, on a user's files."""
+"""Run ``skleiden profile``: cluster at many resolutions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _shown(
 
 
 def _resolutions(text: str) -> Any:
-    """Read how many resolutions, or which."""
+    """Read the number of resolutions, or the resolutions."""
     bounds = MutualKNNLeiden._parameter_constraints["resolution"]
     found = one_or_several(number(bounds))(text)
     if isinstance(found, float):

@@ -1,4 +1,4 @@
-"""The commands that make a profile: from files to what is saved and told of it."""
+"""Run the commands that make a profile, save it and print it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._workers import workers_end_with_us
 
 
 def in_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Write numbers below their names; "-" is what is not known."""
+    """Write numbers below their names, with "-" for unknown ones."""
     width = max(map(len, names))
 
     def cell(value: Any) -> str:
@@ -29,10 +29,11 @@ def in_columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]
 
 
 class Shown(NamedTuple):
-    """What a command shows of a profile.
+    """The parts of a profile that a command shows.
 
-    `tables` are saved beside the profile's own, by the names of their files; `json` is
-    printed beside it, or else `lines`; and `tell` says what is best, as options.
+    `tables` are saved beside the profile's own table, under the names of their files;
+    `json`, or else `lines`, is printed with it; and `tell` says what is best, as
+    options.
     """
 
     tables: Mapping[str, Mapping[str, Sequence[Any]]]
@@ -48,11 +49,11 @@ def run_profile(
     make: Callable[[Any, int], Any],
     show: Callable[[Any, dict[str, list[Any]]], Shown],
 ) -> int:
-    """Make a profile of a user's files, save and tell it, and return the exit code.
+    """Make a profile of a user's files, save and print it, and return the exit code.
 
-    `names` are those of its files, the table first and the figure last; `doing` is the
-    stage that makes it, and what makes that take less memory; `make` takes the layers
-    and whether to be verbose, and `show` the profile and its columns.
+    `names` are those of its files, the table first and the figure last; `doing` names
+    the stage that makes it, and tells what would take less memory; `make` takes the
+    layers and whether to be verbose; `show` takes the profile and its columns.
     """
     stage = Stages(quiet=options.quiet, bars=True)
     with workers_end_with_us(), run_of(options, *names) as run:

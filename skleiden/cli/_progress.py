@@ -1,4 +1,4 @@
-"""Progress of a command, stage by stage."""
+"""Show the progress of a command, stage by stage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LESS_TO_CLUSTER = "lower --n-components, --n-neighbors or --n-jobs"
 
 
 class Stages:
-    """Announces stages on standard error and takes their time.
+    """Announce stages on standard error and measure their time.
 
-    With `bars`, stages show progress of their own and are announced on a line each.
+    With `bars`, stages show their own progress, and each is announced on a line.
     """
 
     def __init__(self, *, quiet: bool, bars: bool = False) -> None:
@@ -26,12 +26,12 @@ class Stages:
 
     @property
     def verbose(self) -> int:
-        """Whether stages show bars; in a log, lines of this class stand for them."""
+        """Tell whether stages show bars; in a log, this class writes lines instead."""
         return int(self.bars and not self.quiet and is_watched())
 
     @contextmanager
     def __call__(self, name: str, less_memory: str = _LESS) -> Iterator[None]:
-        """Run one stage; say what would take less memory if there is too little."""
+        """Run one stage; if memory runs out, say what would take less."""
         self._say(f"{name} ...", end="\n" if self.bars else " ")
         start = time.perf_counter()
         outcome = "stopped"
@@ -51,6 +51,6 @@ class Stages:
             print(text, end=end, file=sys.stderr, flush=True)
 
     def summary(self) -> str:
-        """All stages and their seconds on one line."""
+        """List all stages and their seconds on one line."""
         each = ", ".join(f"{name.lower()} {s:.2f}" for name, s in self.seconds.items())
         return f"Seconds: {each}; in all {sum(self.seconds.values()):.2f}"

@@ -1,4 +1,4 @@
-"""``skleiden report``: the page of saved communities, written again."""
+"""Run ``skleiden report``: write the page of saved communities again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _check(folder: Path, manifest: Manifest) -> None:
-    """Refuse a run without communities, and to replace a page that is not of it."""
+    """Refuse a run without communities, and a page that belongs to another."""
     if manifest.command != "cluster":
         raise ValueError(
             f"{str(folder)!r} holds a run of skleiden {manifest.command}, which finds "
@@ -72,6 +72,6 @@ def _check(folder: Path, manifest: Manifest) -> None:
     own = manifest.has(page) if manifest.finished else REPORT in manifest.names
     if os.path.lexists(page) and not own:
         raise FileExistsError(
-            f"{str(page)!r} is not of the run there, or has changed since, and would "
-            "be replaced. Move it away."
+            f"{str(page)!r} does not belong to the run there, or has changed since, "
+            "and would be replaced. Move it away."
         )

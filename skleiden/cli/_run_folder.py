@@ -1,9 +1,9 @@
-"""A run of a command as one folder, which is there whole or not at all.
+"""Write a run of a command as one folder, which is there whole or not at all.
 
 A run has a manifest, which names its files. It is written into a folder beside its
-place, ``<name>.partial``, and takes its place in one step. Until then, its manifest
-says where it is on its way to. Only folders whose manifests say so are ever moved or
-removed, whatever their names are, and in them only the files that they name.
+place, ``<name>.partial``, and moved to its place in one step. Until then, its manifest
+says where it is to go. Only folders whose manifests say so are ever moved or removed,
+whatever their names, and in them only the files that the manifests name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Run:
         The files that are whole.
 
     finished : bool
-        Whether it takes its place in the end, rather than stay in `folder`.
+        Whether it is moved to its place in the end; otherwise it stays in `folder`.
     """
 
     def __init__(self, out: Path, place: Path, folder: Path) -> None:
@@ -57,12 +57,12 @@ class Run:
         self.add(name)
 
     def add(self, name: str) -> None:
-        """Count a file that is written whole to the run."""
+        """Add a file that is written to the run."""
         self.names.append(name)
 
     @property
     def saved(self) -> list[str]:
-        """Paths of the files where they are in the end."""
+        """Give the paths at which the files are in the end."""
         if self.finished:
             folder = as_given(self._out, self._place)
             return [str(folder / name) for name in (*self.names, MANIFEST)]
@@ -78,10 +78,10 @@ def new_run(
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
 ) -> Iterator[Run]:
-    """Write a new run, which takes its place if all goes well.
+    """Write a new run, and move it to its place if all goes well.
 
-    If something goes wrong, files that are whole by then stay where they were written,
-    until the next run to the same place, and an earlier run stays as it was.
+    If something goes wrong, files that are complete by then stay where they were
+    written until the next run to the same place, and an earlier run stays as it was.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def new_run(
         Where the run goes: a folder that is new or empty, or an earlier run.
 
     command : str
-        The command that makes it; a run of another is not replaced.
+        The command that makes it; a run of another command is not replaced.
 
     names : iterable of str
         Files that the command may write.
@@ -98,7 +98,7 @@ def new_run(
         Whether an earlier run may be replaced.
 
     inputs : iterable of Path
-        Files and folders that are read: they must not lie in `out`, nor it in them.
+        Files and folders that are read: they must not lie in `out`, nor `out` in them.
 
     Yields
     ------
@@ -156,7 +156,7 @@ def new_run(
 
 @contextmanager
 def existing_run(out: Path) -> Iterator[Manifest | None]:
-    """Have a folder for oneself that a run is in, to read it and to change it.
+    """Lock the folder of a run, to read it and to change it.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def existing_run(out: Path) -> Iterator[Manifest | None]:
     Yields
     ------
     Manifest or None
-        That of the run; None where there is none, as in runs of older versions.
+        The manifest of the run; None if there is none, as in runs of older versions.
     """
     place = Path(os.path.realpath(out))
     absent = NotADirectoryError(
@@ -183,7 +183,7 @@ def existing_run(out: Path) -> Iterator[Manifest | None]:
 
 
 def rewrite(folder: Path, manifest: Manifest | None, name: str, content: bytes) -> None:
-    """Replace a file of a run, which its manifest agrees with at any time."""
+    """Replace a file of a run, so that the manifest agrees with it at any time."""
     if manifest is None or not manifest.finished:  # it must not seem to be that
         write_whole(folder / name, content)
         return
@@ -201,12 +201,12 @@ def rewrite(folder: Path, manifest: Manifest | None, name: str, content: bytes) 
 
 
 def _beside(place: Path) -> Path:
-    """Where a run is written."""
+    """Give the folder in which a run is written."""
     return place.with_name(f"{place.name}.partial")
 
 
 def _within(place: Path) -> Path:
-    """Where a run is written whose place cannot be exchanged."""
+    """Give the folder in which a run is written whose place cannot be exchanged."""
     return place / f"{place.name}.partial"
 
 
@@ -235,7 +235,7 @@ def _refuse_inputs(out: Path, place: Path, inputs: Iterable[Path]) -> None:
 def _check_place(
     out: Path, place: Path, command: str, overwrite: bool
 ) -> Manifest | None:
-    """Get the earlier run, if there is one that can be replaced."""
+    """Get the earlier run, if there is one, and refuse one that cannot be replaced."""
     if not _entries(place):
         return None
     manifest = read_manifest(place)
@@ -259,7 +259,7 @@ def _check_place(
 
 
 def _refuse_foreign(out: Path, place: Path, manifest: Manifest) -> None:
-    """Refuse a run among whose files there are others, or changed ones."""
+    """Refuse a run whose folder has other files, or changed ones."""
     foreign = [
         name
         for name in _entries(place)
@@ -274,7 +274,7 @@ def _refuse_foreign(out: Path, place: Path, manifest: Manifest) -> None:
 
 
 def _on_its_way(folder: Path, place: Path) -> Manifest | None:
-    """Read the manifest of a whole run, some of it in its place already."""
+    """Read the manifest of a whole run, part of which is in its place already."""
     manifest = _unfinished(folder, place)
     if manifest is None or not manifest.files or _came(place, folder, manifest):
         return None
@@ -284,23 +284,23 @@ def _on_its_way(folder: Path, place: Path) -> Manifest | None:
 
 
 def _came(place: Path, folder: Path, manifest: Manifest) -> list[str]:
-    """List what is in a place and not of the run that is to go there.
+    """List what is in a place and does not belong to the run that is to go there.
 
-    Only one that is written inside of its place goes there file by file.
+    Only a run that is written inside its place is moved there file by file.
     """
     by_file = folder == _within(place)
     return [n for n in _entries(place) if not (by_file and manifest.has(place / n))]
 
 
 def _unfinished(folder: Path, place: Path) -> Manifest | None:
-    """Read the manifest of a run on its way to a place, if a folder has one."""
+    """Read the manifest of an unfinished run to a place, if a folder has one."""
     manifest = read_manifest(folder)
     to = None if manifest is None else manifest.on_its_way_to
     return manifest if to == place.name else None
 
 
 def _entries(place: Path) -> list[str]:
-    """List what is in a folder, but for what a command of ours left there."""
+    """List what is in a folder, except for what our commands left there."""
     if not place.exists():
         return []
     return sorted(
@@ -324,7 +324,7 @@ def _some(names: list[str]) -> str:
 
 @contextmanager
 def _parents(out: Path, place: Path) -> Iterator[None]:
-    """Make the folders that `place` lies in; they go if nothing comes of it."""
+    """Make the folders that `place` lies in, and remove them if nothing is saved."""
     made = [parent for parent in place.parents if not parent.exists()]
     try:
         try:
@@ -381,9 +381,9 @@ def _make(folder: Path, manifest: Manifest) -> Path:
 
 
 def _remove(folder: Path, manifest: Manifest | None) -> None:
-    """Remove the folder of a run, in which there must be nothing else.
+    """Remove the folder of a run, which must hold nothing else.
 
-    The manifest goes last: by it the folder is known for ours.
+    The manifest goes last, because it shows that the folder is ours.
     """
     foreign = _foreign_in(folder, manifest)
     if foreign:
@@ -400,7 +400,7 @@ def _remove(folder: Path, manifest: Manifest | None) -> None:
 
 
 def _foreign_in(folder: Path, manifest: Manifest | None) -> list[str]:
-    """List what is in a folder, and not of the run with a manifest."""
+    """List what is in a folder and does not belong to the run with a manifest."""
     if folder.is_symlink() or not folder.is_dir():
         return [folder.name]
     own = set() if manifest is None else {*manifest.names, *manifest.files, MANIFEST}
@@ -413,7 +413,7 @@ def _foreign_in(folder: Path, manifest: Manifest | None) -> list[str]:
 
 
 def _go_on(out: Path, place: Path) -> None:
-    """Do what a command that was killed had still to do for a whole run."""
+    """Finish what a killed command had still to do for a whole run."""
     for folder in (_within(place), _beside(place)):
         manifest = _on_its_way(folder, place)
         if manifest is not None:
@@ -429,7 +429,7 @@ def _go_on(out: Path, place: Path) -> None:
 
 
 def _settle(place: Path) -> None:
-    """Finish a run that is in its place: the earlier one goes, and what was to do."""
+    """Finish a run in its place: remove the earlier one, and do what is left."""
     manifest = read_manifest(place)
     if manifest is None or not manifest.files:
         return
@@ -459,7 +459,7 @@ def _settle(place: Path) -> None:
 
 
 def _is_replaced(left: Path, manifest: Manifest) -> bool:
-    """Whether a folder is the earlier run, or empty, as it is before it goes."""
+    """Tell whether a folder is the earlier run, or empty, as it is before it goes."""
     if left.is_symlink() or not left.is_dir():
         return False
     earlier = left / MANIFEST
@@ -482,15 +482,15 @@ def _put_in_place(
 
 
 def _move(out: Path, folder: Path, place: Path, manifest: Manifest) -> None:
-    """Move a run to a place where nothing is, or an empty folder.
+    """Move a run to a place where there is nothing, or an empty folder.
 
-    Into a folder that cannot be replaced its files are moved one by one, the manifest
-    last; `_go_on` goes on after a kill.
+    If the folder cannot be replaced, its files are moved into it one by one, the
+    manifest last; after a kill, `_go_on` finishes this.
     """
     came = _came(place, folder, manifest)
     if came:
         raise FileExistsError(
-            f"{str(out)!r} holds {_some(came)}, which came there since the command "
+            f"{str(out)!r} holds {_some(came)}, which appeared there since the command "
             "began. Nothing is replaced; move it away, or give another --out."
         )
     if folder == _within(place):

@@ -1,4 +1,4 @@
-"""Signals that end a command in order: as an interruption."""
+"""Turn signals into interruptions, so that they end a command in order."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Interruption(KeyboardInterrupt):
-    """KeyboardInterrupt, of which one can tell whether it is still on its way."""
+    """A KeyboardInterrupt that tells whether it is still being raised."""
 
 
 class Signals:
-    """Raises KeyboardInterrupt in the main thread when a signal comes.
+    """Raise KeyboardInterrupt in the main thread when a signal comes.
 
-    While one is on its way, further signals do not raise another, which would end what
-    is done in order because of the first.
+    While one is being raised, further signals do not raise another, which would cut
+    short the orderly end that the first one began.
 
     Attributes
     ----------
     number : int or None
-        The signal that came last, if any did.
+        The last signal, if any came.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Signals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Put off the interruption, for a step that is short and must be whole."""
+        """Put off the interruption during a short step that must be completed."""
         before = self._holding
         self._holding = True
         try:

@@ -1,4 +1,4 @@
-"""Processes of joblib that end with the command, however that ends."""
+"""End joblib's processes with the command, however it ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PR_SET_PDEATHSIG = 1
 
 @contextmanager
 def workers_end_with_us() -> Iterator[None]:
-    """Have workers that joblib starts inside end when this process is killed.
+    """Make workers that joblib starts inside end when this process is killed.
 
-    Only Linux can do so: elsewhere they end when they have been idle for some time. Of
-    another thread than the main one they might end too early.
+    Only Linux can do this; elsewhere they end after being idle for some time. Started
+    from another thread than the main one, they might end too early.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if sys.platform != "linux" or not is_main:
@@ -44,7 +44,7 @@ def workers_end_with_us() -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """Have this process end when its parent does."""
+    """Make this process end when its parent does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended already
         os._exit(1)

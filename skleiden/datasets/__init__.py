@@ -1,4 +1,4 @@
-"""Load or make data on which to try the library.
+"""Load or make data to try the library on.
 
 :func:`load_prompt_activations` has real activations of a small language model on 1,268
 prompts of 29 themes, in 6 layers. :func:`make_layered_activations` makes sparse layers

@@ -1,4 +1,4 @@
-"""Embedded activations of a small language model on prompts of known themes."""
+"""Load activations that come with the package, on prompts of known themes."""
 
 from __future__ import annotations
 

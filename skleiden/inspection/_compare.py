@@ -379,8 +379,8 @@ def _check_kinds(a: _Side, b: _Side) -> None:
     if None not in kinds and kinds.count("neurons") == 1:
         raise ValueError(
             f"a and b must have rows of one kind; got {kinds[0]} and {kinds[1]}. "
-            "Compare communities of prompts, or groups of neurons (neuron_groups, or "
-            "neurons.csv of a run), with their like."
+            "Compare communities of prompts with one another, or groups of neurons "
+            "(neuron_groups, or neurons.csv of a run) with one another."
         )
 
 
@@ -408,9 +408,9 @@ def _common(a: _Side, b: _Side) -> tuple[np.ndarray, np.ndarray]:
             )
     if n_a != n_b and (a.texts is None or b.texts is None) and _are_numbers(ids):
         raise ValueError(
-            "a and b must have ids, or the same rows in the same order; got the "
-            f"numbers of {n_a} and of {n_b} rows. Give the rows ids, by which those "
-            "that both have are found, or texts, which tell whether they are the same."
+            "a and b must have ids, or the same rows in the same order; got only the "
+            f"numbers of {n_a} and of {n_b} rows. Give the rows ids, by which common "
+            "rows are found, or texts, which tell whether rows are the same."
         )
     in_a, in_b = numbers
     shared = [row for of_row, row in in_a.items() if of_row in in_b]
@@ -450,7 +450,7 @@ def _texts(
         )
         if 2 * len(differ) > len(one):
             raise ValueError(
-                f"Rows of the same id must be the same: {found}. Give both the same "
+                f"Rows with the same id must be the same: {found}. Give both the same "
                 "ids for the same rows."
             )
         warnings.warn(f"Texts have changed: {found}.", UserWarning, stacklevel=3)

@@ -1,28 +1,29 @@
 """Read files of activations; write results and fitted estimators.
 
-:func:`load_activations` reads files of activations and gives a
-:class:`~skleiden.LayerStack`. It finds out by itself what a file holds:
+:func:`load_activations` reads files of activations and returns a
+:class:`~skleiden.LayerStack`. It recognises what a file holds:
 
 - torch files (``{layer: matrix}``, ``{prompt id: vector}`` and other forms),
   safetensors, ``.npy`` and ``.npz``, Zarr folders, HDF5 and AnnData files, Parquet and
   Arrow tables, CSV with a column for each neuron;
-- the latents of sparse autoencoders as triplets of row, latent and value, in these
+- latents of sparse autoencoders, as triplets of row, latent and value, in any of these
   forms.
 
-Where a file may mean two things, such as layers or prompts, it asks.
+If a file may mean two things, such as layers or prompts, it raises an error that says
+which argument decides.
 
-Nothing in a file is ever run. Memory maps, Zarr and HDF5 arrays stay in their files and
-are read block by block. Layers come in natural order (``layer_9`` before ``layer_10``),
-and prompts that are not in every layer are left out, with a warning. Some forms need an
-extra: ``pip install "skleiden[torch]"``, ``[safetensors]``, ``[zarr]``, ``[hdf5]``,
-``[parquet]`` or ``[anndata]``.
+Nothing in a file is ever run. Memory-mapped, Zarr and HDF5 arrays stay in their files
+and are read block by block. Layers come in natural order (``layer_9`` before
+``layer_10``), and prompts that are not in every layer are left out, with a warning.
+Some forms need an extra: ``pip install "skleiden[torch]"``, ``[safetensors]``,
+``[zarr]``, ``[hdf5]``, ``[parquet]`` or ``[anndata]``.
 
-:func:`load_texts` reads the texts of prompts: a ``.txt`` file with one on each line, or
-CSV, JSON and others with ids.
+:func:`load_texts` reads the texts of prompts, from a ``.txt`` file with one text on
+each line, or with ids from CSV, JSON and other forms.
 
 Examples
 --------
-Two layers in files, with the ids of their prompts beside each:
+Save two layers, with the ids of their prompts in a file beside each, and load them:
 
 >>> import json, pathlib, tempfile
 >>> import numpy as np
@@ -39,7 +40,7 @@ Two layers in files, with the ids of their prompts beside each:
 >>> layers
 LayerStack(1268 rows; layer_4: 1536, layer_5: 1536)
 
-The communities of these layers go to a file and come back:
+Find the communities of these layers, save them and load them again:
 
 >>> from sklearn.pipeline import make_pipeline
 >>> from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
@@ -54,8 +55,8 @@ The communities of these layers go to a file and come back:
 >>> bool((again.labels == pipeline[-1].labels_).all())
 True
 
-So do fitted estimators. Unlike a pickle, the file runs nothing when it is loaded, and
-later versions will read it:
+Save and load a fitted pipeline. Unlike a pickle, the file runs nothing when it is
+loaded, and later versions will read it:
 
 >>> from skleiden.io import load_estimator, save_estimator
 >>> save_estimator(folder / "pipeline.npz", pipeline)
@@ -65,11 +66,12 @@ True
 
 :func:`save_labels` writes a table of ids and communities. :func:`to_anndata` makes an
 AnnData object, for scanpy. Other tools take the graph, ``A =
-pipeline[-1].affinity_matrix_``, in a line each:
+pipeline[-1].affinity_matrix_``, in one line each:
 ``networkx.from_scipy_sparse_array(A)``, from which NetworkX writes GraphML and GEXF,
 and ``igraph.Graph.Weighted_Adjacency(scipy.sparse.csr_matrix(A), mode="undirected")``.
 
-Files are written whole or not at all.
+Files are written whole or not at all: a crash or a full disk leaves an older file as it
+was.
 """
 
 from ._activations import load_activations, load_texts

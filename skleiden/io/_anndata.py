@@ -1,4 +1,4 @@
-"""Communities as AnnData, which the tools of scverse read."""
+"""Convert communities to AnnData, which the tools of scverse read."""
 
 from __future__ import annotations
 
@@ -34,37 +34,38 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
     Parameters
     ----------
     found : Communities or estimator
-        What :func:`skleiden.inspection.describe_communities` made, which knows texts
-        and a map; or a fitted pipeline that ends in a `MutualKNNLeiden`, the clusterer
-        itself, or a `StableLeiden` of either, which have the graph.
+        What :func:`skleiden.inspection.describe_communities` returned, which may have
+        texts and a map; or what has the graph: a fitted pipeline that ends in a
+        `MutualKNNLeiden`, the clusterer itself, or a `StableLeiden` of either.
 
     X : LayerStack, mapping of {name: matrix}, or matrix, default=None
-        What it was fitted on. It is read into memory, all layers side by side. Without
-        it, the AnnData has no columns.
+        The layers that the estimator was fitted on. They are read into memory and put
+        side by side. If None, the AnnData has no columns.
 
     estimator : estimator, default=None
-        Beside `Communities`, the fitted estimator that they are of: without it there
-        is neither graph nor embedding.
+        The fitted estimator that found the communities, if `found` is `Communities`.
+        Without it, these are stored without graph and embedding.
 
     Returns
     -------
     adata : anndata.AnnData
-        A row for each row of X, named by its id, with
+        One row for each row that was clustered, named by its id, with
 
-        - ``X``, a copy of X, and ``var``, with the ``layer`` and the ``neuron``, its
-          column in the layer, of each column ``layer__column``;
-        - ``obs["community"]``, categories "0", "1", ..., missing for noise, and, where
-          known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
-        - ``obsm["X_skleiden"]``, the embedding at unit length (but for
+        - ``X``, a copy of X, and ``var``, which gives for each column, named
+          ``layer__column``, its ``layer`` and its ``neuron``, the number of its column
+          in the layer;
+        - ``obs["community"]``, with the categories "0", "1", ..., missing for noise,
+          and, if known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
+        - ``obsm["X_skleiden"]``, the embedding at unit length (not with
           ``metric="precomputed"``), and ``obsm["X_map"]``, positions on the map, nan
           for rows that it does not show;
         - ``obsp["connectivities"]``, the graph of the clusterer, with its weights;
           ``obsp["distances"]``, cosine distances along its edges; and
-          ``uns["neighbors"]``, which tells scanpy of both. With
-          ``metric="precomputed"``, distances are only there with
+          ``uns["neighbors"]``, by which scanpy finds both. With
+          ``metric="precomputed"``, there are distances only with
           ``weights="similarity"``;
-        - ``uns["skleiden"]``, parameters, summary, versions and fingerprint, where they
-          are known: numbers and text as they are, all else as JSON.
+        - ``uns["skleiden"]``, with parameters, summary, versions and fingerprint, if
+          known: numbers and text as they are, everything else as JSON.
 
     Raises
     ------
@@ -72,17 +73,18 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
         If anndata is not installed.
 
     TypeError
-        If `found` or `estimator` is something else, or X is of Dask arrays.
+        If `found` or `estimator` is something else, or X consists of Dask arrays.
 
     ValueError
-        If X or `estimator` is not of the same rows, or two ids are equal as text.
+        If X or `estimator` has other rows than `found`, or has them in another order,
+        or if two ids are equal as text.
 
     Notes
     -----
-    Any function of scanpy that takes a neighbour graph takes this one, such as
-    ``scanpy.tl.umap(adata)``. The other way round, scanpy searches neighbours with
-    :class:`~skleiden.FaissKNeighborsTransformer`, but for rows of zeros, which have no
-    neighbours::
+    Functions of scanpy that need a neighbour graph use this one, for example
+    ``scanpy.tl.umap(adata)``. Conversely, scanpy can search neighbours with
+    :class:`~skleiden.FaissKNeighborsTransformer`, unless there are rows of zeros, which
+    have no neighbours::
 
         scanpy.pp.neighbors(adata, transformer=FaissKNeighborsTransformer())
 
@@ -113,8 +115,9 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
         estimator, clusterer = found, fitted_clusterer(found)
     else:
         raise TypeError(
-            f"estimator goes beside Communities; got it beside a {type(found).__name__}"
-            ". Leave it out, or give describe_communities(estimator, X) first."
+            "estimator can only be given together with Communities; got it with a "
+            f"{type(found).__name__}. Leave it out, or pass what "
+            "describe_communities(estimator, X) returns first."
         )
     sketcher = fitted_sketcher(estimator)
     layout = None if sketcher is None else sketcher._by_layer(sketcher.layer_widths_)
@@ -124,7 +127,7 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
     if stack is not None and len(stack) != n:
         raise ValueError(
             f"X must be what the estimator was fitted on; got {len(stack)} rows for "
-            f"{n} labels."
+            f"{n} labels. Pass the X that was given to fit."
         )
     if not given:
         found = Communities(
@@ -170,15 +173,16 @@ def _check_rows(found: Communities, stack: LayerStack | None, clusterer: Any) ->
         ids, given = found.ids.tolist(), stack.ids.tolist()
         if ids != given and set(ids) == set(given):
             raise ValueError(
-                "X must have the rows in the order of the communities; got the same "
-                f"ids in another one, beginning with {given[0]!r} instead of "
-                f"{ids[0]!r}. Bring X to the order of communities.ids."
+                "X must have its rows in the order of the communities; got the same "
+                f"ids in another order, beginning with {given[0]!r} instead of "
+                f"{ids[0]!r}. Bring X into the order of communities.ids."
             )
     if clusterer is not None and not np.array_equal(clusterer.labels_, found.labels):
         raise ValueError(
-            "estimator must be the one that the communities are of; its labels_ are "
-            f"others, of {clusterer.labels_.size} rows for {found.labels.size}. "
-            "Describe it again: describe_communities(estimator, X)."
+            "estimator must be the one that the communities come from; its labels_ "
+            f"differ from theirs ({clusterer.labels_.size} rows, for "
+            f"{found.labels.size} of the communities). Describe it again: "
+            "describe_communities(estimator, X)."
         )
 
 
@@ -188,8 +192,8 @@ def _names(ids: np.ndarray) -> list[str]:
     ((most, count),) = Counter(names).most_common(1)
     if count > 1:
         raise ValueError(
-            "ids must differ as text, which is what the rows of an AnnData are called; "
-            f"got {most!r} more than once. Give other ids."
+            "ids must differ as text, because an AnnData names its rows by text; got "
+            f"{most!r} more than once. Give other ids."
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Saving communities as versioned JSON, and loading them again."""
+"""Save communities as versioned JSON, and load them again."""
 
 from __future__ import annotations
 
@@ -47,22 +47,23 @@ def save_communities(
 ) -> None:
     """Save communities, and all that is known of them, as JSON.
 
-    The file is written whole beside its place and then moved there, so that a crash or
-    a full disk leaves an older file as it was.
+    The file is first written whole beside its place and then moved there, so that a
+    crash or a full disk leaves an older file as it was.
 
     Parameters
     ----------
     path : path-like
-        The file. Its folder must exist. An older file is replaced and lends its mode;
-        through a symbolic link, the file that it leads to.
+        The file. Its folder must exist. An older file is replaced, and the new one has
+        the same permissions; a symbolic link stays, and the file that it leads to is
+        replaced.
 
     communities : Communities
-        From :func:`skleiden.inspection.describe_communities`, or made of labels and
-        what is at hand: ``Communities(labels, ids, texts=texts)``.
+        The result of :func:`skleiden.inspection.describe_communities`, or one made from
+        labels and what else is known: ``Communities(labels, ids, texts=texts)``.
 
     min_size : int, default=1
-        Smallest community that is listed; labels of smaller ones are saved all the
-        same.
+        Size of the smallest community that is listed, at least 1. The labels of the
+        rows in smaller ones are saved all the same.
 
     Raises
     ------
@@ -71,13 +72,13 @@ def save_communities(
 
     ValueError
         If an id has no form in the file (see Notes), or if the file could not be loaded
-        again: for labels of the number of rows or more, or values out of their range.
-        Nothing is written then.
+        again: if a label is not below the number of rows, or a value is out of its
+        range. In these cases nothing is written.
 
     OSError
         If the file cannot be written: FileNotFoundError if its folder does not exist,
         IsADirectoryError if `path` is a folder, FileExistsError if it is something
-        else than a file, such as a device, PermissionError if the folder is not
+        other than a file, such as a device, PermissionError if the folder is not
         writable.
 
     See Also
@@ -89,26 +90,27 @@ def save_communities(
     The file holds one object of native JSON types, with nan as null:
 
     - ``format`` ("skleiden-communities"), ``schema_version``, ``versions``,
-      ``fingerprint``, ``parameters`` and ``summary``, as in `Communities`; what JSON
-      has no form for is kept as its ``repr``;
-    - ids: strings, integers of any size, finite floats and booleans, of Python or
-      NumPy, as JSON has them, and tuples of these as arrays. They come back equal, as
-      Python's types; 1 and "1" stay apart. An id of any other type is refused: turn it
-      into a string before;
-    - ``communities``, largest first, each with ``label``, ``size``, ``members`` (their
-      ids), and, where known, ``name``, ``texts``, ``keywords``, ``stability``,
+      ``fingerprint``, ``parameters`` and ``summary``, as in `Communities`; values that
+      JSON cannot hold are kept as their ``repr``;
+    - ids: strings, integers of any size, finite floats and booleans of Python or NumPy,
+      stored as JSON has them, and tuples of these, stored as arrays. They come back
+      equal, as types of Python; 1 and "1" stay apart. Ids of other types are refused:
+      turn them into strings before;
+    - ``communities``, largest first, each with ``label``, ``size``, ``members`` (the
+      ids of its rows), and, if known, ``name``, ``texts``, ``keywords``, ``stability``,
       ``cohesion``, ``top_features``, ``representatives``, ``layer_agreement`` and
       ``layer_share``;
-    - ``noise``: ids of the rows in no community, and ``noise_texts``;
-    - ``rows``: for every row its ``ids`` and ``labels``, and, where known,
+    - ``noise``: ids of the rows in no community, and, if known, ``noise_texts``;
+    - ``rows``: one value for each row, under ``ids``, ``labels`` and, if known,
       ``confidence``, ``attached``, ``strength`` and ``second``;
-    - ``neurons``: what the top neurons fire on, with ``strongest`` as pairs and
-      ``communities`` as triples;
-    - ``tree``: what `to_dict` of a `CommunityTree` gives;
+    - ``neurons``: the rows and communities in which the top neurons fire most, with
+      ``strongest`` as pairs and ``communities`` as triples;
+    - ``tree``: the result of `to_dict` of a `CommunityTree`;
     - ``map``: rows shown and their positions;
-    - ``neuron_groups``: an object of the same form, of the neurons; and
-      ``cross_table``, arrays by the names of `CrossTable`, one a group or, of pairs,
-      one array for each group with a number for each community.
+    - ``neuron_groups``: an object of the same form, for the neurons; and
+      ``cross_table``: arrays under the names that they have in `CrossTable`, with one
+      value for each group, or, for pairs, with one array for each group that has a
+      number for each community.
 
     Examples
     --------
@@ -126,8 +128,8 @@ def save_communities(
         _read(document)
     except ValueError as error:
         raise ValueError(
-            f"{str(path)!r} is not written, as it could not be loaded again: {error} "
-            "Correct it before saving."
+            f"{str(path)!r} was not written, because it could not be loaded again: "
+            f"{error} Correct this before saving."
         ) from error
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n")
@@ -143,15 +145,16 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
     Returns
     -------
     communities : Communities
-        As saved: ids and numbers are equal, parameters as JSON has them. Texts of rows
-        in communities below `min_size`, if that was given, are "".
+        The communities as they were saved: ids and numbers are equal; parameters are as
+        JSON has them. If `min_size` was given, texts of rows in smaller communities are
+        "".
 
     Raises
     ------
     ValueError
-        If the file is not such JSON, of a newer schema, or broken; if its parts
-        contradict one another (members, sizes, labels, ids, rows) or a value is out of
-        its range. The message names the file and what is wrong.
+        If the file does not hold communities as JSON, has another schema, or is broken;
+        if its parts (members, sizes, labels, ids, rows) contradict one another; if a
+        value is out of its range. The message names the file and what is wrong.
 
     OSError
         If the file cannot be read.
@@ -195,16 +198,16 @@ def load_communities(path: str | os.PathLike[str]) -> Communities:
 
 
 def check_communities(value: Any, taker: str) -> None:
-    """Refuse, for a function of a name, what is not `Communities`."""
+    """Refuse anything but `Communities`, naming the function that takes them."""
     if not isinstance(value, Communities):
         raise TypeError(
             f"{taker} takes Communities; got {type(value).__name__}. Make them with "
-            "describe_communities, or of labels: Communities(labels, ids)."
+            "describe_communities, or from labels: Communities(labels, ids)."
         )
 
 
 def document_of(found: Communities, *, min_size: int = 1) -> dict[str, Any]:
-    """Communities as native types of JSON, as a file and the page hold them."""
+    """Give communities as native types of JSON, as a file and the page hold them."""
     ids = [_id_to_json(i) for i in found.ids]
     listed = member_rows(found.labels, min_size=min_size)
     noise = np.flatnonzero(found.labels < 0)
@@ -278,7 +281,7 @@ def _known(**values: Any) -> dict[str, Any]:
 
 
 def _read(document: dict[str, Any]) -> Communities:
-    """Read a document, whose parts are checked against one another."""
+    """Read a document, and check its parts against one another."""
     rows = document["rows"]
     labels = _labels_of(rows["labels"])
     n = labels.size
@@ -291,7 +294,7 @@ def _read(document: dict[str, Any]) -> Communities:
         ("n_noise", noise.size),
         ("noise", [saved[row] for row in noise]),
     ):
-        _require(document[what] == expected, what, "be what rows say", document[what])
+        _require(document[what] == expected, what, "agree with rows", document[what])
 
     texts = None
     if "noise_texts" in document:
@@ -323,14 +326,14 @@ def _read(document: dict[str, Any]) -> Communities:
     def of_each(what: str) -> np.ndarray | None:
         known = by_label(what, lambda name, value, _: _share(name, value))
         each = len(known) in (0, len(listed))
-        _require(each, what, "be told of each community", [*known])
+        _require(each, what, "be given for each community", [*known])
         return of_all(known) if known else None
 
     def of_layers(what: str, low: float) -> dict[str, np.ndarray]:
         known = by_label(what, partial(_read_of_layers, low))
         names = [list(one) for one in known.values()]
         each = len(known) in (0, len(listed))
-        _require(each, what, "be told of each community", [*known])
+        _require(each, what, "be given for each community", [*known])
         same = all(one == names[0] for one in names)
         _require(same, what, "name the same layers in each community", names)
         return {
@@ -389,7 +392,7 @@ def _labels_of(values: Any) -> np.ndarray:
 def _listed(
     communities: Any, labels: np.ndarray, ids: list[Any]
 ) -> dict[int, tuple[np.ndarray, dict[str, Any]]]:
-    """Give the rows of each community listed, and what is told of it."""
+    """Give the rows of each community that is listed, and its entry."""
     rows_of = member_rows(labels, min_size=1)
     listed = {}
     for one in _list("communities", communities):
@@ -498,7 +501,7 @@ def _read_neurons(
 
 
 def _read_tree(tree: Any, n: int) -> Any:
-    """Check a tree, of which each node must come after its parent."""
+    """Check a tree, in which each node must come after its parent."""
     if tree is None:
         return None
     nodes = _list("nodes of tree", _mapping("tree", tree)["nodes"])
@@ -518,14 +521,19 @@ def _read_tree(tree: Any, n: int) -> Any:
         _strings(f"keywords in {what}", node["keywords"])
     for number, node in enumerate(nodes):
         what, found = f"children of node {number} of tree", node["children"]
-        _require(found == children.get(number, []), what, "be those it is of", found)
+        _require(
+            found == children.get(number, []),
+            what,
+            "be the nodes that have it as their parent",
+            found,
+        )
     for value in _list("node_of_row of tree", tree["node_of_row"], n):
         _integer("a number in node_of_row of tree", value, -1, last)
     return tree
 
 
 def _check_place(what: str, layer: Any, neuron: Any, layers: Any) -> None:
-    """Refuse a neuron that is in no layer of these widths, where they are known."""
+    """Refuse a neuron that no layer has, if the layers' widths are known."""
     _require(type(layer) is str, what, "name a layer", layer)
     width = layers.get(layer) if isinstance(layers, dict) else None
     _integer(f"neuron in {what}", neuron, 0, width - 1 if type(width) is int else None)
@@ -595,14 +603,14 @@ def _require(holds: bool, what: str, wanted: str, found: Any) -> None:
 
 
 def _mapping(what: str, value: Any) -> dict[str, Any]:
-    _require(isinstance(value, Mapping), what, "be an object of JSON", value)
+    _require(isinstance(value, Mapping), what, "be a JSON object", value)
     return value
 
 
 def _list(what: str, value: Any, length: int | None = None) -> list[Any]:
     of = "" if length is None else f" of length {length}"
     fits = type(value) is list and length in (None, len(value))
-    _require(fits, what, f"be an array of JSON{of}", value)
+    _require(fits, what, f"be a JSON array{of}", value)
     return value
 
 
@@ -621,7 +629,7 @@ def _integer(what: str, value: Any, low: int, high: int | None) -> None:
 def _number(
     what: str, value: Any, low: float, high: float, *, null: bool = True
 ) -> float:
-    """Give a number, refused if out of a range; nan for the null of JSON."""
+    """Give a number, or nan for JSON's null; refuse one that is out of its range."""
     if value is None and null:
         return math.nan
     if value in ("inf", "-inf"):
@@ -646,14 +654,14 @@ def _share(what: str, value: Any) -> float:
 
 
 def _column(rows: dict[str, Any], name: str, read: Callable[..., Any], n: int) -> Any:
-    """One value for each of n rows, if they are told."""
+    """Give one value for each of n rows, if the document has them."""
     what = f"rows.{name}"
     values = None if rows.get(name) is None else _list(what, rows[name], n)
     return values and [read(what, value) for value in values]
 
 
 def _id_to_json(identifier: Any) -> Any:
-    """Give an id as JSON holds it, to come back equal; refused if it cannot."""
+    """Give an id in a form that JSON gives back equal; refuse one that has none."""
     if isinstance(identifier, (np.str_, np.bool_, np.integer, np.floating)):
         identifier = identifier.item()
     if isinstance(identifier, tuple):
@@ -682,7 +690,7 @@ def _shown(identifier: Any) -> str:
     try:
         return repr(identifier)[:200]
     except ValueError:
-        return "an integer of too many digits"
+        return "an integer with too many digits"
 
 
 def _id_from_json(value: Any) -> Any:
@@ -700,7 +708,7 @@ def _id_from_json(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """Give a value with its containers as JSON can hold them, the rest as its repr."""
+    """Give a value with its containers as JSON can hold them, other values as repr."""
     if hasattr(value, "_asdict"):  # a named tuple
         value = value._asdict()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Tables as the text of CSV files, of which a table program runs nothing."""
+"""Write tables as CSV, so that spreadsheet programs run nothing in them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TO_QUOTE = re.compile(r"[,;|\t\"\r\n\v\f\x1c-\x1e\x85\u2028\u2029]|^\s|\s$")
 
 
 def as_csv(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Write columns of one length as the text of a CSV file, below their names.
+    """Write columns of equal length as CSV text, below their names.
 
-    Numbers are written as they are. Other cells are text: one that begins with an
-    apostrophe, or as a formula of a table program does (``=``, ``+``, ``-`` or ``@``,
-    with white space before it or not, a tab or the end of a line), has an apostrophe
-    put before it, so that the program takes it for text. A reader gets the text back by
-    removing one apostrophe from the beginning, if there is one.
+    Numbers are written as they are. Other cells are text. If one begins with an
+    apostrophe, or as a formula of a spreadsheet program does (``=``, ``+``, ``-`` or
+    ``@``, with white space before it or not, a tab or the end of a line), an apostrophe
+    is put before it, so that the program takes it for text. A reader gets the text back
+    by removing one apostrophe from the beginning, if there is one.
     """
     rows = [list(columns), *zip(*columns.values(), strict=True)]
     return "".join(f"{','.join(map(_cell, row))}\n" for row in rows)

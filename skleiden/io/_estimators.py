@@ -1,4 +1,4 @@
-"""Fitted estimators in a file that runs nothing when it is loaded."""
+"""Save fitted estimators in files that run nothing when they are loaded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _RECORDS: dict[str, Any] = {
 
 
 def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> None:
-    """Save an estimator, fitted or not, without pickle.
+    """Save an estimator, fitted or not, without pickling it.
 
     Parameters
     ----------
@@ -71,20 +71,19 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
         A `MultiLayerTfidfSketcher`, `FaissKNeighborsTransformer`, `MutualKNNLeiden` or
         `StableLeiden`; one of scikit-learn's `StandardScaler`, `MinMaxScaler`,
         `MaxAbsScaler`, `RobustScaler`, `Normalizer`, `Binarizer`, `SimpleImputer`,
-        `VarianceThreshold`, `TfidfTransformer`, `PCA`, `TruncatedSVD`, and
-        `FunctionTransformer` of nothing or of a function of NumPy such as
+        `VarianceThreshold`, `TfidfTransformer`, `PCA`, `TruncatedSVD`, or a
+        `FunctionTransformer` without a function or with one of NumPy, such as
         ``numpy.log1p``; or a pipeline or `FeatureUnion` of these.
 
     Raises
     ------
     TypeError
-        If the estimator, or a step of the pipeline, is another one, or has a parameter
-        that the file has no form for, such as a NumPy ``Generator``; the message names
-        it.
+        If the estimator or a step of the pipeline is another one, or has a parameter
+        that the file cannot hold, such as a NumPy ``Generator``; the message names it.
 
     ValueError
         If a parameter is not valid, or the fitted state is not one that ``fit`` makes,
-        so that the file could not be loaded; the message names the attribute.
+        because such a file could not be loaded; the message names the attribute.
 
     OSError
         If the file cannot be written, as in `save_communities`.
@@ -96,22 +95,23 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
 
     See Also
     --------
-    load_estimator : Load it again.
+    load_estimator : Load the file again.
 
     Notes
     -----
-    Files are read by all later versions of skleiden. pickle and joblib work, too, but
-    run whatever a file says, and promise nothing from one version to the next. Steps of
-    scikit-learn are read by the version that is installed, if it has the attributes
-    that they were saved with, and refused if it has not.
+    All later versions of skleiden read these files. pickle and joblib work, too, but
+    their files can run any code, and may not load in another version. Steps of
+    scikit-learn are loaded if the installed version has the attributes that they were
+    saved with, and refused if it does not.
 
-    A fitted `MutualKNNLeiden` holds the rows it was fitted on, which ``predict`` needs;
-    so does its file.
+    A fitted `MutualKNNLeiden` holds the rows that it was fitted on, because ``predict``
+    needs them; so does its file.
 
-    The ``memory`` of a pipeline is a folder of pickles, which ``fit`` runs. A file that
-    comes from elsewhere must not choose that folder: it is left out with a warning, and
-    the loaded pipeline has ``memory=None``. Set it again with ``set_params``. Callbacks
-    of scikit-learn, which ``set_callbacks`` sets, are not saved either.
+    The ``memory`` of a pipeline is a folder of pickles, which ``fit`` loads and so
+    runs. A file from elsewhere must not choose that folder: it is left out with a
+    warning, and the loaded pipeline has ``memory=None``. Set it again with
+    ``set_params``. Callbacks of scikit-learn, which ``set_callbacks`` sets, are not
+    saved either.
 
     Examples
     --------
@@ -144,8 +144,8 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
         check_estimator(_decode(tree, arrays.__getitem__))
     except ValueError as error:
         raise ValueError(
-            f"{os.fspath(path)!r} is not written, as it could not be loaded again: "
-            f"{error} Set valid parameters, fit, and save again."
+            f"{os.fspath(path)!r} was not written, because it could not be loaded "
+            f"again: {error} Set valid parameters, fit, and save again."
         ) from error
     document = {
         "format": FORMAT,
@@ -159,7 +159,7 @@ def save_estimator(path: str | os.PathLike[str], estimator: BaseEstimator) -> No
 
 
 def load_estimator(path: str | os.PathLike[str]) -> Any:
-    """Load what `save_estimator` saved; nothing in the file is run.
+    """Load what `save_estimator` saved, without running anything in the file.
 
     Parameters
     ----------
@@ -168,26 +168,26 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     estimator : estimator
-        As it was saved.
+        The estimator as it was saved.
 
     Raises
     ------
     ValueError
-        If the file is not one of `save_estimator`, of a newer schema, or broken; if it
-        holds parameters that are not valid, or a fitted state that ``fit`` does not
-        make: arrays of another length, dtype, range or order than the rest of the state
-        implies; if it was changed after it was saved. The message names the file, and
-        the class and the attribute.
+        If the file does not come from `save_estimator`, has another schema, or is
+        broken; if it holds parameters that are not valid, or a fitted state that
+        ``fit`` does not make, such as arrays of another length, dtype, range or order
+        than the rest of the state implies; if it was changed after it was saved. The
+        message names the file and what is wrong in it.
 
     OSError
         If the file cannot be read.
 
     Notes
     -----
-    All of the fitted state is checked, part against part, so that no file makes
-    compiled code read or write outside of arrays. A digest of the content tells a file
-    that was changed by mistake; it is not a signature, and does not tell who made the
-    file.
+    All parts of the fitted state are checked against one another, so that no file makes
+    compiled code read or write outside of arrays. A digest of the content reveals a
+    file that was changed by mistake; it is not a signature, and does not tell who made
+    the file.
     """
     check_regular(Path(path))
     try:
@@ -229,7 +229,7 @@ def _broken(path: str | os.PathLike[str], error: Exception) -> ValueError:
 
 def _opened(file: BinaryIO) -> zipfile.ZipFile:
     if file.read(1) == b"\x80":
-        raise ValueError("it is pickled, and no pickle is loaded")
+        raise ValueError("it is a pickle, and pickles are never loaded")
     return zipfile.ZipFile(file)
 
 
@@ -240,10 +240,10 @@ _HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
 
 
 class _Arrays:
-    """Read the arrays of an archive, each of which is taken once.
+    """Read the arrays of an archive, each of them once.
 
-    None may need more memory than it takes in the file, nor may all together:
-    `numpy.load` would make room for whatever a header claims.
+    None may need more memory than it takes in the file, nor may all together, because
+    `numpy.load` would take memory for whatever a header claims.
     """
 
     def __init__(self, file: BinaryIO, archive: zipfile.ZipFile) -> None:
@@ -265,7 +265,7 @@ class _Arrays:
     def read(self, name: str) -> np.ndarray:
         info = self._left.pop(f"{name}.npy", None)
         if info is None:
-            raise ValueError(f"the array {name!r} is not there, or is used twice")
+            raise ValueError(f"the array {name!r} is missing, or is used twice")
         with self._archive.open(info) as member:
             read_header = _HEADERS[np.lib.format.read_magic(member)]
             shape, _, dtype = read_header(member)
@@ -284,7 +284,7 @@ class _Arrays:
 
 
 def _digest(tree: Any, arrays: Mapping[str, np.ndarray]) -> str:
-    """Hash what a file says of an estimator, on every machine alike."""
+    """Hash what a file holds of an estimator, alike on every machine."""
     digest = hashlib.blake2b(json.dumps(tree).encode(), digest_size=16)
     for name in sorted(arrays):
         array = arrays[name]
@@ -345,8 +345,8 @@ def _encode(value: Any, where: str, keep: Callable[[np.ndarray], str]) -> Any:
     if isinstance(value, Shards):
         return _encode(value.gather(), where, keep)  # a file holds them as of an array
     raise TypeError(
-        f"{where} is a {name}, for which the file has no form. Set it to something "
-        "else before saving, or use joblib.dump, whose files run code when loaded."
+        f"{where} is a {name}, which the file cannot hold. Set it to something else "
+        "before saving, or use joblib.dump, whose files run code when loaded."
     )
 
 
@@ -355,9 +355,9 @@ def _state(estimator: Any, where: str) -> dict[str, Any]:
     state = {key: v for key, v in vars(estimator).items() if key != "_skl_callbacks"}
     if isinstance(estimator, Pipeline) and estimator.memory is not None:
         warnings.warn(
-            f"{where}.memory is not saved, got {estimator.memory!r}: fit runs what it "
-            "finds there. Set it again on the loaded pipeline: "
-            "set_params(memory=...).",
+            f"{where}.memory is not saved; got {estimator.memory!r}. A file must not "
+            "choose that folder, because fit runs what it finds there. Set it again on "
+            "the loaded pipeline: set_params(memory=...).",
             UserWarning,
             stacklevel=2,
         )
@@ -366,7 +366,7 @@ def _state(estimator: Any, where: str) -> dict[str, Any]:
 
 
 def _is_step(value: Any) -> bool:
-    """Whether this is a name and an estimator, as in a pipeline."""
+    """Tell whether this is a name and an estimator, as in a pipeline."""
     return (
         type(value) in (list, tuple)
         and len(value) == 2
@@ -376,13 +376,13 @@ def _is_step(value: Any) -> bool:
 
 
 def _renewed_sketcher(state: dict[str, Any]) -> dict[str, Any]:
-    """Give a sketcher's state, or settings, as of now; files may be older."""
+    """Bring a sketcher's state or settings from an older file up to date."""
     if "sublinear_tf" not in state:
         return state
     if state.pop("sublinear_tf"):
         raise ValueError(
-            "sublinear_tf=True is of an older version, and has become power=0.5 or the "
-            "like: fit again"
+            "sublinear_tf=True comes from an older version, and is now power=0.5 or "
+            "the like: fit again"
         )
     if "layer_names_" in state:
         n_layers = len(state["layer_names_"])
@@ -392,12 +392,12 @@ def _renewed_sketcher(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renewed_clusterer(state: dict[str, Any]) -> dict[str, Any]:
-    """Give a clusterer's state, as of now; files may be older."""
+    """Bring a clusterer's state from an older file up to date."""
     return _with_strength(_with_correction(state))
 
 
 def _with_correction(state: dict[str, Any]) -> dict[str, Any]:
-    """Add what tells of a correction for hubs, of which there once was none."""
+    """Add the correction for hubs, which older versions did not have."""
     new = ("hubness", "hubness_", "hub_skewness_", "local_similarity_")
     if "kth_similarity_" not in state or any(name in state for name in new):
         return state
@@ -407,14 +407,14 @@ def _with_correction(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_strength(state: dict[str, Any]) -> dict[str, Any]:
-    """Add what came with `n_clusters`; nan where the strength cannot be told."""
+    """Add what came with `n_clusters`; nan where the strength is unknown."""
     new = ("n_clusters", "n_merged_", "resolution_", "strength_")
     if "kth_similarity_" not in state or any(name in state for name in new):
         return state
     state = {**state, "n_clusters": None}
     distinct, labels = state["_distinct"], state["labels_"]
     if labels.max() >= labels.size:
-        raise ValueError(f"labels_ go to {labels.max()} in {labels.size} rows")
+        raise ValueError(f"labels_ go up to {labels.max()} in {labels.size} rows")
     state |= {"resolution_": float(state["resolution"]), "n_merged_": 0}
     strength = np.full(labels.size, np.nan, dtype=np.float32)
     if state["graph"] == "mutual" and state["weights"] == "similarity":
@@ -426,7 +426,7 @@ def _with_strength(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _renewed_rows(fields: dict[str, Any]) -> dict[str, Any]:
-    """Distinct rows, which were not ranked once."""
+    """Rank distinct rows, as older versions did not."""
     if "ranks" in fields:
         return fields
     vectors = fields["vectors"]
@@ -448,7 +448,7 @@ _RENEWED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
-    """Give the value that `_encode` made JSON of."""
+    """Give the value from which `_encode` made JSON."""
     if not isinstance(tree, dict):
         return tree
 
@@ -466,8 +466,8 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
             vars(estimator).update(renewed(inside(tree["state"])))
             if maker is Pipeline and estimator.memory is not None:
                 raise ValueError(
-                    "Pipeline.memory must be None in a file, as fit would run what it "
-                    f"finds there; got {estimator.memory!r}"
+                    "Pipeline.memory must be None in a file, because fit would run "
+                    f"what it finds there; got {estimator.memory!r}"
                 )
             return estimator
         case "record":
@@ -508,4 +508,4 @@ def _decode(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
             generator = np.random.RandomState()
             generator.set_state(drawn)
             return generator
-    raise ValueError(f"{kind!r} is of no known kind")
+    raise ValueError(f"{kind!r} is not of a known kind")

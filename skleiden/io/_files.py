@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NEW_FILE = re.compile(r"\.skleiden-[0-9a-f]{32}\.tmp")
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
-    """Where a path leads to, through symbolic links; refused if no file can be there.
+    """Give the place that a path leads to; refuse it if no file can be there.
 
-    Whether the folder can be written to is tried out, because permissions alone do not
-    tell.
+    Symbolic links are followed. Writing to the folder is tried out, because permissions
+    alone do not tell whether it works.
     """
     place = Path(os.path.realpath(path))
     if place.is_dir():
@@ -50,7 +50,7 @@ def check_place(path: str | os.PathLike[str]) -> Path:
 def as_given(path: Path, place: Path) -> Path:
     """Give a path as it was given if it leads to its place, else the place.
 
-    It does not where it goes back from a folder that does not exist: ``absent/../x``.
+    It does not if it goes back from a folder that does not exist: ``absent/../x``.
     """
     return path if path.exists() else place
 
@@ -60,7 +60,7 @@ def write_whole(
 ) -> None:
     """Write a file beside its place, then move it there in one step.
 
-    A file in memory is written into.
+    A file object in memory is written to directly.
     """
     data = content.encode() if isinstance(content, str) else content
     if isinstance(path, io.BytesIO):
@@ -72,7 +72,7 @@ def write_whole(
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a new file beside its place, moved there in the end, if all went well."""
+    """Give a new file beside its place, and move it there if all went well."""
     place = check_place(path)
     with _new_file_beside(place) as (new, file):
         if place.exists():
@@ -86,7 +86,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder."""
+    """Remove the unfinished files of killed processes from a folder."""
     with suppress(OSError):  # a folder may be written to, and not listed
         for path in folder.iterdir():
             if is_leftover(path):
@@ -94,9 +94,9 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file was being written when its process was killed.
+    """Tell whether a file was left unfinished by a killed process.
 
-    A process that lives holds a lock on the file that it writes.
+    A running process holds a lock on the file that it writes.
     """
     if fcntl is None or not NEW_FILE.fullmatch(path.name):
         return False
@@ -113,9 +113,9 @@ def is_leftover(path: Path) -> bool:
 
 
 def lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; whether no other process had.
+    """Lock an open file until it is closed; False if another process holds the lock.
 
-    A killed process holds no lock.
+    A killed process holds none.
     """
     try:
         if fcntl is not None:
@@ -129,7 +129,7 @@ def lock(descriptor: int) -> bool:
 
 @contextmanager
 def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Make an empty file in the folder of `place`, removed in the end if still there.
+    """Make an empty file in the folder of `place`; remove it in the end if still there.
 
     Errors name the folder rather than the file, whose name nobody knows.
     """
@@ -154,7 +154,7 @@ def _new_file_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
-    """Give a new file, open and, where that can be told, locked."""
+    """Give a new file, open and, where the system allows, locked."""
     while True:
         new = folder / f".skleiden-{uuid4().hex}.tmp"
         new.touch(exist_ok=False)

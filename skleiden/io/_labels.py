@@ -1,4 +1,4 @@
-"""Labels as a table, one row for each sample."""
+"""Save labels as a table, with one row for each sample."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
         pandas and pyarrow.
 
     communities : Communities
-        From :func:`skleiden.inspection.describe_communities`, or
+        The result of :func:`skleiden.inspection.describe_communities`, or
         ``Communities(labels, ids)``.
 
     Raises
     ------
     ValueError
-        If the name ends in something else; of Parquet, if ids are not all strings, all
+        If the name ends in something else; for Parquet, if ids are not all strings, all
         integers of 64 bits, all floats or all booleans.
 
     ImportError
-        If Parquet is asked for, and pandas or pyarrow is not installed.
+        If Parquet is asked for, but pandas or pyarrow is not installed.
 
     OSError
         If the file cannot be written, as in `save_communities`.
 
     Notes
     -----
-    Columns are ``id``, ``community`` (-1 is noise) and, where known, ``name`` (of the
+    The columns are ``id``, ``community`` (-1 is noise) and, if known, ``name`` (of the
     community), ``confidence``, ``attached`` (whether the row came from a small
     community), ``strength``, ``second`` (the other community of a row that lies between
     two, else -1) and ``text``.
 
-    In CSV, which table programs open, ids, names and texts that begin as a formula does
-    (``=``, ``+``, ``-`` or ``@``, white space aside, a tab or the end of a line) or
-    with an apostrophe have an apostrophe put before them, so that nothing is run. Ids
-    are read back as the strings that they were by::
+    Spreadsheet programs open CSV files, and run cells that begin as a formula does
+    (``=``, ``+``, ``-`` or ``@``, white space aside, a tab or the end of a line). An
+    apostrophe is therefore put before ids, names and texts that begin so, or with an
+    apostrophe. This reads ids back as the strings that they were::
 
         table = pandas.read_csv(path, dtype={"id": str}, keep_default_na=False)
         table["id"] = table["id"].str.removeprefix("'")
@@ -58,7 +58,7 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
         with open(path, newline="", encoding="utf-8") as file:
             ids = [row["id"].removeprefix("'") for row in csv.DictReader(file)]
 
-    CSV does not tell 1 from "1", and has ids of other types as their ``str``;
+    CSV does not tell 1 from "1", and holds ids of other types as their ``str``;
     `save_communities` and Parquet keep types, and change no text.
 
     Examples
@@ -116,7 +116,7 @@ def _check_parquet_ids(path: str | os.PathLike[str], ids: list[Any]) -> None:
     if not fits:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise ValueError(
-            f"{str(path)!r} cannot hold these ids: a column of Parquet has one type, "
-            f"text, integers of 64 bits, floats or booleans; got {names}. Turn them "
-            "into strings, or save as .csv."
+            f"{str(path)!r} cannot hold these ids: a column of Parquet has a single "
+            f"type: text, integers of 64 bits, floats or booleans; got {names}. Turn "
+            "them into strings, or save as .csv."
         )

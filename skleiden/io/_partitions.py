@@ -1,4 +1,4 @@
-"""Partitions in files: tables of labels, communities, and folders of runs."""
+"""Load partitions from tables of labels, from communities and from runs' folders."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def load_labels(path: str | os.PathLike[str]) -> Communities:
     ----------
     path : path-like
         A file whose name ends in ``.csv``, or in ``.parquet``, which needs pyarrow. It
-        needs the columns ``id`` and ``community``; of others, those that `save_labels`
-        writes are read.
+        must have the columns ``id`` and ``community``; other columns are read if they
+        are among those that `save_labels` writes.
 
     Returns
     -------
     communities : Communities
-        With labels, ids and, where the table has them, texts, names, confidence,
-        strength and the like. Ids of CSV are strings, whatever they were.
+        Labels, ids and, if the table has them, texts, names, confidence, attached,
+        strength and second communities. Ids from CSV are strings, whatever they were.
 
     Raises
     ------
     ValueError
-        If the name ends in something else; if the file is not such a table, or a value
+        If the name ends in something else; if the file is not such a table; if a value
         is out of its range. The message names the file.
 
     ImportError
@@ -95,15 +95,15 @@ def load_labels(path: str | os.PathLike[str]) -> Communities:
 
 
 def load_partition(path: str | os.PathLike[str]) -> Communities:
-    """Load what a file has of a partition, or what a run's folder has in its files.
+    """Load a partition from a file, or from the files in the folder of a run.
 
     Raises
     ------
     ValueError
-        As of `load_communities` and `load_labels`.
+        As in `load_communities` and `load_labels`.
 
     OSError
-        If it cannot be read; FileNotFoundError if a folder has none of such files.
+        If it cannot be read; FileNotFoundError if a folder has no such file.
     """
     path = Path(path)
     if path.is_dir():
@@ -121,11 +121,13 @@ def load_partition(path: str | os.PathLike[str]) -> Communities:
 
 
 def _columns_of_csv(path: Path) -> dict[str, list[str]]:
-    """Read the columns of a table, whose texts are as they were before."""
+    """Read the columns of a table, with texts as they were before they were saved."""
     try:
         head, *rows = _rows_of(read_text(path), path, with_nul=True) or [[]]
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} is not a CSV file: {error}. Save the labels again."
+        ) from error
     repeated = next((name for name in head if head.count(name) > 1), None)
     if repeated is not None:
         raise ValueError(
@@ -175,7 +177,7 @@ def _communities_of(columns: dict[str, list[Any]]) -> Communities:
 
 
 def _names_of(labels: Sequence[int], names: Sequence[Any]) -> dict[int, str]:
-    """Give the name of each community, refused if its rows have two."""
+    """Give the name of each community; refuse it if its rows have two."""
     found: dict[int, str] = {}
     for c, name in zip(labels, names, strict=False):
         if c >= 0 and not is_missing(name) and name != "":
@@ -189,7 +191,7 @@ def _names_of(labels: Sequence[int], names: Sequence[Any]) -> dict[int, str]:
 
 
 def _share(value: Any) -> float:
-    """Read a share; nan, which Parquet has as null, where there is none."""
+    """Read a share; nan, which Parquet has as null, if there is none."""
     share = float("nan" if value is None else value)
     if share < 0 or share > 1:
         raise ValueError

@@ -274,12 +274,12 @@ def make_stability_scorer(
     if reuse_fit and subsample is not None:
         raise ValueError(
             "reuse_fit=True takes a fit on all rows, subsample compares fits on parts "
-            "of them; set one of both."
+            "of them; set only one of the two."
         )
     if reuse_fit and {"neurons", "prompts"} & {*np.atleast_1d(vary)}:
         raise ValueError(
             "reuse_fit=True takes a fit on all neurons, vary='neurons' compares fits "
-            "on halves of them; set one of both."
+            "on halves of them; set only one of the two."
         )
     return _StabilityScorer(
         n_runs=n_runs,

@@ -1,12 +1,12 @@
-"""Write communities as one page to look at, search and pass on.
+"""Write communities as one HTML page to browse, search and share.
 
 :func:`write_report` shows the communities of one fit: a map of the rows, and a list to
-search and sort, in which each community opens to its prompts, words, neurons and
-layers. With a tree, it shows communities within communities. :func:`write_comparison`
-shows what two fits agree on, and which rows moved.
+search and sort, in which each community opens to show its prompts, words, neurons and
+layers. If they have a tree, it also shows communities within communities.
+:func:`write_comparison` shows how far two fits agree, and which rows moved.
 
 A page is one file that needs no network. It shows prompts as text, and runs no script
-but its own. Needs jinja2: ``pip install "skleiden[report]"``.
+but its own. Writing it needs jinja2: ``pip install "skleiden[report]"``.
 
 Examples
 --------
@@ -25,7 +25,7 @@ Examples
 >>> page.exists()
 True
 
-What changes with another number of communities:
+Show what changes with another number of communities:
 
 >>> from sklearn.base import clone
 >>> from skleiden.inspection import compare

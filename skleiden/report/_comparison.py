@@ -1,4 +1,4 @@
-"""The page of a comparison: what flows from the one partition into the other."""
+"""Write the page of a comparison: how rows flow from one partition to the other."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def write_comparison(
 
     The page draws how the rows of the communities of one partition flow into those of
     the other, and lists matched communities, and those without a match, to search and
-    sort: each with its overlap, where its rows went or came from, and the rows that
-    moved, with their texts if they are known. It is one file, works from disk, and
-    loads nothing. Texts are shown as they are, never run as code.
+    sort. Each has its overlap, where its rows went or came from, and the rows that
+    moved, with their texts if they are known. The page is one file, works from disk,
+    and loads nothing. Texts are shown as they are, never run as code.
 
     Parameters
     ----------
     path : path-like
-        The file. Its folder must exist. An older file is replaced, in one step;
-        through a symbolic link, the file that it leads to.
+        The file. Its folder must exist. An older file is replaced in one step; a
+        symbolic link stays, and the file that it leads to is replaced.
 
     comparison : Comparison
-        From :func:`skleiden.inspection.compare`.
+        The result of :func:`skleiden.inspection.compare`.
 
     titles : (str, str), default=("first", "second")
-        What the two partitions are called.
+        Names of the two partitions.
 
     title : str, default=None
-        Heading of the page; made of both titles if None.
+        Heading of the page; if None, it is made from both titles.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def write_comparison(
         If `comparison` is something else.
 
     ValueError
-        If `titles` are not two.
+        If `titles` is a single string, or not two values.
 
     ImportError
         If Jinja2 is not installed.
@@ -67,9 +67,9 @@ def write_comparison(
     Notes
     -----
     The page holds the rows that moved, and counts the others. Matched communities have
-    one colour on both sides. Its address may name what is opened: ``#a12`` is community
-    12 of the first, with its match, ``#b3`` community 3 of the second, which has none,
-    and ``#none`` the rows that are in none.
+    the same colour on both sides. The end of the page's address can name what to open:
+    ``#a12`` is community 12 of the first partition, with its match; ``#b3`` is
+    community 3 of the second, if it has none; ``#none`` are the rows in no community.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def write_comparison(
 
 
 def _facts(found: Comparison, titles: tuple[str, ...]) -> list[str]:
-    """Tell the facts of the line below the title."""
+    """Give the facts for the line below the title."""
     n, n_moved = found.ids.size, int(np.count_nonzero(found.moved))
     alone = zip((found.n_only_a, found.n_only_b), titles, strict=True)
     return [
@@ -120,12 +120,12 @@ def _facts(found: Comparison, titles: tuple[str, ...]) -> list[str]:
 
 
 def _row(found: Comparison) -> tuple[str, str]:
-    """Name a row, and several."""
+    """Name one row, and several."""
     return found.rows.removesuffix("s"), found.rows
 
 
 def _data(found: Comparison, titles: tuple[str, ...]) -> dict[str, Any]:
-    """Give what the script of the page shows; -1 is what is in no community."""
+    """Give what the script of the page shows; -1 stands for no community."""
     one, other = (_sizes(of) for of in (found.labels_a, found.labels_b))
     matched = [(a, b) for a, b in enumerate(found.partner.tolist()) if b >= 0]
     a_of = {b: a for a, b in matched}
@@ -164,7 +164,7 @@ def _data(found: Comparison, titles: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _sizes(labels: np.ndarray) -> dict[int, int]:
-    """Count the rows of each label that there is."""
+    """Count the rows of each label."""
     return dict(
         zip(*(of.tolist() for of in np.unique(labels, return_counts=True)), strict=True)
     )

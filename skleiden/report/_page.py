@@ -1,4 +1,4 @@
-"""The page: its template, filled in."""
+"""Write the page of communities, from a template."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _CLASS = re.compile(r"<class '(?:.*\.)?(\w+)'>")
 
 
 class _Words(NamedTuple):
-    """Names of things on one side of the matrix, singular and plural.
+    """Names of things on one side of the matrix, in the singular and the plural.
 
     Rows are in clusters, which features set apart. A cluster that is linked with one of
-    the other side `relates` to it. `kind` is that of the rows; `letter` and `noise`
-    stand in addresses.
+    the other side `relates` to it. `kind` is the kind of the rows; `letter` and `noise`
+    are used in addresses.
     """
 
     kind: str
@@ -81,7 +81,7 @@ _NEURONS = _Words(
 class _Side(NamedTuple):
     """What the page shows of prompts or of neurons.
 
-    `prefix` is that of the names of its elements, which are on the page once.
+    `prefix` begins the names of its elements, which must be unique on the page.
     """
 
     found: Communities
@@ -90,7 +90,7 @@ class _Side(NamedTuple):
 
     @property
     def told(self) -> str:
-        """Tell how many clusters of how many rows there are."""
+        """Tell how many clusters and rows there are."""
         counts = count(self.found.labels)
         clusters = _counted(counts["n_communities"], *self.words.cluster)
         return f"{clusters} of {_counted(counts['n_samples'], *self.words.row)}"
@@ -101,35 +101,36 @@ def write_report(
 ) -> None:
     """Write communities as one HTML page that needs no network.
 
-    The page has the map, and a list of communities to search and sort, each with its
-    name, keywords, representatives, neurons, layers and prompts, and what its numbers
-    mean; a neuron opens to the rows and communities in which it fires most. Communities
-    within communities are a list that opens. Whatever is not known is left out. Rows
-    are called borderline if at least a third of the weight of their edges leads out of
-    their community, and a community loose if most of it does.
+    The page has a map, and a list of communities to search and sort. Each community has
+    its name, keywords, representatives, neurons, layers and prompts, with an
+    explanation of its numbers. A neuron opens to show the rows and communities in which
+    it fires most. Communities within communities are a list that opens level by level.
+    Whatever is not known is left out. Rows are called borderline if at least a third of
+    the weight of their edges leads out of their community, and a community is called
+    loosely connected if most of the weight of its edges does.
 
-    It is one file, works from disk, and loads nothing. Texts are shown as they are,
-    never run as code. A community has the colour that it has in the figures of
-    `skleiden.plotting`; on a dark screen, a lighter one of the same hue.
+    The page is one file, works from disk, and loads nothing. Texts are shown as they
+    are, never run as code. Communities have the same colours as in the figures of
+    `skleiden.plotting`; on a dark screen, they are lighter, with the same hues.
 
-    Groups of neurons, if they are known, have a map and a list of their own below, each
-    with its strongest prompts, keywords, layers and neurons. Where a cross table tells
+    Groups of neurons, if they are known, have their own map and list below. Each group
+    has its strongest prompts, keywords, layers and neurons. If a cross table tells
     which groups drive which communities, links lead from one to the other and back.
 
     Parameters
     ----------
     path : path-like
-        The file. Its folder must exist. An older file is replaced, in one step;
-        through a symbolic link, the file that it leads to.
+        The file. Its folder must exist. An older file is replaced in one step; a
+        symbolic link stays, and the file that it leads to is replaced.
 
     communities : Communities
-        From :func:`skleiden.inspection.describe_communities` or
-        :func:`skleiden.io.load_communities`, or made of labels and what is at hand:
-        ``Communities(labels, ids, texts=texts)``. Where its rows are neurons, the page
-        is of groups of neurons alone.
+        The result of :func:`skleiden.inspection.describe_communities` or
+        :func:`skleiden.io.load_communities`, or one made from labels and what else is
+        known: ``Communities(labels, ids, texts=texts)``. If its rows are neurons, the
+        page shows groups of neurons only.
 
     title : str, default=None
-        Heading of the page; "Communities" if None, or "Groups of neurons" where the
+        Heading of the page. If None, it is "Communities", or "Groups of neurons" if the
         rows are neurons. A lone half of a surrogate pair, which no file can hold,
         becomes U+FFFD.
 
@@ -139,7 +140,7 @@ def write_report(
         If `communities` is something else, such as an array of labels.
 
     ValueError
-        If a label is 2**53 or more, of which a browser knows not all digits.
+        If a label is 2**53 or more, because a browser cannot hold all its digits.
 
     ImportError
         If Jinja2 is not installed.
@@ -147,18 +148,18 @@ def write_report(
     OSError
         If the file cannot be written: FileNotFoundError if its folder does not exist,
         IsADirectoryError if `path` is a folder, FileExistsError if it is something
-        else than a file, such as a device, PermissionError if the folder is not
+        other than a file, such as a device, PermissionError if the folder is not
         writable.
 
     See Also
     --------
-    skleiden.io.save_communities : Save the same as JSON.
+    skleiden.io.save_communities : Save the same content as JSON.
 
     Notes
     -----
-    The page holds every prompt. Its address may name what is opened: ``#c12`` is
-    community 12, ``#noise`` the rows in none; ``#g12`` is group 12 of the neurons,
-    ``#g-noise`` the neurons in none.
+    The page holds every prompt. The end of its address can name what to open: ``#c12``
+    is community 12, ``#noise`` are the rows in no community; ``#g12`` is group 12 of
+    the neurons, ``#g-noise`` are the neurons in no group.
 
     Examples
     --------
@@ -196,7 +197,7 @@ def _render(found: Communities, title: str | None) -> str:
 
 
 def _sides(found: Communities) -> list[_Side]:
-    """Tell what is shown: communities, and groups of neurons if they are known."""
+    """List what is shown: communities, and groups of neurons if they are known."""
     groups = found.neuron_groups
     if groups is None and found.summary.get("rows") == _NEURONS.kind:
         return [_Side(found, _NEURONS, "")]
@@ -222,7 +223,7 @@ def _data(sides: Sequence[_Side]) -> dict[str, Any]:
 
 
 def _side_data(side: _Side) -> dict[str, Any]:
-    """Give what a file holds of one side, with its colours and words."""
+    """Give the content of a file for one side, with its colours and words."""
     # JavaScript has no int64.
     ids = [str(name) for name in side.found.ids.tolist()]
     alone = replace(side.found, ids=ids, neuron_groups=None, cross_table=None)
@@ -231,7 +232,7 @@ def _side_data(side: _Side) -> dict[str, Any]:
 
 
 def _facts(side: _Side) -> list[str]:
-    """Tell the facts of the line below the title."""
+    """Give the facts for the line below the title."""
     found, words = side.found, side.words
     counts = count(found.labels)
     scores = {name: found.summary.get(name) for name in ("modularity", "stability")}
@@ -254,7 +255,7 @@ def _counted(n: int, one: str, many: str) -> str:
 def _tables(
     sides: Sequence[_Side],
 ) -> list[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    """How all was made: captions and groups of rows, if there are any."""
+    """Give tables of how all was made: captions and groups of rows, if any."""
     found = sides[0].found
     versions: dict[str, Any] = dict(found.versions)
     if found.fingerprint is not None:
@@ -273,7 +274,7 @@ def _tables(
 
 
 def _parameters(found: Communities) -> dict[str, Any]:
-    """Give parameters without steps, which are told by their own parameters."""
+    """Give parameters without steps, whose own parameters are listed instead."""
     return {
         name: value
         for name, value in found.parameters.items()
@@ -283,7 +284,7 @@ def _parameters(found: Communities) -> dict[str, Any]:
 
 
 def _groups(rows: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """Rows by the step that their names begin with, those of no step first."""
+    """Group rows by the step that their names begin with, those without one first."""
 
     def step(item: tuple[str, Any]) -> str:
         return item[0].rpartition("__")[0]

@@ -1,4 +1,4 @@
-"""Templates of pages, filled in: one file each, which loads nothing."""
+"""Fill in templates of pages: each page is one file, and loads nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def fill(
     scripts: tuple[str, ...],
     **values: Any,
 ) -> str:
-    """Fill in a template, with styles and scripts, files beside it, in their order.
+    """Fill in a template with styles and scripts from files beside it, in order.
 
-    `writer` is the function that needs Jinja2, for the message.
+    `writer` is the function that the error names if Jinja2 is missing.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -139,9 +139,9 @@ def test_vectors_stay_with_their_client(embedding, tmp_path):
         expected = clusterer.predict(embedding)
         copy = pickle.loads(pickle.dumps(clusterer))
         save_estimator(tmp_path / "clusterer.npz", clusterer)
-        with pytest.raises(RuntimeError, match="a pickle or copy of it is without"):
+        with pytest.raises(RuntimeError, match="a pickle or copy of it does not"):
             copy.predict(embedding)
-    with pytest.raises(RuntimeError, match="made by is closed or was restarted"):
+    with pytest.raises(RuntimeError, match="made them is closed or was restarted"):
         clusterer.predict(embedding)
     loaded = load_estimator(tmp_path / "clusterer.npz")
     assert_array_equal(loaded.predict(embedding), expected)
@@ -178,13 +178,13 @@ def test_another_client(embedding, stack):
                     sketcher.fit(lazy)
 
             with distributed.Client(two):
-                refused_everywhere("the current client is that of another cluster")
+                refused_everywhere("the current client belongs to another cluster")
             with distributed.Client(one):  # another client, and the same workers
                 assert_array_equal(clusterer.predict(X), predicted)
                 assert_array_equal(clusterer.fit(kept).labels_, labels)
-        refused_everywhere("made by is closed or was restarted")
+        refused_everywhere("made them is closed or was restarted")
         with distributed.Client(two):
-            refused_everywhere("made by is closed or was restarted")
+            refused_everywhere("made them is closed or was restarted")
             assert_array_equal(
                 MutualKNNLeiden(15, random_state=0).fit(X).labels_, labels
             )

@@ -125,9 +125,7 @@ def test_a_worker_dies_after_fit(client, pipeline, lazy, stack, expected):
 def test_workers_that_always_die_are_told_of(client, embedding, monkeypatch):
     monkeypatch.setattr(search, "_between", lambda *_: os._exit(1))
     X = da.from_array(np.array(embedding), chunks=(90, -1))
-    message = (
-        r"Workers died again and again in stage 'Neighbors .*want of memory\. Give"
-    )
+    message = r"Workers died repeatedly in stage 'Neighbors .*out of memory\. Give"
     with pytest.raises(MemoryError, match=message):
         MutualKNNLeiden(15).fit(X)
 
@@ -154,9 +152,7 @@ def test_workers_without_memory_are_told_of(embedding):
         Client(cluster),
     ):
         clusterer = MutualKNNLeiden(15)
-        message = (
-            "Workers died again and again in stage 'Vectors'.*Give the workers more"
-        )
+        message = "Workers died repeatedly in stage 'Vectors'.*Give the workers more"
         with pytest.raises(MemoryError, match=message):
             clusterer.fit(X)
         assert not hasattr(clusterer, "n_features_in_")

@@ -517,7 +517,7 @@ ODD_FILES = {
     ),
     "more.npy": (
         lambda p: p.write_bytes(header_of((3, 4)) + X.tobytes()),
-        "it has 1024 bytes of numbers, and its header says 48",
+        "it has 1024 bytes of numbers, but its header says 48",
     ),
     "nested.npy": (lambda p: p.write_bytes(raw_header(b"(" * 9000)), BROKEN_NPY),
     "long.npy": (lambda p: p.write_bytes(raw_header(b"1" * 60000)), BROKEN_NPY),
@@ -539,7 +539,7 @@ ODD_FILES = {
     "overlapping.npz": (overlapping, "claim more bytes than|[Oo]verlap"),
     "less.npz": (
         lambda p: archive(p, x=header_of((3, 4)) + X.tobytes()),
-        "'x': it has 1024 bytes of numbers, and its header says 48",
+        "'x': it has 1024 bytes of numbers, but its header says 48",
     ),
     "document.npz": (lambda p: archive(p, word=b"<?xml"), f"{BROKEN_NPY}'word': "),
     "empty member.npz": (lambda p: archive(p, x=b""), f"{BROKEN_NPY}'x': "),
@@ -570,7 +570,7 @@ ODD_FILES = {
     ),
     "f8.safetensors": (
         lambda p: tensors(p, {"x": F8}, None, bytes(256)),
-        "has dtype F8_E4M3; these are read|is broken or truncated",
+        "has dtype F8_E4M3, which is not read|is broken or truncated",
     ),
     "twice.safetensors": (
         lambda p: tensors(
@@ -702,7 +702,7 @@ ODD_FILES = {
         lambda p: p.write_text(
             "{" + ",".join(f'"{i % 20000}":[1]' for i in range(40000)) + "}"
         ),
-        "'0' stands there more than once",
+        "'0' is there more than once",
     ),
 }
 
@@ -759,7 +759,7 @@ def test_odd_files_at_the_command(of_odd_files, case):
 
 def make_pipe(path):
     os.mkfifo(path)
-    return "a named pipe, not a regular file, and is not waited for"
+    return "a named pipe, not a regular file; reading it might wait forever"
 
 
 def make_socket(path):
@@ -887,7 +887,7 @@ def test_texts_that_are_right(tmp_path, name, content, texts):
         (b'id,text\nq0,"Why?\nq1,What?\n', "is not a CSV file: unexpected end of data"),
         (b'q0,"a"b\n', "is not a CSV file: "),
         (b"[" * DEEP, "is not valid JSON: it is nested too deeply"),
-        (b'{"q0": "a", "q1": "b", "q0": "c"}', "is not valid JSON: 'q0' stands there"),
+        (b'{"q0": "a", "q1": "b", "q0": "c"}', "is not valid JSON: 'q0' is there"),
         (b"\x93NUMPY\x01\x00", "is not a CSV file: 'utf-8' codec"),
     ],
 )

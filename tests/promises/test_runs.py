@@ -1421,7 +1421,9 @@ def test_a_page_of_somebody_elses_is_not_replaced(place, monkeypatch, capsys):
     page = place / "out" / "report.html"
     page.write_text("mine")
     assert run("report", place / "out") == 1
-    message = "is not of the run there, or has changed since, and would be replaced"
+    message = (
+        "does not belong to the run there, or has changed since, and would be replaced"
+    )
     assert message in capsys.readouterr().err
     assert page.read_text() == "mine"
     page.unlink()

@@ -208,7 +208,7 @@ def test_search(visit, page):
     assert tab.locator("#a2 mark").inner_text() == "cats"
     query.fill(f"q{np.flatnonzero(B == 13)[3]:04d}")
     assert listed(tab) == ["a2", "b13"]  # which it left, and where it came
-    assert line(tab, "a2") == "1 row that moved found"
+    assert line(tab, "a2") == "found in 1 row that moved"
     assert tab.locator("#status").inner_text() == "Found in 2 of 9"
     tab.locator("#a2 h3 button").click()
     assert tab.locator("#a2 .members > li").nth(0).get_attribute("class") == "found"

@@ -220,7 +220,7 @@ def test_rows_that_differ_beyond_single_precision(
 def test_too_few_different_rows_are_told(mixed, place):
     few = mixed[np.arange(300) % 16]
     message = (
-        r"judged by 16 different rows, drawn from the 300 of X; below 17 .*"
+        r"judged by 16 different rows, drawn from the 300 of X; with fewer than 17,.*"
         r"Set layer_weights=None"
     )
     fitted = sketcher()

@@ -191,7 +191,9 @@ made = MultiLayerTfidfSketcher(
 )
 made.fit_transform(X, out=out)
 """
-CUT_OFF = r"lies in the memory map '.*out\.npy', whose first row is NaN: .* was cut off"
+CUT_OFF = (
+    r"lies in the memory map '.*out\.npy', whose first row is NaN\. .* was cut off"
+)
 
 
 OTHERS = MutualKNNLeiden(5, random_state=0).fit(rng.random((20, 32)))

@@ -570,7 +570,7 @@ def test_names(visit, named_page):
     tab = visit(named_page)
     leads = tab.locator("#list .lead").all_inner_texts()
     assert leads == [*make_named().names.values(), "In no community"]
-    line = "hangs together loosely · strength 0.50 · confidence 100% · Prompt"
+    line = "loosely connected · strength 0.50 · confidence 100% · Prompt"
     assert tab.locator("#c2 .line").inner_text().startswith(line)
     # Keywords are told unless the name says the same.
     assert tab.locator("#c1 .line").inner_text().startswith("gambit · strength 0.50")
@@ -645,9 +645,10 @@ def test_numbers_are_explained(visit, named_page, both_page):
     assert told == [
         "Strength 0.50 how strongly its prompts are tied to it, on average, from 0 "
         "to 1",
-        "Links inside 45% it hangs together loosely: most of the weight of its links "
+        "Links inside 45% loosely connected: most of the weight of its links "
         "leads outside",
-        "Confidence 100% how often runs of other seeds place its prompts alike",
+        "Confidence 100% how often runs with other seeds group its prompts in the same "
+        "way",
     ]
     panel = tab.locator("#c2 .panel").inner_text()
     assert "Effect: how far the mean inside lies above the mean outside" in panel
@@ -661,7 +662,7 @@ def test_numbers_are_explained(visit, named_page, both_page):
     tab = visit(both_page, "#g1")
     panel = tab.locator("#g1 .panel").inner_text()
     assert "Effect: how far the mean of its neurons lies above that of others" in panel
-    assert "Of the neurons of the group." in panel
+    assert "How its neurons are spread over the layers." in panel
 
 
 def test_rows_between_communities(visit, named_page):

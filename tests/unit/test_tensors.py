@@ -358,7 +358,7 @@ REFUSED = {
     ),
     "bits": (
         lambda: torch.zeros(4, 3, dtype=torch.uint8).view(torch.bits8),
-        "torch.bits8, which NumPy does not know",
+        "torch.bits8, which NumPy does not have",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Reading activations, ids and texts from the files that the field has."""
+"""Read activations, ids and texts from the kinds of files in use."""
 
 from __future__ import annotations
 
@@ -37,53 +37,52 @@ def load_activations(
     ids: Sequence[Any] | str | os.PathLike[str] | None = None,
     mmap: bool = True,
 ) -> LayerStack:
-    """Load activations, one file for each layer, in any form that the field has.
+    """Load the activations of layers, from files in most of the forms in use.
 
-    The form is told by a file's content, not by its name:
+    The form is recognised by a file's content, not by its name:
 
-    - from ``torch.save``, and JSON, whose lists of numbers are as tensors: a matrix;
-      ``{layer: matrix}``; a tuple or list of matrices, each a layer; ``{id: vector}``;
-      ``{layer: {id: vector}}`` and ``{id: {layer: vector}}``; ``{id: {"pre": vector,
-      "post": vector, ...}}``, of which `key` chooses one; any of these inside of
-      ``{"activations": ..., "ids": [...], "texts": [...]}``. Nothing but tensors and
-      plain containers is unpickled. Torch files need torch;
+    - ``torch.save`` files and JSON, in which lists of numbers stand for tensors: a
+      matrix; ``{layer: matrix}``; a tuple or list of matrices, each a layer; ``{id:
+      vector}``; ``{layer: {id: vector}}`` and ``{id: {layer: vector}}``; ``{id: {"pre":
+      vector, "post": vector, ...}}``, of which `key` chooses one; or any of these
+      inside ``{"activations": ..., "ids": [...], "texts": [...]}``. Only tensors and
+      plain containers are unpickled. Torch files need torch;
     - ``.safetensors``: 2-D tensors, each a layer, or 1-D tensors, each a prompt of one
       layer. ``ids`` in the metadata may hold a JSON list of ids. Needs safetensors;
     - ``.npy``: a matrix;
     - ``.npz``: a sparse matrix of :func:`scipy.sparse.save_npz`, or 2-D arrays, each a
       layer;
-    - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
-      (the same in one file, as most labs have): a 2-D array, a sparse matrix (a group,
-      as AnnData stores it), or a group of them, each a layer. Of AnnData (``.h5ad``),
-      ``X`` and ``layers`` are taken, and the index of ``obs`` names the rows. Arrays
-      are read block by block where they are used, unless `mmap` is False. Need zarr or
-      h5py;
-    - tables, of Parquet, Arrow or lines of JSON: each column of lists of numbers is a
-      layer, or with a column ``layer`` each row is of one. Columns whose names differ
-      by their numbers, such as ``n0``, ``n1``, ..., are the neurons of a layer. Parquet
-      and Arrow need pyarrow;
-    - CSV, with a column for each neuron, named so or without any names;
+    - Zarr folders and HDF5 files, which hold large arrays in chunks: a 2-D array, a
+      sparse matrix (a group, as AnnData stores it), or a group of them, each a layer.
+      From AnnData (``.h5ad``), ``X`` and ``layers`` are taken, and the index of ``obs``
+      names the rows. Arrays are read block by block where they are used, unless `mmap`
+      is False. These need zarr or h5py;
+    - tables in Parquet, Arrow or lines of JSON: each column of lists of numbers is a
+      layer; with a column ``layer``, each row belongs to the layer that it names.
+      Columns whose names differ by their numbers, such as ``n0``, ``n1``, ..., are the
+      neurons of one layer. Parquet and Arrow need pyarrow;
+    - CSV with a column for each neuron, with such names or with none;
     - sparse layers as the tools of sparse autoencoders write them: three columns or
       arrays named ``row``, ``latent`` and ``value`` (or alike), in any of the forms
       above; or two of the shape (n, k), such as ``top_indices`` and ``top_acts``.
 
-    An array or a column named ``ids``, or ``prompt_id`` and the like, names the rows;
-    in Zarr and HDF5, of the group that it is in.
+    An array or a column named ``ids``, ``prompt_id`` or the like names the rows; in
+    Zarr and HDF5, it names those of the group that it is in.
 
-    An array of three dimensions may be rows x layers x neurons, of which `axis` is that
-    of the layers, or rows x tokens x neurons, which `pool` makes vectors of; it is
-    refused without one of them, or left out beside matrices. So are layers whose names
-    say that they may be prompts, batches or splits of the rows.
+    An array of three dimensions may be rows x layers x neurons, where `axis` tells
+    which axis counts the layers, or rows x tokens x neurons, from which `pool` makes
+    vectors. Without either argument it is refused, or left out if there are matrices
+    beside it. Layers whose names say that they may be prompts, batches or splits of the
+    rows are refused, too.
 
     Parameters
     ----------
     paths : str, path, sequence of paths, or mapping of {layer: path or paths}
         A file, a pattern such as ``"activations/layer_*.npy"``, or several files (or
-        folders, of Zarr).
-        Layers have the names of their files without the suffix and come in natural
-        order (``layer_9`` before ``layer_10``); with a mapping, its names and order. Of
-        a file with several layers, these have their own names, after that of the file
-        if there are several files.
+        folders, of Zarr). Layers have the names of their files without the suffix, and
+        come in natural order (``layer_9`` before ``layer_10``); a mapping gives its own
+        names and order. Layers of a file that holds several have their own names,
+        preceded by that of the file if there are several files.
 
         Several files of one layer in a mapping, ``{layer: [part, part]}``, are joined
         row by row, in memory, and so are those whose names say that they are parts:
@@ -92,91 +91,97 @@ def load_activations(
         may say so are refused.
 
     key : str, default=None
-        What to take of a mapping; "post" of ``{"pre", "post", "out"}`` if None.
+        Which entry of a mapping to take; if None, "post" of ``{"pre", "post", "out"}``.
 
     axis : int, default=None
-        The axis of the layers in arrays of more than two dimensions. In mappings in
-        mappings, and in files of vectors by name, 0 if the outer names (those of the
-        files) are those of the layers, 1 if the inner ones are. Of matrices by name, 0
-        if each is a layer, 1 if each is a prompt, with a row a layer.
+        The axis that counts the layers, in arrays of more than two dimensions. For
+        mappings in mappings, and for files of vectors by name: 0 if the outer names
+        (those of the files) name the layers, 1 if the inner ones do. For matrices by
+        name: 0 if each is a layer, 1 if each is a prompt, with a row for each layer.
 
     pool : {"mean", "max", "last"}, default=None
-        How to make one vector of those of a prompt's tokens: of axis 1 of arrays of
-        three dimensions, or of axis 0 of ``{id: matrix}`` and ``{id: {layer:
-        matrix}}``. The tokens are those of an array ``attention_mask`` beside, or all.
+        How to make one vector from those of a prompt's tokens, which are along axis 1
+        of arrays of three dimensions, or along axis 0 of ``{id: matrix}`` and ``{id:
+        {layer: matrix}}``. An array ``attention_mask`` beside them tells which tokens
+        count; without it, all do.
 
     layers : sequence of str, default=None
         Names of the layers to keep, in this order; all if None.
 
     ids : sequence, or path, default=None
-        Ids of the rows of matrices: one list for all layers, or a file of it (a JSON
+        Ids of the rows of matrices: one list for all layers, or a file with it (a JSON
         list, ``.npy``, a table with a column ``id``, or a text file with an id on each
-        line). If None, what the files hold, else a file beside each:
-        ``layer_17.ids.json``, ``.ids.txt``, ``.ids.csv``, ``.ids.jsonl`` or
-        ``.ids.npy`` for ``layer_17.npy``.
+        line). If None, they are those that the files hold, or else those in a file
+        beside each: ``layer_17.ids.json``, ``.ids.txt``, ``.ids.csv``, ``.ids.jsonl``
+        or ``.ids.npy`` for ``layer_17.npy``.
 
     mmap : bool, default=True
-        Whether to leave matrices in their files, mapped or open, rather than read them,
-        and to map tensors while they are read. Values left there are checked when they
-        are used. A file that is left there must not become shorter: the start of each
-        stage of a fit refuses it, but the system ends the process (by the signal
-        SIGBUS, which Python cannot catch) where a stage reads what is gone.
+        Whether to leave matrices in their files, mapped or open, instead of reading
+        them into memory, and to map tensors while they are read. Values that stay in a
+        file are checked when they are used. Such a file must not become shorter. A fit
+        checks this at the start of each of its stages, and refuses such a file; but if
+        a stage reads what is no longer there, the system ends the process (by the
+        signal SIGBUS, which Python cannot catch).
 
     Returns
     -------
     stack : LayerStack
-        With the ids, if there are any. Matrices are as stored (float types that NumPy
-        lacks, such as bfloat16, become float32); sparse matrices become CSR, and
-        mappings float32 CSR arrays. Rows are in the order of the first layer.
+        The layers, with the ids of their rows, if there are any. Matrices keep their
+        dtype (float types that NumPy lacks, such as bfloat16, become float32); sparse
+        matrices become CSR, and mappings float32 CSR arrays. Rows are in the order of
+        the first layer.
 
     Warns
     -----
     UserWarning
         If prompts are left out because they are not in every layer; if chunks of a Zarr
-        array or HDF5 dataset are missing, which read as its fill value; if a layer of
-        an HDF5 file has several names; if a file holds what the stack does not; if a
-        list of matrices of one shape, which may be batches, is taken for layers; if
-        tokens that may be padding are pooled.
+        array or HDF5 dataset are missing, and are read as its fill value; if a layer of
+        an HDF5 file has several names; if a file holds something that the stack does
+        not; if a list of matrices of one shape, which may be batches, is taken for
+        layers; if tokens that may be padding are pooled; if the first line of a CSV
+        file, or of a file of ids, is taken for names and may be values.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, or no file matches the pattern.
 
     ImportError
-        If torch, safetensors, zarr, h5py or pyarrow is needed and not installed.
+        If torch, safetensors, zarr, h5py or pyarrow is needed, but not installed.
 
     TypeError
         If `axis` is not an integer.
 
     IsADirectoryError
-        If a path is that of a folder, and not one of Zarr.
+        If a path is a folder, but not a Zarr folder.
 
     ValueError
-        If a file is broken, contradicts itself, holds other objects than dense tensors
-        of real numbers, or none of the forms above; if it can mean two things, which
-        the message names with the argument that decides; if it claims to hold far more
-        than it does; if it is a named pipe, a socket or a device, which are not waited
-        for; if two layers have one name; if ids repeat, are missing from some of the
-        layers, or have nothing in common; if values are not finite. The message names
-        the file, or the layer that was made of it. Refused, too, is what leads to
-        another file (external and virtual datasets of HDF5, links), or is stored by a
-        codec or a filter whose output cannot be checked.
+        If a file is broken, contradicts itself, holds objects other than dense tensors
+        of real numbers, or has none of the forms above; if it can mean two things: the
+        message names both, and the argument that decides; if it claims to hold far more
+        than it does; if it is a named pipe, a socket or a device, reading which may
+        wait forever; if two layers have one name; if ids repeat, are missing from some
+        of the layers, or have nothing in common; if values are not finite; if it leads
+        to another file (external and virtual datasets of HDF5, links), or is stored by
+        a codec or a filter whose output cannot be checked; if `pool`, `key` or `layers`
+        names something that is not there. The message names the file, or the layer that
+        was made from it.
 
     MemoryError
         If there is too little memory for what a file holds.
 
     Notes
     -----
-    Nothing in a file is run, and nothing is believed: the sizes that it states are
-    compared with its own before memory is taken, and the indices of sparse matrices
-    with their shapes before SciPy sees them. Of Zarr arrays and HDF5 datasets, missing
-    files and chunks, and chunks of a wrong size, are found here; other damage is an
-    error where a chunk is read.
+    Nothing in a file is run, and nothing in it is trusted: the sizes that it states are
+    compared with its real size before memory is taken, and the indices of sparse
+    matrices are checked against their shapes before SciPy uses them. Missing files and
+    chunks of Zarr arrays and HDF5 datasets, and chunks of a wrong size, are found here;
+    other damage raises an error when the chunk is read.
 
-    Of HDF5's filters, gzip, lzf, shuffle and fletcher32 are read; of Zarr's
-    compressions, blosc, gzip, lz4, zlib and zstd. Matrices of MATLAB (-v7.3), which are
-    stored by columns, and sparse matrices are read into memory, whatever `mmap` says.
+    HDF5 files may use the filters gzip, lzf, shuffle and fletcher32; Zarr arrays may
+    use the compressions blosc, gzip, lz4, zlib and zstd. Matrices of MATLAB (-v7.3),
+    which are stored by columns, and sparse matrices are read into memory, whatever
+    `mmap` says.
 
     Examples
     --------
@@ -201,7 +206,7 @@ def load_activations(
         missing = [name for name in layers if name not in found]
         if missing:
             raise ValueError(
-                f"layers must name layers of the files; got {missing}, there are "
+                f"layers must name layers of the files; got {missing}. The files hold "
                 f"{list(found)}."
             )
         found = {name: found[name] for name in layers}
@@ -209,8 +214,8 @@ def load_activations(
         given = read_ids(Path(ids)) if isinstance(ids, (str, os.PathLike)) else ids
         if all(isinstance(layer.content, Mapping) for layer in found.values()):
             raise ValueError(
-                f"ids name the rows of matrices, but {list(found)} hold vectors by id, "
-                "with ids of their own. Leave out ids."
+                f"ids= names the rows of matrices, but {list(found)} hold vectors by "
+                "id, with ids of their own. Leave out ids=."
             )
         found = {
             name: layer
@@ -273,37 +278,39 @@ def load_texts(path: str | os.PathLike[str]) -> dict[Any, str] | list[str]:
     ----------
     path : path-like
         ``{prompt id: text}``, a list of texts or ``{"ids": [...], "texts": [...]}``, as
-        JSON or from ``torch.save``; a table with the columns ``id`` and ``text`` (or of
-        like names, such as ``prompt``), as CSV with commas, semicolons or tabs, lines
-        of JSON, Parquet, Arrow or arrays in ``.npz``; of CSV without such names, the
-        first two columns; ``.npy``; a ``.txt`` file with a text on each line.
+        JSON or from ``torch.save``; a table with the columns ``id`` and ``text`` (or
+        similar names, such as ``prompt``), as CSV with commas, semicolons or tabs,
+        lines of JSON, Parquet, Arrow or arrays in ``.npz``; CSV without such names, of
+        which the first two columns are taken; ``.npy``; or a ``.txt`` file with a text
+        on each line.
 
     Returns
     -------
     dict of {id: str}, or list of str
-        For :func:`skleiden.inspection.describe_communities`: a list, in the order of
-        the rows, if there are no ids. JSON and CSV know no ids but strings. A missing
-        text (None, NaN, NA) is empty; a lone half of a surrogate pair is U+FFFD.
+        The texts, for :func:`skleiden.inspection.describe_communities`: a list, in the
+        order of the rows, if there are no ids. Ids from CSV, and those that are the
+        names in a JSON object, are strings. A missing text (None, NaN, NA) becomes
+        empty; a lone half of a surrogate pair becomes U+FFFD.
 
     Warns
     -----
     UserWarning
-        If the first line of a CSV file looks like names of columns and is taken for a
+        If the first line of a CSV or text file looks like names, but is taken for a
         text; if a table has no column of ids.
 
     Raises
     ------
     IsADirectoryError
-        If the path is that of a folder.
+        If the path is a folder.
 
     ValueError
-        If the file holds no texts, or an id twice; if it is broken, is not UTF-8 (with
+        If the file holds no texts, or one id twice; if it is broken, is not UTF-8 (with
         or without a byte-order mark), or is a named pipe, a socket or a device; if a
         quotation mark in a CSV file is never closed, or a line has more cells than the
         first. The message names the file.
 
     ImportError
-        If the file is from ``torch.save`` or a table of Parquet or Arrow, and torch or
+        If the file is from ``torch.save``, or a table in Parquet or Arrow, but torch or
         pyarrow is not installed.
 
     Examples

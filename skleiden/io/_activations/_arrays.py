@@ -1,4 +1,4 @@
-"""From arrays of any number of dimensions to layers, which have two."""
+"""Make layers, which have two dimensions, from arrays with any number of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ._triplets import find_top, find_triplets, layer_of_top, layers_of_triplets
 _DEEPEST = 8  # lists in lists that may be an array
 POOLINGS = ("mean", "max", "last")
 HINT = (
-    "Layers are arrays of rows x neurons, which axis= or pool= makes of more "
-    "dimensions. Store what is to be a layer as such."
+    "Layers are arrays of rows x neurons; axis= or pool= makes them from arrays of "
+    "more dimensions. Store layers in one of these forms."
 )
 
 
 def check_reading(how: Reading) -> None:
-    """Refuse arguments that no file could be read by."""
+    """Refuse arguments with which no file could be read."""
     if how.axis is not None and (
         not isinstance(how.axis, (int, np.integer)) or isinstance(how.axis, bool)
     ):
@@ -70,8 +70,8 @@ def as_array(value: Any, what: str, how: Reading) -> Any:
         raise ValueError(
             f"{what} is a list of arrays of different shapes, such as "
             f"{sorted(shapes)[:3]}. If these are parts of one layer, join them first "
-            "(torch.cat); if each is a prompt, with a row a token, pool first, or pass "
-            'pool="mean", "max" or "last".'
+            "(torch.cat); if each is a prompt, with a row for each token, pool first, "
+            'or pass pool="mean", "max" or "last".'
         )
     array = np.asarray(arrays)
     if array.dtype.kind not in "buif":
@@ -86,10 +86,10 @@ def layers_of_arrays(
     ids: Any = None,
     left_out: Mapping[str, str] | None = None,
 ) -> dict[str, Layer]:
-    """Find the layers among arrays by name; those of other uses are told of.
+    """Find the layers among arrays by name, and warn of arrays that are not read.
 
-    An array of two dimensions is a layer; one of more becomes layers by `how`. Gives
-    nothing if there are no such arrays.
+    An array of two dimensions is a layer; one of more becomes layers by `how`. The
+    result is empty if there are no such arrays.
     """
     others = dict(left_out or {})
     top, triplets = find_top(arrays, path), find_triplets(arrays)
@@ -151,7 +151,7 @@ def layers_of_arrays(
 
 
 def layers_of_vectors(vectors: Mapping[Any, Any]) -> dict[str, Layer]:
-    """Take vectors by id for one layer, or by id and layer, such as q0/layer_9."""
+    """Make layers of vectors named by id, or by id and layer, such as q0/layer_9."""
     layers: dict[str, dict[Any, Any]] = {}
     for name, vector in vectors.items():
         group, layer = names.parted(name)
@@ -165,14 +165,14 @@ def layers_of_vectors(vectors: Mapping[Any, Any]) -> dict[str, Layer]:
 
 
 def _find_ids(arrays: Mapping[Any, Any], layers: Mapping[Any, Any]) -> Any:
-    """Name the array that names the rows of the layers, one for each."""
+    """Name the array that holds an id for each row of the layers."""
     sizes = {array.shape[0] for array in layers.values()}
     fitting = [name for name, array in arrays.items() if has_one_a_row(array, sizes)]
     return names.find(fitting, names.IDS)
 
 
 def has_one_a_row(array: Any, sizes: Set[int]) -> bool:
-    """Whether an array has an id for each row, where layers have so many rows."""
+    """Tell whether an array has an id for each row, if layers have so many rows."""
     shape = array.shape or ()
     if len(shape) != 1 or sizes != set(shape):
         return False
@@ -186,13 +186,13 @@ def has_one_a_row(array: Any, sizes: Set[int]) -> bool:
 def _of_prompts(
     arrays: Mapping[Any, Any], path: Path, how: Reading
 ) -> dict[str, Layer]:
-    """Take matrices of prompts apart, in each of which a row is a layer."""
+    """Take apart the matrices of prompts, in which each row is a layer."""
     shapes = {tuple(array.shape) for array in arrays.values()}
     if len(shapes) > 1:
         raise ValueError(
             f"{str(path)!r} holds matrices of different shapes, such as "
-            f"{sorted(shapes)[:3]}, which are no prompts of the same layers, as "
-            f"axis={how.axis} would have it. Leave out axis, if each is a layer."
+            f"{sorted(shapes)[:3]}, which cannot be prompts with the same layers, as "
+            f"axis={how.axis} says. Leave out axis= if each is a layer."
         )
     ((n_layers, _),) = shapes
     return {
@@ -218,7 +218,7 @@ def kind_of(array: Any) -> str:
 def _matrices(
     array: Any, name: Any, mask: Any, path: Path, how: Reading
 ) -> dict[str, Any]:
-    """Give the matrices of an array, by names of their own if there are several."""
+    """Give the matrices of an array, each with its own name if there are several."""
     if array.ndim == 2:
         return {"": array}
     used = (how.axis is not None) + (how.pool is not None)
@@ -246,28 +246,27 @@ def _named(name: Any, path: Path) -> str:
 
 
 def _ask(shape: Sequence[int], name: Any, path: Path, how: Reading) -> str:
-    """Name what an array of more than 2 dimensions can mean, and what decides."""
+    """Say what an array of more than 2 dimensions can mean, and what decides."""
     where = _named(name, path)
     given = f" with {_given(how)}" if _given(how) else ""
     if len(shape) > 4 or how.pool is not None or how.axis is not None:
         return (
             f"{where[0].upper()}{where[1:]} has {len(shape)} dimension(s), shape "
-            f"{shape}, which makes no matrices, rows x neurons{given}. axis= takes "
-            "layers apart, and pool= makes one vector of those of all tokens: each "
-            "takes away one dimension."
+            f"{shape}, from which no matrices of rows x neurons can be made{given}. "
+            "axis= takes layers apart, and pool= makes one vector from those of all "
+            "tokens: each removes one dimension."
         )
     if len(shape) == 4:
         return (
-            f"{where[0].upper()}{where[1:]} has 4 dimension(s), shape {shape}, and "
-            "may hold layers and tokens. Pass axis=1 if axis 1 is that of the layers "
-            '(or axis=0), and pool="mean", "max" or "last" for the other; or pool '
-            "first."
+            f"{where[0].upper()}{where[1:]} has 4 dimension(s), shape {shape}, and may "
+            "hold layers and tokens. Pass axis=1 if axis 1 counts the layers (or "
+            'axis=0), and pool="mean", "max" or "last" for the other; or pool first.'
         )
     return (
         f"{where[0].upper()}{where[1:]} has 3 dimension(s), shape {shape}: layers or "
-        f"tokens? If axis 1, of {shape[1]}, is that of the layers, pass axis=1 (or "
-        'axis=0); if it is that of tokens, pool first, or pass pool="mean", "max" or '
-        '"last"; if axis 0 is that of batches, join them first.'
+        f"tokens? If axis 1, of length {shape[1]}, counts the layers, pass axis=1 (or "
+        'axis=0); if it counts tokens, pool first, or pass pool="mean", "max" or '
+        '"last"; if axis 0 counts batches, join them first.'
     )
 
 
@@ -277,7 +276,7 @@ def _given(how: Reading) -> str:
 
 
 def pooled(array: Any, pool: str, mask: Any, where: str) -> np.ndarray:
-    """Make one vector a row of those of its tokens, (n, tokens, neurons).
+    """Make one vector for each row from those of its tokens, (n, tokens, neurons).
 
     Only tokens of the mask count, if there is one.
     """
@@ -287,9 +286,9 @@ def pooled(array: Any, pool: str, mask: Any, where: str) -> np.ndarray:
     if mask is None:
         if values.shape[1] > 1 and (values == 0).all(axis=2).any():
             tell(
-                f"{where} has tokens of nothing but zeros, as padding has, and "
-                "no attention_mask beside them: all of them were pooled. If they are "
-                "padding, pool first, over the mask."
+                f"{where} has tokens whose values are all zero, as in padding, and no "
+                "attention_mask beside them: all tokens were pooled. If these are "
+                "padding, pool first, over the tokens that are not."
             )
         kept = np.ones(values.shape[:2], dtype=bool)
     else:
@@ -324,8 +323,8 @@ def refuse_different_rows(found: Mapping[str, Layer], path: Path) -> None:
     if len(set(rows.values())) > 1:
         listed = dict(list(rows.items())[:5])
         raise ValueError(
-            f"{str(path)!r} holds arrays of different numbers of rows, such as "
-            f"{listed}. Layers have the same rows. If these are parts of one layer, "
-            "join them first; if each is a prompt, with a row a token, pool first, or "
-            'pass pool="mean", "max" or "last".'
+            f"{str(path)!r} holds arrays with different numbers of rows, such as "
+            f"{listed}. All layers must have the same rows. If these are parts of one "
+            "layer, join them first; if each is a prompt, with a row for each token, "
+            'pool first, or pass pool="mean", "max" or "last".'
         )

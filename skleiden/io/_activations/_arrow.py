@@ -19,7 +19,7 @@ _STREAM, _END_OF_STREAM = b"\xff" * 4, b"\xff" * 4 + b"\0" * 4
 
 
 def read_table(path: Path) -> Table:
-    """Read a table: numbers as arrays, lists of lists of one length as such, too."""
+    """Read a table, with numbers, and lists of equal length, as arrays."""
     try:
         import pyarrow as pa  # type: ignore[import-untyped]
         from pyarrow import parquet
@@ -50,9 +50,7 @@ def read_table(path: Path) -> Table:
         table.validate(full=True)
         _refuse_claim(table.nbytes, path)
     if not table.num_rows:
-        raise ValueError(
-            f"{str(path)!r} must hold rows; got a table without. Add some."
-        )
+        raise ValueError(f"{str(path)!r} must hold rows; got an empty table. Add rows.")
     table = _without_structs(table)
     unnamed = {name: "index" for name in index if str(name).startswith("__index_")}
     found = {}
@@ -62,7 +60,7 @@ def read_table(path: Path) -> Table:
 
 
 def _without_structs(table: Any) -> Any:
-    """Make columns of the fields of structs, as of mappings in lines of JSON."""
+    """Make a column of each field of a struct, as for mappings in lines of JSON."""
     import pyarrow as pa
 
     while structs := [f.name for f in table.schema if pa.types.is_struct(f.type)]:
@@ -77,7 +75,7 @@ def _without_structs(table: Any) -> Any:
 
 
 def _claimed(metadata: Any) -> int:
-    """Count the bytes that the values of a Parquet file take, as it says itself."""
+    """Count the bytes that the values of a Parquet file take, according to the file."""
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     return sum(
         max(group.column(i).num_values * 4, group.column(i).total_uncompressed_size)
@@ -125,8 +123,8 @@ def _values(column: Any, name: str, path: Path) -> Any:
                     return column.to_pylist()  # told of, and not read
                 raise ValueError(
                     f"Column {name!r} in {str(path)!r} holds lists of different "
-                    f"lengths, of {sizes.min()} to {sizes.max()}. A layer has vectors "
-                    "of one length; of tokens, pool first."
+                    f"lengths, of {sizes.min()} to {sizes.max()}. All vectors of a "
+                    "layer must have one length; if these are tokens, pool them first."
                 )
             lengths.append(int(sizes[0]) if n else 0)
         values = inner

@@ -1,4 +1,4 @@
-"""What the containers of torch files and JSON mean: mappings, lists and tensors."""
+"""Interpret the containers of torch files and JSON: mappings, lists and tensors."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def layers_of_content(
 
 
 def _is_of_layers(content: Any, how: Reading) -> bool:
-    """Whether matrices in a row are layers, rather than rows of layers or tokens.
+    """Tell whether listed matrices are layers, rather than rows of layers or tokens.
 
-    Lists of lists of lists are as an array is, unless their widths tell.
+    Lists of lists of lists are treated as an array, unless their widths decide.
     """
     if how.axis is not None or how.pool is not None:
         return how.axis == 0
@@ -63,18 +63,18 @@ def _is_of_layers(content: Any, how: Reading) -> bool:
 
 
 def _is_of_hidden_states(content: Any, how: Reading) -> bool:
-    """Whether a tuple to be pooled is of layers, as models of transformers give it."""
+    """Tell whether a tuple to be pooled has an entry for each layer, as from models."""
     is_asked = how.axis is None and how.pool is not None
     return is_asked and isinstance(content, tuple) and rank_of(content) == 4
 
 
 def _of_sequence(content: Any, path: Path, how: Reading, ids: Any) -> dict[str, Layer]:
-    """Take each matrix of a tuple or list for a layer."""
+    """Make each matrix of a tuple or list a layer."""
     what = f"A matrix in {str(path)!r}"
     arrays = [as_array(matrix, what, how) for matrix in content]
     if any(array.ndim != 2 for array in arrays):
         raise ValueError(
-            f"{what} has not 2 dimensions, as others have; got shapes "
+            f"{what} does not have 2 dimensions, as others do; got shapes "
             f"{[array.shape for array in arrays[:5]]}. Give rows x neurons for each."
         )
     shapes = {array.shape for array in arrays}
@@ -129,7 +129,7 @@ def _of_mapping(
     if max(ranks.values()) < 2:
         raise ValueError(
             f"{str(path)!r} must hold matrices, rows x neurons; got {list(rest)[:5]}, "
-            "of which none is one. Store layers by name, {layer: matrix}."
+            "none of which is one. Store layers by name, {layer: matrix}."
         )
     if any(_is_of_hidden_states(value, how) for value in rest.values()):
         how = how._replace(axis=0)
@@ -159,18 +159,18 @@ def _refuse_repeats(content: Mapping[Any, Any], path: Path) -> None:
     if len(texts) < len(content):
         (repeated, _), *_ = texts.most_common(1)
         raise ValueError(
-            f"{str(path)!r} has two names that are {repeated!r} as text. Give layers "
-            "names that differ."
+            f"{str(path)!r} has two names that are both {repeated!r} as text. Give the "
+            "layers different names."
         )
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether something may hold layers: more than a vector, or a fact."""
+    """Tell whether something may hold layers, being more than a vector or a fact."""
     return isinstance(value, Mapping) or is_records(value) or (rank_of(value) or 0) >= 2
 
 
 def _wrapper(deep: Mapping[Any, Any]) -> Any:
-    """Name the one entry that holds the activations, beside facts on them."""
+    """Name the one entry that holds the activations, if the others describe them."""
     if len(deep) == 1 and is_records(next(iter(deep.values()))):
         return next(iter(deep))
     named = [name for name in deep if names.find([name], names.WRAPPERS)]
@@ -188,7 +188,7 @@ def _wrapper(deep: Mapping[Any, Any]) -> Any:
 
 
 def _is_listing(value: Any) -> bool:
-    """Whether something lists a scalar for each row."""
+    """Tell whether something lists a scalar for each row."""
     if isinstance(value, (list, tuple)):
         return not any(
             isinstance(i, (list, tuple, Mapping)) or np.ndim(i) for i in value
@@ -222,7 +222,9 @@ def _of_nested(
             for own, layer in layers_of_content(inner, path, how, ids).items():
                 found[f"{name}.{own}" if own else str(name)] = layer
         if not found:
-            raise ValueError(f"{str(path)!r} holds mappings of nothing. Store layers.")
+            raise ValueError(
+                f"{str(path)!r} holds empty mappings only. Store layers in them."
+            )
         return {name: found[name] for name in sorted(found, key=natural_order)}
     if _axis_of_layers(content, path, how) == 1:
         turned: dict[Any, dict[Any, Any]] = {}
@@ -239,7 +241,7 @@ def _of_nested(
 def _as_vectors(
     content: Mapping[Any, Mapping[Any, Any]], path: Path, how: Reading
 ) -> Mapping[Any, Mapping[Any, Any]]:
-    """Make vectors of nested matrices that are of one row each, or to be pooled."""
+    """Make vectors of nested matrices that have one row each, or are to be pooled."""
     if {rank_of(v) for inner in content.values() for v in inner.values()} != {2}:
         return content
     arrays = {
@@ -263,7 +265,7 @@ def _as_vectors(
 
 
 def _picked(content: Mapping[Any, Any], path: Path, how: Reading) -> dict[Any, Any]:
-    """{id: vector} of {id: {"pre", "post", "out"}}, some of them vectors already."""
+    """Make {id: vector} of {id: {"pre", "post", "out"}}, some being vectors already."""
     key = "post" if how.key is None else how.key
     found = {}
     for i, record in content.items():
@@ -279,9 +281,9 @@ def _picked(content: Mapping[Any, Any], path: Path, how: Reading) -> dict[Any, A
 
 
 def _axis_of_layers(content: Mapping[Any, Any], path: Path, how: Reading) -> int:
-    """Tell {layer: {id: vector}}, 0, from {id: {layer: vector}}, 1.
+    """Tell {layer: {id: vector}} (0) from {id: {layer: vector}} (1).
 
-    Widths tell: vectors of one layer have one width. Else names of layers do.
+    Widths decide first, because vectors of one layer have one width; then names do.
     """
     if how.axis is not None:
         if how.axis not in (0, 1, -1, -2):
@@ -304,8 +306,8 @@ def _axis_of_layers(content: Mapping[Any, Any], path: Path, how: Reading) -> int
     if outer != inner_names:
         return int(inner_names)
     raise ValueError(
-        f"{str(path)!r} holds vectors by two names, such as "
-        f"{next(iter(content))!r} and then {next(iter(widths))!r}: which is that of "
-        "the layer, and which the prompt's id? Pass axis=0 if the first is that of the "
-        "layer, axis=1 if the second is."
+        f"{str(path)!r} holds vectors by two names, such as {next(iter(content))!r} "
+        f"and then {next(iter(widths))!r}: which one is the layer's, and which is the "
+        "prompt's id? Pass axis=0 if the first one is the layer's, axis=1 if the "
+        "second one is."
     )

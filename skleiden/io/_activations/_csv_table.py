@@ -1,4 +1,4 @@
-"""CSV files: which sign separates their cells, and whether they name their columns."""
+"""Read CSV files, finding their separators and whether they name their columns."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ _LONGEST_NAME = 40  # letters of the name of a column
 
 
 def load_csv(path: Path) -> Table:
-    """Read a CSV file as columns, by the names in its first line, if it has such.
+    """Read a CSV file as columns, named by its first line if that holds names.
 
-    Without them, the first two columns are ids and texts.
+    Without names, the first two columns are ids and texts.
     """
     try:
         rows = _rows_of(read_text(path), path)
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} is not a CSV file: {error}. Save it as CSV, in UTF-8."
+        ) from error
     if not rows:
         return {"id": [], "text": []}
     rows = _with_named_index(rows)
@@ -48,8 +50,8 @@ def load_csv(path: Path) -> Table:
         if _looks_like_names(rows):
             tell(
                 f"The first line of {str(path)!r}, {rows[0]}, looks like names of "
-                "columns, and is taken for an id and a text. Call the columns 'id' "
-                "and 'text' if they are such."
+                "columns, but is taken for an id and a text. If it names columns, call "
+                "them 'id' and 'text'."
             )
     else:
         rows = rows[1:]
@@ -70,11 +72,13 @@ def load_csv(path: Path) -> Table:
 
 
 def load_csv_of_numbers(path: Path) -> Table | None:
-    """Read a CSV file as a table of numbers; None if it can be none."""
+    """Read a CSV file as a table of numbers; None if it is not one."""
     try:
         rows = _rows_of(read_text(path), path)
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} is not a CSV file: {error}. Save it as CSV, in UTF-8."
+        ) from error
     table = table_of_cells(rows, path) if rows else None
     if table is None:
         return None
@@ -83,9 +87,9 @@ def load_csv_of_numbers(path: Path) -> Table | None:
 
 
 def lines_of_texts(path: Path) -> list[str] | None:
-    """Read a text file with a text on each line; None if it has cells, as CSV has.
+    """Read a text file with a text on each line; None if it has cells, like CSV.
 
-    It has, if the first line names columns, or if each line has one tab.
+    It has cells if the first line names columns, or if each line has one tab.
     """
     try:
         lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -97,7 +101,7 @@ def lines_of_texts(path: Path) -> list[str] | None:
     if len(lines) > 1 and names.are_texts(lines[0]):
         tell(
             f"The first line of {str(path)!r}, {lines[0]!r}, is taken for a text, not "
-            "for the name of the texts. Remove it, if it is one."
+            "for the name of a column. Remove it if it is a name."
         )
     has_names = names.find(cells, names.IDS) and names.find(cells, names.TEXTS)
     if has_names or (lines and all(line.count("\t") == 1 for line in lines)):
@@ -110,7 +114,9 @@ def load_csv_of_ids(path: Path) -> Table:
     try:
         rows = _rows_of(read_text(path), path)
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is not a CSV file: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} is not a CSV file: {error}. Save it as CSV, in UTF-8."
+        ) from error
     if rows and names.find(rows[0], names.IDS) is None:
         if all(len(row) == 1 for row in rows):
             return {"id": [row[0] for row in rows]}
@@ -122,7 +128,7 @@ def load_csv_of_ids(path: Path) -> Table:
 
 
 def _with_named_index(rows: list[list[str]]) -> list[list[str]]:
-    """Name the index, which pandas does not, or drop it if it counts the rows."""
+    """Name the index, which pandas leaves unnamed, or drop it if it counts rows."""
     head = [cell.strip() for cell in rows[0]]
     known = names.find(head, names.IDS) or names.find(head, names.TEXTS)
     if head[0] or not known:
@@ -150,7 +156,7 @@ def _header(head: list[str]) -> list[str] | None:
 
 
 def _looks_like_names(rows: list[list[str]]) -> bool:
-    """Whether the first line differs from the others as names of columns do."""
+    """Tell whether the first line differs from the others as names of columns do."""
     head, others = rows[0], rows[1:]
     if not others or not all(cell.strip().replace("_", "").isalpha() for cell in head):
         return False
@@ -184,9 +190,9 @@ def _rows_of(text: str, path: Path, *, with_nul: bool = False) -> list[list[str]
 
 
 def _separator(text: str, path: Path) -> str:
-    """Give the first of the signs that the first line has, outside of quotes.
+    """Give the first separator in the first line, outside of quotes.
 
-    An id, or a name of a column, that comes first holds none of them.
+    An id or the name of a column, which comes first, holds no separator.
     """
     if path.suffix.lower() in OF_TABLES[1:]:
         return "\t"

@@ -1,4 +1,4 @@
-"""Layers whose names say that they may be something else: prompts, batches, splits."""
+"""Ask about layers whose names may be those of prompts, batches or splits."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _SPLIT: Any = re.compile(
 def by_prompt(
     read: Mapping[str, dict[str, Layer]], how: Reading
 ) -> Mapping[str, dict[str, Layer]]:
-    """Turn files of {layer: vector}, each a prompt, to layers, if `axis` says so.
+    """Turn files of {layer: vector}, each a prompt, into layers, if `axis` says so.
 
-    Asks, if it does not, and the vectors' names look like those of layers.
+    If it does not, and the vectors' names look like those of layers, raise an error
+    that asks.
     """
     vectors = {
         name: inside[""].content for name, inside in read.items() if "" in inside
@@ -46,8 +47,9 @@ def by_prompt(
     if how.axis is None and inner and numbered and names.are_layers(inner):
         raise ValueError(
             f"{_listed(list(read))} holds vectors under names such as {inner[0]!r}, "
-            "which look like those of layers, and not of prompts. If each file is a "
-            "prompt, pass axis=1; if each is a layer, and these are ids, axis=0."
+            "which look like those of layers, not of prompts. If each file is a "
+            "prompt, pass axis=1; if each file is a layer, and these are ids of "
+            "prompts, pass axis=0."
         )
     return read
 
@@ -55,7 +57,7 @@ def by_prompt(
 def refuse_doubts(
     found: Mapping[str, Layer], files: Mapping[str, Parts], how: Reading
 ) -> None:
-    """Ask about layers whose names, or numbers of rows, have another meaning, too."""
+    """Ask about layers whose names or numbers of rows may have another meaning."""
     _refuse_starts(found, files)
     if how.axis is not None:
         return
@@ -78,7 +80,7 @@ def refuse_doubts(
 
 
 def _refuse_starts(found: Mapping[str, Layer], files: Mapping[str, Parts]) -> None:
-    """Ask about layers whose names are numbered as their rows would be as parts."""
+    """Ask about layers whose numbers would be their first rows if they were parts."""
     groups: dict[str, list[tuple[int, str]]] = {}
     for name, parts in files.items():
         match = _START.match(name)
@@ -108,8 +110,8 @@ def _refuse_splits(
     several = next((own for own in splits.values() if len(own) > 1), None)
     if several is not None:
         raise ValueError(
-            f"{where} holds {several[0]!r} and {several[1]!r}, which are named as "
-            f"splits of the rows, and not as layers. To take all rows, {joined}; for "
+            f"{where} holds {several[0]!r} and {several[1]!r}, which are named like "
+            f"splits of the rows, not like layers. To take all rows, {joined}; to take "
             f"those of one split, pass layers=; if each is a layer, {apart}."
         )
 
@@ -119,7 +121,7 @@ def _refuse_groups(
 ) -> None:
     """Ask about groups that hold the same layers, as prompts and batches do.
 
-    Models and sides of modules do, too: their names have no number.
+    Groups named after models or sides of modules do, too, but have no number.
     """
     holders: dict[str, list[str]] = {}
     for name in matrices:
@@ -133,9 +135,9 @@ def _refuse_groups(
     if numbered or len(groups) > rows or rows == 1:
         raise ValueError(
             f"{where} holds the layer {layer!r} under {len(groups)} names, such as "
-            f"{groups[0]!r} and {groups[1]!r}. If each of these has other rows, as a "
-            f"batch or a prompt, {joined}, or pass pool=, if a row is a token; if each "
-            f"is a layer, {apart}."
+            f"{groups[0]!r} and {groups[1]!r}. If each of these has other rows, as "
+            f"batches and prompts have, {joined}, or pass pool= if a row is a token; "
+            f"if each is a layer, {apart}."
         )
 
 
@@ -148,9 +150,10 @@ def _refuse_prompts(matrices: Mapping[str, Layer], where: str, apart: str) -> No
     if len(matrices) > max(shape[0], 1):
         raise ValueError(
             f"{where} holds {len(matrices)} arrays of the shape {shape}, under names "
-            f"that need not be those of layers. If each is a layer, {apart}; if each "
-            'is a prompt, with a row a token, pool first, or pass pool="mean", "max" '
-            'or "last"; with a row a layer, stack them (numpy.stack) and pass axis=1.'
+            f"that may not be those of layers. If each is a layer, {apart}; if each is "
+            'a prompt, with a row for each token, pool first, or pass pool="mean", '
+            '"max" or "last"; with a row for each layer, stack them (numpy.stack) and '
+            "pass axis=1."
         )
 
 

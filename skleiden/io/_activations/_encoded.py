@@ -1,4 +1,4 @@
-"""Sparse matrices that are stored as groups of arrays.
+"""Find sparse matrices that are stored as groups of arrays.
 
 A matrix of compressed sparse rows (CSR) or columns (CSC) is stored as a group of three
 arrays, ``data``, ``indices`` and ``indptr``, with its shape in an attribute of the
@@ -34,7 +34,7 @@ class SparseGroup(NamedTuple):
 
 
 def text_of(attribute: Any) -> str | None:
-    """Give the text of an attribute, as str or bytes; None if it is something else."""
+    """Give the text of an attribute that is str or bytes; None if it is neither."""
     if isinstance(attribute, np.ndarray) and attribute.size == 1:
         attribute = attribute.item()
     if isinstance(attribute, bytes):
@@ -63,7 +63,7 @@ def sparse_groups(
 def groups_without_shape(
     arrays: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Name the groups that would hold a sparse matrix, had they a shape."""
+    """Name the groups that would hold a sparse matrix if they had a shape."""
     for name, attributes in groups.items():
         parts = _held(arrays, name, {**_PARTS, "shape": "shape"})
         if _PARTS.keys() <= parts.keys() and not _has_shape(attributes, parts):
@@ -91,7 +91,7 @@ def arrays_of_matrix(
     group : SparseGroup
 
     parts : dict of {part: ndarray}
-        What was read of the arrays that the group names.
+        The arrays that the group names, as they were read.
 
     where : str
         What the group is called in errors.
@@ -107,8 +107,8 @@ def arrays_of_matrix(
     given = parts.get("shape", next(stated, None))
     if given is None:
         raise ValueError(
-            f"{where} holds a sparse matrix and not its shape. Add it to the group, as "
-            "the attribute 'shape'."
+            f"{where} holds a sparse matrix without its shape. Add the shape to the "
+            "group, as the attribute 'shape'."
         )
     try:
         shape = np.asarray(given)
@@ -134,7 +134,7 @@ def _form(
     ]
     if len(fitting) == 2:
         raise ValueError(
-            f"{where} holds a square sparse matrix and does not say whether its rows "
+            f"{where} holds a square sparse matrix, but does not say whether its rows "
             "or its columns are compressed. Add to the group the attribute 'format', "
             "with the value 'csr' or 'csc'."
         )

@@ -1,4 +1,4 @@
-"""Which files are meant, and which form each has."""
+"""Find the files that are meant, and the form of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def find_files(paths: Any) -> dict[str, Parts]:
-    """Give the files, by the names of their layers, each with the parts of its rows."""
+    """Give the files by the names of their layers, each with the parts of its rows."""
     if isinstance(paths, Mapping):
         files = {str(name): Parts(_listed(given)) for name, given in paths.items()}
     else:
@@ -35,8 +35,8 @@ def find_files(paths: Any) -> dict[str, Parts]:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(
-                f"Files must have different names, which become the layers'; got "
-                f"{repeated} more than once. Pass {{layer: path}}."
+                "Files must have different names, because layers are named after them; "
+                f"got {repeated} more than once. Pass {{layer: path}}."
             )
         files = join_parts(dict(zip(names, ordered, strict=True)))
     for parts in files.values():
@@ -67,10 +67,10 @@ def _exists(text: str) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is not a regular file, reading which may wait forever.
+    """Refuse anything but a regular file, because reading it might wait forever.
 
-    Symbolic links are followed. Nothing is opened: opening a named pipe waits for
-    somebody to write into it.
+    Symbolic links are followed. Nothing is opened, because opening a named pipe waits
+    for someone to write to it.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def check_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next(name for is_kind, name in _KINDS if is_kind(mode))
         raise ValueError(
-            f"{str(path)!r} is {kind}, not a regular file, and is not waited for. "
-            "Write its content to a file and give that."
+            f"{str(path)!r} is {kind}, not a regular file; reading it might wait "
+            "forever. Write its content to a file and give that."
         )
 
 
@@ -112,7 +112,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def _has_user_block(path: Path) -> bool:
-    """Whether HDF5 begins after a block of something else, as in files of MATLAB."""
+    """Tell whether HDF5 begins after a block of something else, as MATLAB writes it."""
     place, size = 512, path.stat().st_size
     with path.open("rb") as file:
         while place < size:
@@ -128,7 +128,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def form_of(path: Path) -> str:
-    """Which form a file has, by its content."""
+    """Tell which form a file has, by its content."""
     if is_zarr(path):
         return "zarr"
     check_regular(path)

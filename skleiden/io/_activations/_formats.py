@@ -1,4 +1,4 @@
-"""The forms of files, and what reads each."""
+"""Choose the reader of each form of file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._zarr import read_zarr
 
 
 def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
-    """Give the layers of a file or folder by their own names, "" if it has but one."""
+    """Give the layers of a file or folder by their own names; "" if it has only one."""
     form = form_of(path)
     if form in _READERS:
         try:
@@ -39,11 +39,11 @@ def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
         if table is not None:
             return layers_of_table(table, path, how._replace(mmap=False))
     raise ValueError(
-        f"{str(path)!r} is not a file of activations: it is neither of NumPy, "
-        "safetensors, torch, Zarr, HDF5 nor JSON, nor a table of Parquet or Arrow, nor "
-        "CSV with a column of numbers for each neuron (n0, n1, ...), or with the "
-        "columns row, latent and value. Read it by what wrote it, such as "
-        "pandas.read_csv, and give the data frame or array to skleiden.LayerStack."
+        f"{str(path)!r} is not a file of activations in a known form: NumPy, "
+        "safetensors, torch, Zarr, HDF5, JSON, a table of Parquet or Arrow, or CSV "
+        "with a column of numbers for each neuron (n0, n1, ...) or with the columns "
+        "row, latent and value. Read it with what wrote it, such as pandas.read_csv, "
+        "and give the data frame or array to skleiden.LayerStack."
     )
 
 

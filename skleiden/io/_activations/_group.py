@@ -1,4 +1,4 @@
-"""Layers among the arrays of a Zarr folder or HDF5 file."""
+"""Find layers among the arrays of a Zarr folder or HDF5 file."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def layers_of_group(
     made = layers_of_arrays(turned, path, how._replace(mmap=False), ids)
     if found.keys() & made.keys() or ("" in made and found):
         raise ValueError(
-            f"{str(path)!r} holds layers, {list(found)[:5]}, beside arrays that axis= "
-            f"or pool= would make layers of, {deep[:5]}. Store them in files of their "
-            "own."
+            f"{str(path)!r} holds layers, {list(found)[:5]}, beside arrays from which "
+            f"axis= or pool= would make layers, {deep[:5]}. Store the two kinds in "
+            "separate files."
         )
     found |= made
     if any(
@@ -156,9 +156,9 @@ def layers_of_group(
         for table, index in tables.items()
     ):
         tell(
-            f"{str(path)!r} has the names of its rows, the index of obs, in a form "
-            "that is not read, so that they have no ids. Pass ids=, or write it again "
-            "with a newer anndata."
+            f"{str(path)!r} stores the names of its rows, the index of obs, in a form "
+            "that is not read, so the rows have no ids. Pass ids=, or write the file "
+            "again with a newer anndata."
         )
     unread = {name: kind for name, kind in unread.items() if name not in known}
     tell_left_out(unread, path, _HINT)
@@ -167,8 +167,8 @@ def layers_of_group(
 
 
 _HINT = (
-    "Layers are 2-D arrays and sparse matrices of the forms CSR and CSC; of AnnData, X "
-    "and its layers. Store what is to be a layer as such."
+    "Layers are 2-D arrays and sparse matrices of the forms CSR and CSC; in AnnData, X "
+    "and its layers. Store what is to be a layer in one of these forms."
 )
 
 
@@ -224,7 +224,7 @@ def _table_of(name: str, tables: Mapping[str, str | None]) -> str | None:
 
 
 def _find_ids(layer: str, n_rows: int, arrays: Mapping[str, Any]) -> str | None:
-    """Name the ids of the rows of a layer: those in its group, or else at the top."""
+    """Name the array of ids of a layer's rows, in its group or else at the top."""
     for group in dict.fromkeys((layer.rpartition("/")[0], "")):
         prefix = f"{group}/" if group else ""
         if prefix + "ids" in arrays:
@@ -276,7 +276,7 @@ def _unread(
 
 
 def _kind_of(array: Any, is_transposed: bool) -> str | None:
-    """Say what an array of numbers is that is no matrix; None for all others."""
+    """Describe an array of numbers that is not a matrix; give None for all others."""
     try:
         dtype = array.dtype
     except Exception:  # of several kinds, if NumPy has no such type
@@ -311,7 +311,7 @@ def _refuse_without_layers(
 
 
 def _refuse_shape_of_ids(name: str, array: Any, path: Path) -> None:
-    """Refuse ids of other than one dimension, which might pass for a layer."""
+    """Refuse ids that do not have one dimension, as they might pass for a layer."""
     shape = array.shape or ()
     at_top = name == "ids"
     if (at_top or name.endswith("/ids")) and len(shape) != 1:
@@ -335,7 +335,7 @@ def _read_ids(array: Any, name: str, storage: Storage, path: Path) -> Ids | None
 
 
 def _read_layer(array: Any, storage: Storage, name: str, path: Path, mmap: bool) -> Any:
-    """Give a 2-D array, or its values unless it is to stay where it is."""
+    """Give a 2-D array if it is to stay in its file, or else its values."""
     where = f"Array {name!r} in {str(path)!r}"
     if array.dtype.kind not in "buif":
         raise ValueError(
@@ -360,13 +360,13 @@ def _read_part(array: Any, storage: Storage, name: str, path: Path) -> np.ndarra
 
 
 def _check_whole(array: Any, storage: Storage, where: str) -> None:
-    """Refuse, or warn of, an array of which not all is there."""
+    """Refuse, or warn of, an array that is incomplete."""
     _check_claim(array, storage, where)
     if storage.n_present == storage.n_chunks:
         return
     fill_value = storage.fill_value
     if fill_value is None or not np.isfinite(fill_value):
-        reading = "nothing that is defined" if fill_value is None else str(fill_value)
+        reading = "undefined values" if fill_value is None else str(fill_value)
         raise ValueError(
             f"{where} lacks {_share(storage)} of its chunks, which would read as "
             f"{reading}. Copy or write it again; a capture that stopped goes on if it "
@@ -390,13 +390,13 @@ def _check_claim(array: Any, storage: Storage, where: str) -> None:
             raise ValueError(
                 f"{where} has {claimed} bytes in chunks of the shape "
                 f"{tuple(array.chunks)}, {chunk} bytes each. It is broken or badly "
-                "chunked. Write it again, in chunks that are not larger than it."
+                "chunked. Write it again, in chunks that are not larger than the array."
             )
     if claimed > max(_LARGE, MOST_COMPRESSED * storage.n_bytes):
         raise ValueError(
-            f"{where} claims {rows} rows, {claimed} bytes, of which "
-            f"{storage.n_bytes} bytes are stored. It is broken or was not written to "
-            "the end. Copy or write it again, in the shape that it has."
+            f"{where} claims {rows} rows, {claimed} bytes, of which {storage.n_bytes} "
+            "bytes are stored. It is broken or was not written to the end. Copy or "
+            "write it again, with the shape that it really has."
         )
 
 

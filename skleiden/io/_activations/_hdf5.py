@@ -1,4 +1,4 @@
-"""HDF5 files."""
+"""Read HDF5 files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ._layer import Layer, Reading, first_line, tell
 
 
 def read_hdf5(path: Path, how: Reading) -> dict[str, Layer]:
-    """Read its 2-D datasets and sparse matrices, each a layer.
+    """Read the 2-D datasets and sparse matrices of a file, each a layer.
 
     Nothing outside the file is read: links to other files, datasets that are stored in
     them, and virtual datasets are refused.
@@ -147,7 +147,7 @@ def _find_objects(
 
 
 def _names_of_layers(names: dict[str, str], content: Content) -> dict[str, str]:
-    """Of further names, those of layers, or of groups with layers."""
+    """Select, from further names, those of layers, or of groups with layers."""
     arrays = content.arrays
     layers = [name for name, item in arrays.items() if len(item.shape or ()) == 2]
     layers += sparse_groups(arrays, content.groups)
@@ -181,8 +181,8 @@ def _storage_of(dataset: Any, name: str, path: Path) -> Storage:
         dtype = dataset.dtype
     except Exception as error:  # of several kinds
         raise RefusedError(
-            f"{where} has a type that NumPy has not: {first_line(error)}. Store it as "
-            "numbers."
+            f"{where} has a type that NumPy does not have: {first_line(error)}. Store "
+            "it as numbers."
         ) from error
     if dtype.kind == "O" and h5py.check_string_dtype(dtype) is None:
         raise RefusedError(
@@ -193,10 +193,11 @@ def _storage_of(dataset: Any, name: str, path: Path) -> Storage:
     unknown = [code for code in filters.codes if code not in KNOWN_FILTERS]
     if unknown:
         raise RefusedError(
-            f"{where} is stored by the HDF5 filter {unknown[0]}, which is not read, as "
-            "its library trusts what is in a chunk with memory; gzip, lzf, shuffle and "
-            "fletcher32 are read. Store it with one of these (h5repack -f GZIP=1), or, "
-            "if you trust the file, give the open dataset to skleiden.LayerStack."
+            f"{where} is stored by the HDF5 filter {unknown[0]}, which is not read, "
+            "because its library takes any memory that a chunk asks for; gzip, lzf, "
+            "shuffle and fletcher32 are read. Store it with one of these (h5repack -f "
+            "GZIP=1), or, if you trust the file, give the open dataset to "
+            "skleiden.LayerStack."
         )
     # What a broken file says of itself may be more than there is.
     n_bytes = min(dataset.id.get_storage_size(), path.stat().st_size)
@@ -209,7 +210,7 @@ def _storage_of(dataset: Any, name: str, path: Path) -> Storage:
         n_present = _count_chunks(dataset, filters, where) if n_bytes else 0
     if n_present == 0:
         raise RefusedError(
-            f"{where} has the shape {dataset.shape}, and no values: none was written. "
+            f"{where} has the shape {dataset.shape}, but no values: none were written. "
             "Copy or write it again."
         )
     return Storage(n_bytes, n_whole, n_present, dataset.fillvalue)
@@ -224,7 +225,7 @@ def _count_chunks(dataset: Any, filters: Filters, where: str) -> int:
         if problem is not None:
             raise RefusedError(
                 f"{where} has a chunk, at {info.chunk_offset}, of {info.size} bytes, "
-                f"of which {problem}. The file is broken: copy or write it again."
+                f"but {problem}. The file is broken: copy or write it again."
             )
         if all(map(operator.lt, info.chunk_offset, dataset.shape)):
             places.add(info.chunk_offset)

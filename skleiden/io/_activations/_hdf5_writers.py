@@ -1,4 +1,4 @@
-"""What the writers of HDF5 files mean: MATLAB, PyTables and AnnData.
+"""Interpret what MATLAB, PyTables and AnnData write into HDF5 files.
 
 Each marks its objects by attributes. MATLAB (``-v7.3``) stores matrices by columns, so
 that they lie transposed in the file; scalars and texts as matrices, too; and the
@@ -27,7 +27,7 @@ _LARGEST_ATTRIBUTE = 4096  # bytes; those that are asked for are short
 
 
 class RefusedError(ValueError):
-    """What is not broken, but is not read; the message is complete."""
+    """Something that is not broken, but is not read; the message is complete."""
 
 
 def content_of(

@@ -1,4 +1,4 @@
-"""Files of ids."""
+"""Read files of ids."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _read_lines(path: Path) -> list[str]:
     if lines and names.are_ids(lines[0]):
         tell(
             f"The first line of {str(path)!r}, {lines[0]!r}, is taken for the name of "
-            "the ids, and not for an id. Save ids of any kind as a JSON list."
+            "a column, not for an id. If it is an id, save the ids as a JSON list."
         )
         return lines[1:]
     return lines

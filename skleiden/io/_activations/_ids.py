@@ -1,4 +1,4 @@
-"""Ids of rows: from files, and as what brings layers to their common prompts."""
+"""Read ids of rows, and match layers by them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._layer import Layer, tell
 
 
 class Ids(NamedTuple):
-    """Ids as a file has them, and which file, which errors name."""
+    """Ids as a file has them, and the file, for errors to name."""
 
     values: Any
     path: Path
@@ -35,22 +35,22 @@ def ids_of_file(values: Any, path: Path) -> Ids | None:
             ]
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"The ids in {str(path)!r} must be UTF-8: {error}. Store them so."
+                f"The ids in {str(path)!r} must be UTF-8: {error}. Store them as UTF-8."
             ) from error
         values = as_id_array(decoded).reshape(values.shape)
     return Ids(values, path)
 
 
 def align(found: dict[str, Layer]) -> LayerStack:
-    """Bring layers to their common prompts, without a copy where they have the same."""
+    """Reduce layers to their common prompts, without a copy if they have the same."""
     without = [name for name, layer in found.items() if not _has_ids(layer)]
     if len(without) == len(found):
         _refuse_different_rows(found)
         return LayerStack({name: layer.content for name, layer in found.items()})
     if without:
         raise ValueError(
-            f"Some layers have ids, and {without} have none, so that their rows cannot "
-            "be matched. Give the ids of all with ids=, or beside each file as "
+            f"Some layers have ids, and {without} have none, so their rows cannot be "
+            "matched. Give the ids of all layers with ids=, or beside each file, as in "
             f"{without[0]}.ids.json."
         )
     known = {name: _ids_of(name, layer) for name, layer in found.items()}
@@ -101,8 +101,8 @@ def _refuse_different_rows(found: dict[str, Layer]) -> None:
         raise ValueError(
             f"All layers must have the same rows; got {dict(list(rows.items())[:6])} "
             "rows, of one width: are these parts of one layer? If so, pass {layer: "
-            "[part, part]}. If not, give the ids of the rows, by which layers are "
-            "brought to their common prompts."
+            "[part, part]}. If not, give the ids of the rows, so that the prompts that "
+            "all layers have can be found."
         )
 
 
@@ -111,7 +111,7 @@ def _has_ids(layer: Layer) -> bool:
 
 
 def _ids_of(name: str, layer: Layer) -> list[Any]:
-    """Give the ids of a layer, if they fit. Those of every layer pass here."""
+    """Give the ids of a layer, and refuse ids that do not fit."""
     values, path = layer.ids if isinstance(layer.ids, Ids) else (layer.ids, None)
     if isinstance(layer.content, Mapping):
         values, n_rows = list(layer.content), len(layer.content)

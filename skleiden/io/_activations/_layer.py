@@ -1,4 +1,4 @@
-"""One layer of a file, and what all readers share."""
+"""Represent one layer of a file, and hold what all readers share."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from skleiden._blocks.sources import is_lazy
 class Layer(NamedTuple):
     """One layer of a file: a mapping {id: vector}, or a matrix and perhaps ids.
 
-    Of a matrix made of triplets, the last rows may be missing, as they have no value:
-    it is `open_ended`, and grows to as many rows as there are ids.
+    A matrix made from triplets is `open_ended`: its last rows may be missing if they
+    have no values, and it grows to as many rows as there are ids.
     """
 
     content: Any
@@ -29,9 +29,9 @@ class Layer(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How files are read, as the arguments of `load_activations` say.
+    """How files are read, according to the arguments of `load_activations`.
 
-    And the `mask` of the tokens that are to be pooled, if it stands beside them.
+    `mask` tells which tokens are to be pooled, if there is a mask beside them.
     """
 
     key: str | None = None
@@ -44,7 +44,7 @@ class Reading(NamedTuple):
 def natural_order(name: str | Path) -> list[Any]:
     """Make a sort key under which layer_9 comes before layer_10.
 
-    Of a path, the name without the suffix counts.
+    For a path, the name without the suffix counts.
     """
     text = name.stem if isinstance(name, Path) else name
     parts: list[Any] = re.split(r"(\d+)", text)
@@ -56,7 +56,7 @@ def natural_order(name: str | Path) -> list[Any]:
 
 
 def check_matrix(matrix: Any, path: Path, *, left_there: bool = False) -> Any:
-    """Refuse what is not a matrix of real numbers.
+    """Refuse anything but a matrix of real numbers.
 
     Values that are `left_there`, in the file, are checked when they are used, as are
     those of memory maps and stored arrays.
@@ -90,7 +90,7 @@ def shape_of(content: Any) -> str:
 
 
 def tell(message: str) -> None:
-    """Warn of what a file holds, where the user called the package."""
+    """Warn at the line where the user called the package."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals["__name__"].startswith("skleiden.io"):
         level, frame = level + 1, frame.f_back
@@ -110,9 +110,9 @@ def listed(left_out: Mapping[str, str]) -> str:
 
 @contextmanager
 def naming(path: Path, problem: str = "is broken or truncated") -> Iterator[None]:
-    """Turn whatever bytes that make no sense lead to into an error that names the file.
+    """Turn any error that broken content leads to into one that names the file.
 
-    Too little memory is no fault of the file: what it claims is checked beforehand.
+    Too little memory is not a fault of the file, because its claims are checked before.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Names by which columns and arrays tell what they hold."""
+"""Recognise what columns and arrays hold by their names."""
 
 from __future__ import annotations
 
@@ -63,33 +63,33 @@ _OF_GROUP = re.compile(
 
 
 def find(names: Iterable[Any], known: Iterable[str]) -> Any:
-    """Give the first of some known names that is there, in any case; None if none."""
+    """Find the first of some known names, in upper or lower case; None if none."""
     own = {plain(name): name for name in reversed(list(names)) if isinstance(name, str)}
     return next((own[name] for name in map(plain, known) if name in own), None)
 
 
 def plain(name: str) -> str:
-    """Give a name without what differs between Prompt ID, prompt_id and promptId."""
+    """Reduce names such as Prompt ID, prompt_id and promptId to one form."""
     return re.sub(r"[\s_-]", "", name).lower()
 
 
 def are_layers(listed: Iterable[Any]) -> bool:
-    """Whether all names are such as layers have."""
+    """Tell whether all names are like those of layers."""
     return all(isinstance(n, str) and _AS_LAYERS.search(n) for n in listed)
 
 
 def parted(name: Any) -> tuple[str, str]:
-    """Part the name of a layer from that of the group it is in: q0/layer_9."""
+    """Separate the name of a layer from that of its group, as in q0/layer_9."""
     match = _OF_GROUP.search(str(name))
     start = match.start() if match else 0
     return str(name)[:start], str(name)[start:].lstrip("./")
 
 
 def are_texts(name: str) -> bool:
-    """Whether a name is one that texts have."""
+    """Tell whether a name is one that texts have."""
     return find([name], TEXTS) is not None
 
 
 def are_ids(name: str) -> bool:
-    """Whether a name is one that ids have."""
+    """Tell whether a name is one that ids have."""
     return find([name], IDS) is not None

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's own form, which hold just what their headers say."""
+"""Read arrays in NumPy's own form, and check them against their headers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BROKEN = "is broken, truncated, or holds objects instead of numbers"
 
 
 def load_npy(path: Path, claim: str = BROKEN, *, mmap: bool = False) -> np.ndarray:
-    """Load the array of a file that holds just what its header says.
+    """Load the array of a file that holds exactly what its header says.
 
-    `claim` is what an error says of a file that does not.
+    `claim` is what an error says of any other file.
     """
     with naming(path, claim):
         with path.open("rb") as file:
@@ -35,10 +35,10 @@ class Header(NamedTuple):
 
 
 def read_header(file: IO[bytes], size: int, what: str = "") -> Header:
-    """Read the header of an array, and refuse one that does not fit to `size` bytes.
+    """Read the header of an array, and refuse one that does not fit `size` bytes.
 
-    NumPy takes memory for what the header says, before it finds that it is not there,
-    and leaves out in silence what follows the array.
+    NumPy would take memory for what the header says before it finds that this is
+    missing, and would silently ignore what follows the array.
     """
     try:
         version = npy.read_magic(file)
@@ -55,7 +55,7 @@ def read_header(file: IO[bytes], size: int, what: str = "") -> Header:
     left = size - file.tell()
     if min(shape, default=0) < 0 or claimed != left:
         raise ValueError(
-            f"{what}it has {left} bytes of numbers, and its header says {claimed}, for "
+            f"{what}it has {left} bytes of numbers, but its header says {claimed}, for "
             f"the shape {shape} and dtype {dtype}"
         )
     return Header(shape, dtype)

@@ -1,4 +1,4 @@
-"""Files of NumPy and SciPy."""
+"""Read files of NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def read_npy(path: Path, how: Reading) -> dict[str, Layer]:
     if array.ndim < 3:
         if array.ndim == 2 and (how.axis is not None or how.pool is not None):
             raise ValueError(
-                f"{str(path)!r} has 2 dimension(s), shape {array.shape}, and axis= and "
-                "pool= are for arrays of more. Leave them out."
+                f"{str(path)!r} has 2 dimension(s), shape {array.shape}; axis= and "
+                "pool= are for arrays with more. Leave them out."
             )
         return {"": Layer(check_matrix(array, path))}
     return layers_of_arrays({"": array}, path, how)
 
 
 def read_texts(path: Path) -> dict[str, list[Any]]:
-    """Read the texts and ids of a file, by their names; of ``.npy``, as "text"."""
+    """Read the texts and ids of a file by their names; from ``.npy``, as "text"."""
     claim = "must hold texts"
     if not zipfile.is_zipfile(path):
         return {"text": load_npy(path, claim).tolist()}

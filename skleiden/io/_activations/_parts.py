@@ -1,4 +1,4 @@
-"""Layers of which each file has a part of the rows."""
+"""Join layers whose rows are spread over several files."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _START: Any = re.compile(r"(.*\d)[-_.](\d+)$")
 
 
 class Parts(NamedTuple):
-    """The files of a layer, or of several, in the order of their rows.
+    """The files of one or several layers, in the order of their rows.
 
-    If their names tell the first row of each, `starts` has it.
+    If their names tell the first row of each, it is in `starts`.
     """
 
     paths: list[Path]
@@ -46,7 +46,7 @@ class Parts(NamedTuple):
 
 
 def join_parts(files: Mapping[str, Path]) -> dict[str, Parts]:
-    """Put files together whose names say that they are parts of one layer."""
+    """Group the files whose names say that they are parts of one layer."""
     found: dict[str, Parts] = {}
     left = {_with_part_last(name): path for name, path in files.items()}
     if len(left) < len(files):  # the same part, written in two ways
@@ -57,7 +57,7 @@ def join_parts(files: Mapping[str, Path]) -> dict[str, Parts]:
         whole = [*range(numbers[0], numbers[0] + len(names))]
         if len(of) > 1 or numbers != whole or numbers[0] > 1 or of != {len(names)}:
             raise ValueError(
-                f"Parts are missing of {str(left[names[0]])!r}: got the parts "
+                f"Parts are missing beside {str(left[names[0]])!r}: got the parts "
                 f"{numbers} of {sorted(of)}. Give all of them, or pass {{layer: [part, "
                 "part]}."
             )
@@ -94,7 +94,7 @@ def _with_part_last(name: str) -> str:
 
 
 def _groups(files: Mapping[str, Path], form: Any) -> list[tuple[list[str], str]]:
-    """List the names that match, by what stands before their numbers."""
+    """Group the names that match by what precedes their numbers."""
     groups: dict[str, list[str]] = {}
     for name in files:
         if (match := form.match(name)) is not None:
@@ -132,7 +132,7 @@ def joined(layers: Sequence[Mapping[str, Layer]], parts: Parts) -> dict[str, Lay
 
 
 def _check_starts(layers: Sequence[Mapping[str, Layer]], parts: Parts) -> None:
-    """Ask, unless the first rows that the names tell are those of the parts."""
+    """Ask, unless the first rows in the names are those of the parts."""
     if parts.starts is None:
         return
     sizes = [n_rows(next(iter(found.values()))) for found in layers]
@@ -161,8 +161,8 @@ def _of_rows(layers: Sequence[Layer], name: str, paths: Sequence[Path]) -> Layer
     listed = f"{str(paths[0])!r}, ..., {str(paths[-1])!r}"
     if len(set(by_id)) > 1 or len(set(with_ids)) > 1:
         raise ValueError(
-            f"Some of {where} have ids and others none: {listed}. Give the ids of all, "
-            "or of none."
+            f"Some of {where} have ids and others do not: {listed}. Give the ids of "
+            "all, or of none."
         )
     if all(by_id):
         merged: dict[Any, Any] = {}
@@ -170,8 +170,8 @@ def _of_rows(layers: Sequence[Layer], name: str, paths: Sequence[Path]) -> Layer
             repeated = next((i for i in content if i in merged), None)
             if repeated is not None:
                 raise ValueError(
-                    f"Prompt {repeated!r} in {str(path)!r} is in another of {where}, "
-                    "too. Remove it from one of them."
+                    f"Prompt {repeated!r} in {str(path)!r} is also in another of "
+                    f"{where}. Remove it from one of them."
                 )
             merged |= content
         return Layer(merged)

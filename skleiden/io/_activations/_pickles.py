@@ -1,4 +1,4 @@
-"""Check a pickle before even a restricted unpickler follows it."""
+"""Check a pickle before a restricted unpickler loads it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _DEEPEST = 100
 
 
 def check_pickle(file: IO[bytes] | mmap.mmap) -> None:
-    """Read one pickle and refuse what takes memory or kills the process.
+    """Read one pickle and refuse what exhausts memory or kills the process.
 
-    Nothing is made of it. Of what torch allows with ``weights_only=True``, a bytearray
-    has any length that the file says, and a key that is a tuple of a tuple of a tuple
-    and so on overflows the stack when Python hashes it. So the depth of each object on
-    the unpickler's stack is followed.
+    No object is made from it. torch with ``weights_only=True`` still allows a bytearray
+    of any length that the file claims, and keys that are tuples nested so deeply that
+    Python overflows the stack when it hashes them. So the depth of each object on the
+    unpickler's stack is followed.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def check_pickle(file: IO[bytes] | mmap.mmap) -> None:
 
 
 class _Effect(NamedTuple):
-    """What an opcode takes from the stack, beside all to the last mark, and leaves."""
+    """What an opcode takes from the stack, besides all to the last mark, and leaves."""
 
     taken: int
     to_mark: bool

@@ -1,4 +1,4 @@
-"""Files of safetensors."""
+"""Read safetensors files."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def _map_tensor(
     dtype = _SAFETENSORS_DTYPES.get(entry["dtype"])
     if dtype is None:
         raise ValueError(
-            f"Tensor {name!r} in {str(path)!r} has dtype {entry['dtype']}; these are "
-            f"read: {', '.join(_SAFETENSORS_DTYPES)}."
+            f"Tensor {name!r} in {str(path)!r} has dtype {entry['dtype']}, which is "
+            f"not read. Convert it to one of these: {', '.join(_SAFETENSORS_DTYPES)}."
         )
     shape = tuple(entry["shape"])
     with naming(path):

@@ -1,6 +1,6 @@
-"""Tables: columns of ids, texts, lists of numbers, or triplets.
+"""Read tables: columns of ids, texts, lists of numbers, or triplets.
 
-They are Parquet and Arrow files, records in lines of JSON, and CSV.
+Tables come from Parquet and Arrow files, records in lines of JSON, and CSV.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Table = dict[str, Any]  # {column: a value for each row}
 
 
 def is_records(content: Any) -> bool:
-    """Whether something is a list of mappings, each a row."""
+    """Tell whether something is a list of mappings, each a row."""
     return (
         isinstance(content, (list, tuple))
         and len(content) > 0
@@ -38,7 +38,7 @@ def is_records(content: Any) -> bool:
 
 
 def columns_of(records: Sequence[Mapping[Any, Any]]) -> Table:
-    """Turn records into columns; a mapping inside of one becomes columns of its own."""
+    """Turn records into columns; a mapping inside a record becomes several columns."""
     flat = [_flat(record) for record in records]
     known = dict.fromkeys(name for record in flat for name in record)
     return {name: [record.get(name) for record in flat] for name in known}
@@ -65,9 +65,7 @@ def layers_of_table(
     If it has no column of ids, those that stand `beside` are taken.
     """
     if not any(len(column) for column in table.values()):
-        raise ValueError(
-            f"{str(path)!r} must hold rows; got a table without. Add some."
-        )
+        raise ValueError(f"{str(path)!r} must hold rows; got an empty table. Add rows.")
     if find_triplets(table) is not None:
         return layers_of_arrays(table, path, how)
     ids_column, texts_column = columns_of_rows(table)
@@ -95,7 +93,7 @@ def layers_of_table(
 def _arrays_of(
     columns: Table, path: Path, how: Reading
 ) -> tuple[dict[str, Any], Sequence[str]]:
-    """Make arrays of columns of vectors, or of those of numbers, and name these."""
+    """Make arrays from columns of vectors or of numbers; name the columns used."""
     deep = {name for name, column in columns.items() if (_rank(column) or 0) >= 2}
     # Of a data set that was tokenized, each row has as many as it has tokens.
     of_tokens = {name for name in deep if names.find([name], names.OF_TOKENS)}
@@ -111,7 +109,7 @@ def _arrays_of(
 def _by_layer(
     array: Any, layer: Any, ids: Any, path: Path, how: Reading
 ) -> dict[str, Layer]:
-    """Part a table of which each row is of a prompt and a layer."""
+    """Split a table in which each row has one prompt in one layer."""
     of_row = np.array([str(value) for value in layer])
     found: dict[str, Layer] = {}
     for name in sorted(set(of_row.tolist()), key=natural_order):
@@ -124,7 +122,7 @@ def _by_layer(
 
 
 def columns_of_rows(table: Table) -> tuple[str | None, str | None]:
-    """Name the columns of ids and of texts, where there are such."""
+    """Name the columns of ids and of texts, if there are any."""
     scalar = [name for name, column in table.items() if (_rank(column) or 1) < 2]
     return names.find(scalar, names.IDS), names.find(scalar, names.TEXTS)
 
@@ -145,7 +143,7 @@ def texts_of_table(table: Table, path: Path) -> dict[Any, Any] | list[Any] | Non
 
 
 def by_id(ids: Sequence[Any], texts: Sequence[Any], path: Path) -> dict[Any, Any]:
-    """Pair ids and texts, none of them twice."""
+    """Pair ids and texts, and refuse an id that appears twice."""
     if len(ids) != len(texts):
         raise ValueError(
             f"{str(path)!r} must have one text for each id; got {len(texts)} texts and "
@@ -163,7 +161,7 @@ def by_id(ids: Sequence[Any], texts: Sequence[Any], path: Path) -> dict[Any, Any
 
 
 def ids_of_table(table: Table, path: Path) -> Ids | None:
-    """Give the ids of a table, of its only column if none has the name of such."""
+    """Give the ids of a table; a single column needs no known name."""
     column, _ = columns_of_rows(table)
     if column is None and len(table) == 1:
         (column,) = table
@@ -176,7 +174,7 @@ def ids_of_table(table: Table, path: Path) -> Ids | None:
 
 
 def _rank(column: Any) -> int | None:
-    """Count the dimensions of a column, of which some rows may be missing."""
+    """Count the dimensions of a column, in which some rows may be missing."""
     if isinstance(column, np.ndarray):
         return int(column.ndim)
     given = next((value for value in column if value is not None), None)

@@ -1,4 +1,4 @@
-"""JSON, and lines of it."""
+"""Read JSON, and lines of JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._find import OF_LINES, check_regular
 
 
 def load_json(path: Path) -> Any:
-    """Load a JSON text, or a list of those that stand on the lines of a file."""
+    """Load a JSON text, or a list of the JSON texts on the lines of a file."""
     try:
         text = read_text(path)
         if path.suffix.lower() in OF_LINES:
@@ -43,7 +43,7 @@ def _parse_lines(text: str) -> list[Any]:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON that is not too deep and has no name twice in one object."""
+    """Parse JSON; refuse deep nesting, and objects with a name twice."""
     try:
         return json.loads(text, object_pairs_hook=_no_repeats)
     except RecursionError as error:
@@ -54,17 +54,17 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         (repeated, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{repeated!r} stands there more than once")
+        raise ValueError(f"{repeated!r} is there more than once in one object")
     return found
 
 
 def read_text(path: Path) -> str:
-    """Read a file of UTF-8, with or without a mark of its byte order.
+    """Read a UTF-8 file, with or without a byte-order mark.
 
     Raises
     ------
     ValueError
-        If it is of another encoding; the message does not name the file.
+        If it has another encoding; the message does not name the file.
     """
     check_regular(path)
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Files of ``torch.save``."""
+"""Read files of ``torch.save``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OLD_PICKLES = 5
 
 
 def load_torch(path: Path, mmap: bool) -> Any:
-    """Load what a file holds, without running anything that is in it."""
+    """Load the content of a file without running anything in it."""
     try:
         import torch
     except ImportError as error:
@@ -52,10 +52,10 @@ def load_torch(path: Path, mmap: bool) -> Any:
     kind = re.search(r"GLOBAL ([\w.]+)", str(refused))
     named = f" ({kind[1]})" if kind else ""
     raise ValueError(
-        f"{str(path)!r} holds objects that only code inside the file could make"
-        f"{named}, which is not run. Where the file was made, save tensors, numbers, "
-        "strings, dicts and lists alone: torch.save({id: torch.as_tensor(vector) "
-        "for id, vector in ...}, path)."
+        f"{str(path)!r} holds objects that only code inside the file could "
+        f"make{named}, and such code is never run. Where the file was made, save only "
+        "tensors, numbers, strings, dicts and lists: torch.save({id: "
+        "torch.as_tensor(vector) for id, vector in ...}, path)."
     ) from refused
 
 
@@ -92,19 +92,19 @@ def _check_claims(content: Any, path: Path, members: list[zipfile.ZipInfo]) -> N
         if sizes and stored and stored not in sizes:
             raise ValueError(
                 f"{str(path)!r} is broken or truncated: a tensor has {stored} bytes, "
-                "which no record of the file has. Save it anew."
+                "which no record of the file has. Save it again."
             )
         claimed += tensor.numel() * tensor.element_size()
     size = path.stat().st_size
     if claimed > max(_ANY_CASE, _SHARED * size):
         raise ValueError(
             f"{str(path)!r} has {size} bytes, and its tensors claim {claimed}. Save "
-            "tensors that are no views of a smaller one: tensor.contiguous()."
+            "tensors that are not views of smaller ones: tensor.contiguous()."
         )
 
 
 def _dense_tensors(content: Any) -> Iterator[Any]:
-    """Tensors, those of a mapping, and those of its records."""
+    """List the dense tensors in a tensor, a mapping, or its records."""
     if isinstance(content, Mapping):
         for value in content.values():
             yield from _dense_tensors(value)

@@ -1,7 +1,7 @@
-"""Sparse matrices as the tools of sparse autoencoders write them.
+"""Read sparse matrices as tools for sparse autoencoders write them.
 
-Either as triplets, a row, a latent and a value each, or as the k largest latents of
-each row: their numbers and their values, in two arrays of the shape (n, k).
+These are triplets, each of a row, a latent and a value, or the k largest latents of
+each row, with their numbers and their values in two arrays of the shape (n, k).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._layer import Layer, natural_order
 
 
 class Triplets(NamedTuple):
-    """The names of three columns, and of one that names the layer, if there is one."""
+    """The names of three columns, and of the one that names the layer, if any."""
 
     row: Any
     column: Any
@@ -29,7 +29,7 @@ class Triplets(NamedTuple):
 
 
 def find_triplets(columns: Mapping[Any, Any]) -> Triplets | None:
-    """Tell triplets by their names; None if there are none."""
+    """Recognise triplets by their names; None if there are none."""
     column = names.find(columns, names.COLUMNS)
     value = names.find(columns, names.VALUES)
     row = names.find([name for name in columns if name != column], names.ROWS)
@@ -42,14 +42,14 @@ def find_triplets(columns: Mapping[Any, Any]) -> Triplets | None:
 
 
 def _length(column: Any) -> int | None:
-    """Count the entries of a column of one dimension; None if it is none."""
+    """Count the entries of a one-dimensional column; None for anything else."""
     if getattr(column, "ndim", 1) != 1 or not hasattr(column, "__len__"):
         return None
     return None if isinstance(column, (str, bytes, Mapping)) else len(column)
 
 
 def find_top(arrays: Mapping[Any, Any], path: Path) -> tuple[Any, Any] | None:
-    """Tell the k largest latents of each row by their names: numbers, then values."""
+    """Recognise the k largest latents of each row by name: numbers, then values."""
     columns = names.find(arrays, names.TOP_COLUMNS)
     values = names.find(arrays, names.TOP_VALUES)
     if columns is None or values is None:
@@ -60,9 +60,9 @@ def find_top(arrays: Mapping[Any, Any], path: Path) -> tuple[Any, Any] | None:
     if numbers.ndim == 3:
         raise ValueError(
             f"{columns!r} and {values!r} in {str(path)!r} have the shape "
-            f"{tuple(numbers.shape)}, the largest latents of each token, which have no "
-            "mean or maximum of their own. Pool them to a sparse matrix, rows x "
-            "latents (scipy.sparse.save_npz)."
+            f"{tuple(numbers.shape)}: they are the largest latents of each token, over "
+            "which no mean or maximum can be taken here. Pool them into a sparse "
+            "matrix, rows x latents (scipy.sparse.save_npz)."
         )
     return (columns, values) if numbers.ndim == 2 else None
 
@@ -70,7 +70,7 @@ def find_top(arrays: Mapping[Any, Any], path: Path) -> tuple[Any, Any] | None:
 def layers_of_triplets(
     columns: Mapping[Any, Any], found: Triplets, path: Path
 ) -> dict[str, Layer]:
-    """Make a CSR matrix a layer. A row is a number, or else an id."""
+    """Make a CSR matrix for each layer. A row is a number, or else an id."""
     row = _numbers(columns[found.row], found.row, path, text=True)
     column = _numbers(columns[found.column], found.column, path)
     value = _values(columns[found.value], found.value, path)
@@ -103,9 +103,9 @@ def layers_of_triplets(
 
 
 def layer_of_top(columns: Any, values: Any, path: Path) -> Any:
-    """Make a CSR matrix of the numbers and values of the largest latents of rows.
+    """Make a CSR matrix from the numbers and values of each row's largest latents.
 
-    A value of 0 fills up a row that has fewer, whatever its number.
+    A value of 0 pads a row that has fewer, whatever its number.
     """
     row = np.repeat(np.arange(columns.shape[0]), columns.shape[1])
     value = np.asarray(values).ravel()
@@ -136,13 +136,14 @@ def _csr(
         (at,) = np.nonzero((row[1:] == row[:-1]) & (column[1:] == column[:-1]))
         raise ValueError(
             f"{where} have row {row[at[0]]} and latent {column[at[0]]} more than once, "
-            "as with a value a token. Pool them first, to one value for each."
+            "as if each token had a value. Pool them first, so that each pair has one "
+            "value."
         )
     return matrix
 
 
 def _numbers(values: Any, name: Any, path: Path, *, text: bool = False) -> np.ndarray:
-    """Give whole numbers, or texts where they may be ids."""
+    """Give whole numbers, or texts if they may be ids."""
     listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
     try:
         if any(isinstance(i, (float, bool)) for i in listed):

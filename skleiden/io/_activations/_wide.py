@@ -1,4 +1,4 @@
-"""Tables with a column for each neuron, whose names differ by their numbers."""
+"""Read tables with a column for each neuron, with names that differ by number."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DECIMAL_COMMA = re.compile(r"\s*-?[0-9]+,[0-9]+\s*")
 
 
 def numbered_columns(names: list[str]) -> list[str]:
-    """Name the columns with names that differ by their numbers, in their order.
+    """Name the columns whose names differ by their numbers, in order.
 
-    Gives none if there are several sorts of such names, which may be layers, or if they
-    do not count from 0 or 1, as of neurons that were chosen: their numbers would be
-    lost.
+    The result is empty if there are several kinds of such names, which may be layers,
+    or if they do not count from 0 or 1: these may be selected neurons, whose numbers
+    would be lost.
     """
     sorts: dict[str, dict[int, str]] = {}
     for name in names:
@@ -35,7 +35,7 @@ def numbered_columns(names: list[str]) -> list[str]:
 
 
 def matrix_of_columns(columns: Mapping[str, Any], path: Path) -> np.ndarray:
-    """Make a matrix of columns of numbers, or of texts of numbers."""
+    """Make a matrix from columns of numbers, or of numbers as text."""
     found = []
     for name, values in columns.items():
         try:
@@ -57,15 +57,18 @@ def _numbers(values: Any) -> np.ndarray:
         if value is None or (isinstance(value, str) and not value.strip()):
             raise ValueError("a cell is empty")
         if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value):
-            raise ValueError(f"{value!r} has a comma, and only points are read")
+            raise ValueError(
+                f"{value!r} has a decimal comma, and only decimal points are read"
+            )
     return np.array([float(value) for value in values])
 
 
 def table_of_cells(rows: list[list[str]], path: Path) -> dict[str, list[str]] | None:
-    """Give the columns of a CSV file by name; None if it can be no table of numbers.
+    """Give the columns of a CSV file by name; None if it is not a table of numbers.
 
-    Without names, all cells are numbers. Numbers from 0 on are the names that pandas
-    gives, and a column without a name is its index, which is no id if it counts rows.
+    A file without names has numbers in all cells. pandas writes the numbers from 0 on
+    as names, and a column without a name for the index, which does not hold ids if it
+    counts the rows.
     """
     head = [cell.strip() for cell in rows[0]]
     if len(head) < 2 or any(len(row) != len(head) for row in rows):
@@ -89,18 +92,18 @@ def table_of_cells(rows: list[list[str]], path: Path) -> dict[str, list[str]] | 
 
 
 def _refuse_counts(rows: list[list[str]], path: Path) -> None:
-    """Ask about a first column that counts the rows, where none has a name."""
+    """Ask about a first column that counts the rows, if no column has a name."""
     first, second = ([row[i] for row in rows] for i in (0, 1))
     if len(rows) > 1 and counts(first) and not counts(second):
         raise ValueError(
             f"Does the first column of {str(path)!r} number the rows? Its cells count "
             f"from {first[0]}, and no column has a name. Put a line of names above "
-            "them: 'id' for that of ids, and n0, n1, ... for neurons."
+            "them: 'id' for the ids, and n0, n1, ... for neurons."
         )
 
 
 def counts(cells: list[str]) -> bool:
-    """Whether cells count from 0 or 1."""
+    """Tell whether cells count from 0 or 1."""
     return any(cells == [str(i + j) for i in range(len(cells))] for j in (0, 1))
 
 

@@ -1,4 +1,4 @@
-"""Folders of Zarr."""
+"""Read Zarr folders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BROKEN = "is broken or incomplete"
 
 
 def read_zarr(path: Path, how: Reading) -> dict[str, Layer]:
-    """Read its 2-D arrays and sparse matrices, each a layer.
+    """Read the 2-D arrays and sparse matrices of a folder, each a layer.
 
-    Nothing outside the folder is read. Of consolidated metadata, which repeat those of
-    all arrays in one place and may contradict them, only the names of arrays are.
+    Nothing outside the folder is read. Consolidated metadata repeat those of all arrays
+    in one place, and may contradict them: only the names of arrays are read from them.
     """
     try:
         import zarr
@@ -90,7 +90,7 @@ def _find_nodes(path: Path) -> tuple[dict[str, Node], dict[str, dict[str, Any]]]
 def _attributes(
     folder: Path, entries: dict[str, Any], metadata: dict[str, Any], path: Path
 ) -> dict[str, Any]:
-    """Read the attributes of a group, which version 2 has in a file of their own."""
+    """Read the attributes of a group, for which version 2 has a separate file."""
     attributes = metadata.get("attributes", {})
     file = ".zattrs"
     with naming(path, _BROKEN):
@@ -102,9 +102,9 @@ def _attributes(
 
 
 def _consolidated_names(path: Path, metadata: dict[str, Any]) -> list[str]:
-    """List the arrays that consolidated metadata name, if there are such metadata."""
+    """List the arrays that consolidated metadata name, if there are any."""
     file = path / ".zmetadata"
-    with naming(path, "has consolidated metadata that are broken"):
+    with naming(path, "has broken consolidated metadata"):
         if metadata["zarr_format"] == 3:
             listed = (metadata.get("consolidated_metadata") or {}).get("metadata", {})
             return [name for name in listed if listed[name]["node_type"] == "array"]
@@ -114,12 +114,12 @@ def _consolidated_names(path: Path, metadata: dict[str, Any]) -> list[str]:
 
 
 def _may_be_node(folder: Path) -> bool:
-    """Tell nodes from folders of other tools, whose names they may not have."""
+    """Tell nodes from folders of other tools, whose names nodes may not have."""
     return not folder.name.startswith((".", "__")) and any(folder.iterdir())
 
 
 def _entries(folder: Path, path: Path) -> dict[str, os.DirEntry[str]]:
-    """List a folder, in which nothing may lead out of it or has to be waited for."""
+    """List a folder; refuse what leads out of it, or must be waited for."""
     with os.scandir(folder) as found:
         entries = {entry.name: entry for entry in found}
     for entry in entries.values():

@@ -1,4 +1,4 @@
-"""How arrays of Zarr are stored, and how much of them is there."""
+"""Find out how Zarr arrays are stored, and how much of each is there."""
 
 from __future__ import annotations
 
@@ -69,21 +69,21 @@ def check_layout(node: Node, where: str) -> Layout:
     if layout.transformers:
         raise ValueError(
             f"{where} is stored by storage transformers, {layout.transformers}, which "
-            "are not read. Store it without."
+            "are not read. Store it without them."
         )
     unknown = [name for name in layout.codecs if name not in _CODECS]
     if unknown:
         raise ValueError(
-            f"{where} is stored by {unknown[0]!r}, a codec that is not read, as some "
-            "codecs run what is in a chunk, or take any memory that it asks for. Store "
-            "it with another, such as zstd."
+            f"{where} is stored by {unknown[0]!r}, a codec that is not read, because "
+            "some codecs run what is in a chunk, or take any memory that it asks for. "
+            "Store it with another, such as zstd."
         )
     *before, last = layout.codecs or [""]
     early = [name for name in before if name in _COMPRESSIONS]
     if early:
         raise ValueError(
-            f"{where} is stored by {layout.codecs}; {early[0]} is read as the last of "
-            "several codecs only. Store it so."
+            f"{where} is stored by {layout.codecs}; {early[0]} is read only as the "
+            "last of several codecs. Store it that way."
         )
     # The number of strings is checked where it is the first that a compression gives.
     strings = [name for name in layout.codecs if name in _STRINGS]
@@ -91,7 +91,7 @@ def check_layout(node: Node, where: str) -> Layout:
     if strings and len(others) > 1:
         raise ValueError(
             f"{where} is stored by {layout.codecs}; {strings[0]} is read alone or with "
-            "one compression. Store it so."
+            "one compression. Store it that way."
         )
     foreign = [
         dtype
@@ -106,7 +106,7 @@ def check_layout(node: Node, where: str) -> Layout:
     if layout.index_codecs not in (None, ["bytes"], ["bytes", "crc32c"]):
         raise ValueError(
             f"{where} has shards with an index stored by {layout.index_codecs}; bytes "
-            "and crc32c are read. Store it so."
+            "and crc32c are read. Store it that way."
         )
     return layout
 
@@ -193,9 +193,9 @@ def _separator(separator: Any) -> str:
 
 
 def _names_of(codecs: list[Any]) -> list[str]:
-    """Name codecs, without a checksum at the end, which leaves the rest as it was.
+    """Name codecs, leaving out a checksum at the end, which does not change the rest.
 
-    It is that of version 3, as others of the name may put it first.
+    Only that of version 3 is left out, because others of that name may come first.
     """
     names = [_name_of(codec) for codec in codecs]
     last = codecs[-1] if codecs else None
@@ -215,8 +215,8 @@ def _plain(name: Any) -> str:
 def storage_of(array: Any, node: Node, layout: Layout, where: str) -> Storage:
     """Tell how much of an array is there, or refuse files that are cut off.
 
-    Neither a file without content nor a file of Blosc that is cut off leads to an
-    error when it is read, but to fill values and to whatever lies in memory.
+    An empty file would read as fill values, and a truncated Blosc file as whatever lies
+    in memory, without an error.
     """
     shape = array.shape
     if len(layout.file_shape) != len(shape) or len(layout.chunk_shape) != len(shape):
@@ -266,9 +266,9 @@ def _is_key_of(key: str, layout: Layout, shape: Sequence[int]) -> bool:
 
 
 def _chunks_in(file: Path, size: int, layout: Layout, itemsize: int, where: str) -> int:
-    """Count the chunks in a file, none of which may reach beyond its end.
+    """Count the chunks in a file, and refuse one that reaches beyond its end.
 
-    Nor may one unpack to far more than it can hold.
+    A chunk that unpacks to far more than it may hold is refused, too.
     """
     codecs = layout.codecs
     strings = next((name for name in codecs if name in _STRINGS), None)

@@ -1,7 +1,7 @@
-"""How much the chunks of Zarr unpack to, told before memory is taken for it.
+"""Find out how much Zarr chunks unpack to, before memory is taken for it.
 
-The decoders take the memory that a chunk asks for: by a number in its header, by the
-number of strings in it, or by going on for ever.
+The decoders take whatever memory a chunk asks for: by a number in its header, by the
+number of its strings, or by going on forever.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Claim(NamedTuple):
 
 
 def is_bounded(raw: BinaryIO, offset: int, length: int, claim: Claim) -> bool:
-    """Whether a chunk is whole and unpacks to no more than it may hold.
+    """Tell whether a chunk is whole and unpacks to no more than it may hold.
 
-    The chunk is the part of the file `raw` that starts at `offset`. Damage that is
-    found when it is unpacked is not looked for.
+    The chunk is the part of the file `raw` that starts at `offset`. Damage that
+    unpacking would find is not searched for.
     """
     most = claim.n_items * max(claim.itemsize, _LARGEST_NUMBER) + _BESIDE
     if claim.strings is not None:
@@ -48,7 +48,7 @@ def is_bounded(raw: BinaryIO, offset: int, length: int, claim: Claim) -> bool:
 
 
 def _count_of_strings(chunk: bytes, compression: str | None) -> int:
-    """Read the number of strings, with which a chunk of them starts."""
+    """Read the number of strings at the start of a chunk of strings."""
     import numcodecs  # type: ignore[import-untyped]
 
     if compression is not None:
@@ -75,7 +75,7 @@ def _lz4(raw: BinaryIO, length: int, most: int) -> bool:
 
 
 def _deflate(raw: BinaryIO, length: int, most: int) -> bool:
-    """Unpack it if it is long enough to be too much, and keep nothing."""
+    """Tell whether it unpacks to no more than `most`, keeping nothing."""
     if length * _DEFLATE <= most:
         return True
     size, packed, stream = 0, b"", _inflater()
@@ -110,7 +110,7 @@ def _zstd(raw: BinaryIO, length: int, most: int) -> bool:
 
 
 def _frames_of_zstd(raw: BinaryIO, end: int) -> Iterator[tuple[int | None, int]]:
-    """Give of each frame the size that it states, if it does, and the most it can have.
+    """Give for each frame the size that it states, if any, and the most it can have.
 
     The format is that of RFC 8878: a frame has a header, and blocks with headers.
     """

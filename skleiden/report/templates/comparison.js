@@ -143,7 +143,7 @@ function spoken({ a, b, either }) {
 /** What is known of a match in one line; what matches, while there is a search. */
 function describe({ a, b, either, overlap, moved, n_common, n_found }) {
   if (view.pattern) {
-    return `${rowsOf(n_found)} that moved found`;
+    return `found in ${rowsOf(n_found)} that moved`;
   }
   const left = moved.filter(({ from }) => from === a).length;
   const came = moved.filter(({ to }) => to === b).length;
@@ -352,9 +352,9 @@ function drawFlow(width) {
   const drawing = byId("flow").querySelector(".drawing");
   drawing.replaceChildren(chart);
   byId("flow").querySelector("figcaption").textContent =
-    "Each bar is a community, as high as it is large. Strong bands are " +
-    `${data.row[1]} that stay in matched communities; pale ones move.` +
-    (hidden ? ` ${rowsOf(hidden)} in bands that are too thin are not drawn.` : "");
+    "Each bar is a community; its height shows its size. Strong bands are " +
+    `${data.row[1]} that stay in matched communities; pale bands are those that move.` +
+    (hidden ? ` Bands that are too thin to draw hold ${rowsOf(hidden)}.` : "");
 }
 
 function drawRibbons(chart, [left, right], scale) {

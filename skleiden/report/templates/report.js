@@ -231,7 +231,7 @@ function describe(one) {
     known.push(make("bdi", {}, one.keywords.join(", ")));
   }
   if (one.isLoose) {
-    known.push("hangs together loosely");
+    known.push("loosely connected");
   }
   if (isNumber(one.strength)) {
     known.push(`strength ${fixed(one.strength)}`);
@@ -354,7 +354,7 @@ function contents(one) {
     others.push(layerTable("Agreement of layers", one.agreement, fixed, hint));
   }
   if (one.shares.length) {
-    const hint = `Of the ${side.words.row[1]} of the ${side.words.cluster[0]}.`;
+    const hint = `How its ${side.words.row[1]} are spread over the layers.`;
     others.push(layerTable("Shares of layers", one.shares, percent, hint));
   }
   const pair = side.kind.rowsFirst ? [...rows, ...others] : [...others, ...rows];
@@ -390,7 +390,7 @@ function figuresOf(one) {
       percent(one.cohesion),
       isNumber(one.cohesion),
       one.isLoose
-        ? "it hangs together loosely: most of the weight of its links leads outside"
+        ? "loosely connected: most of the weight of its links leads outside"
         : `share of the weight of its links that stays in the ${cluster[0]}`,
     ],
     [
@@ -403,7 +403,7 @@ function figuresOf(one) {
       "Confidence",
       percent(one.confidence),
       isNumber(one.confidence),
-      `how often runs of other seeds place its ${row[1]} alike`,
+      `how often runs with other seeds group its ${row[1]} in the same way`,
     ],
   ].filter(([, , isKnown]) => isKnown);
   const lines = known.map(([name, shown, , meaning]) =>
@@ -521,8 +521,8 @@ function neuronTable(one) {
   );
   const hint =
     `Effect: how far the mean inside lies above the mean outside, in standard ` +
-    `deviations. A neuron fires where its activation is above zero; in layers of both ` +
-    `signs, where it is more than one standard deviation above the neuron’s mean.`;
+    `deviations. A neuron fires where its activation is above zero; in layers with ` +
+    `both signs, where it is more than one standard deviation above the neuron’s mean.`;
   return make("div", { class: "of-neurons" }, table, hintOf(hint));
 }
 
@@ -744,9 +744,10 @@ function showTree(side, { nodes, node_of_row: nodeOfRow }) {
   const { cluster, row } = side.words;
   const hint =
     nodes.length > 1
-      ? `All ${row[1]} are divided by their links anew, whatever the ${cluster[1]} above ` +
-        `are, and each part again, as long as random halves of its links find the same ` +
-        `parts. Replicability is 1 if both find the same, 0 if they agree by chance only.`
+      ? `All ${row[1]} are divided anew by their links, independently of the ` +
+        `${cluster[1]} above, and each part is divided again as long as random halves of ` +
+        `its links find the same parts. Replicability is 1 if both halves find the same ` +
+        `parts, 0 if they agree only by chance.`
       : `These ${row[1]} are not divided: random halves of their links do not find the ` +
         `same parts.`;
   const root = treeNode(side, nodes, rowsOf, 0);

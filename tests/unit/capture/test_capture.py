@@ -596,7 +596,9 @@ def test_texts_without_tokens_are_said(bert, pool, special):
     else:
         for layer in stack.layers:
             assert_array_equal((layer != 0).any(axis=1), [True, False, True, False])
-    with pytest.raises(ValueError, match="None of 1 texts has tokens but special"):
+    with pytest.raises(
+        ValueError, match="None of 1 texts has other tokens than special"
+    ):
         capture_activations(bert, [""], Tokenizer(special))
 
 
@@ -626,7 +628,7 @@ def test_layers_of_another_kind_are_said():
 
 def test_an_unknown_model_gets_its_candidates():
     transformers = pytest.importorskip("transformers")
-    plain = r"a Plain are not known .*parts\.\*\.0 \(3 of Linear 16 x 16\)"
+    plain = r"a Plain cannot be found .*parts\.\*\.0 \(3 of Linear 16 x 16\)"
     with pytest.raises(ValueError, match=plain) as caught:
         capture_activations(Plain(), TEXTS, Tokenizer())
     assert "Llama" in str(caught.value)
@@ -746,7 +748,11 @@ def test_the_first_of_several_outputs_is_taken():
         ({"modules": "**.dense"}, ValueError, "side must say .* side=None"),
         ({"modules": [], "side": "input"}, ValueError, "must name at least one module"),
         ({"part": "encoder"}, ValueError, "part is for models .* BertModel is not one"),
-        ({"decoder_inputs": "a"}, ValueError, "decoder_inputs are for part='decoder'"),
+        (
+            {"decoder_inputs": "a"},
+            ValueError,
+            "decoder_inputs are only used with part='decoder'",
+        ),
         ({"max_tokens": 0}, ValueError, "max_tokens must be at least 1; got 0"),
         ({"batch_tokens": 0}, ValueError, "batch_tokens must be at least 1; got 0"),
         ({"texts": "a text"}, TypeError, "sequence of texts.*; got a single str"),
@@ -759,7 +765,7 @@ def test_the_first_of_several_outputs_is_taken():
         (
             {"tokenizer": lambda *_, **__: {"input_ids": [[1]]}},
             ValueError,
-            "tokens for each of 7 texts; got them for 1",
+            "tokens for each of 7 texts; got tokens for 1",
         ),
     ],
 )
@@ -777,7 +783,7 @@ def test_bad_arguments_are_refused(bert, settings, error, message):
         ({"part": "decoder"}, "does not say which token the decoder starts with"),
         (
             {"part": "decoder", "modules": "encoder.block.0.**.wo", "side": "input"},
-            "modules must be of the part that is captured, the decoder",
+            "modules must belong to the part that is captured, the decoder",
         ),
     ],
 )

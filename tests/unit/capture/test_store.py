@@ -215,7 +215,7 @@ def test_a_folder_of_another_capture_is_refused(
     if "model" in settings:
         settings = {"model": make_model(seed=1)}
     before = sorted(out.rglob("*"))
-    with pytest.raises(FileExistsError, match=f"another capture, .* other {different}"):
+    with pytest.raises(FileExistsError, match=f"another capture, .* in: {different}"):
         capture(out, **settings)
     assert sorted(out.rglob("*")) == before
     assert_same(capture(out), capture(None))
@@ -224,10 +224,10 @@ def test_a_folder_of_another_capture_is_refused(
 def test_only_folders_of_captures_are_written_into(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(
-        FileExistsError, match="is not empty, and not a folder of a capt"
+        FileExistsError, match="is not empty, and is not the folder of a capt"
     ):
         capture(tmp_path)
-    with pytest.raises(NotADirectoryError, match="is a file, and out must be a folder"):
+    with pytest.raises(NotADirectoryError, match="is a file, but out must be a folder"):
         capture(tmp_path / "mine.txt")
     out = tmp_path / "new"
     out.mkdir()
@@ -258,9 +258,9 @@ def test_half_precision_is_stored(tmp_path):
 
 def test_a_few_long_texts_are_tokens_of_several_blocks(tmp_path):
     texts = ["long " * 100, "b", "", "longer " * 60]
-    with pytest.warns(UserWarning, match="1 of 4 texts have no tokens"):
+    with pytest.warns(UserWarning, match="1 of 4 texts have only special tokens"):
         expected = capture(None, texts=texts, pool="tokens", batch_tokens=8)
-    with pytest.warns(UserWarning, match="1 of 4 texts have no tokens"):
+    with pytest.warns(UserWarning, match="1 of 4 texts have only special tokens"):
         stack = capture(tmp_path / "a", texts=texts, pool="tokens", batch_tokens=8)
     assert_same(stack, expected)
     model = make_model()
@@ -305,7 +305,9 @@ def test_any_change_of_a_model_is_noticed(tmp_path, monkeypatch, change):
         stop_after(2, patch)
         with pytest.raises(Stop):
             capture(out)
-    with pytest.raises(FileExistsError, match="another capture, with other model"):
+    with pytest.raises(
+        FileExistsError, match="another capture, which differs in: model"
+    ):
         capture(out, changed_model(change))
     assert_same(capture(out), capture(None))
 
@@ -329,7 +331,7 @@ def test_what_was_removed_from_a_capture_is_noticed(
         assert list(load_texts(out / removed).values()) == TEXTS
         return
     shutil.rmtree(out / removed)
-    with pytest.raises(ValueError, match="layers or ids are missing or were changed"):
+    with pytest.raises(ValueError, match="layers or ids are missing, or were changed"):
         capture(out)
 
 
@@ -337,7 +339,7 @@ def test_ids_that_were_changed_are_noticed(tmp_path):
     capture(tmp_path / "acts.zarr")
     ids = zarr.open_array(str(tmp_path / "acts.zarr"), path="ids", mode="r+")
     ids[:2] = np.array(["1", "0"])
-    with pytest.raises(ValueError, match="layers or ids are missing or were changed"):
+    with pytest.raises(ValueError, match="layers or ids are missing, or were changed"):
         capture(tmp_path / "acts.zarr")
 
 
@@ -346,7 +348,9 @@ def test_a_state_that_cannot_be_is_refused(tmp_path):
     state = tmp_path / "acts.zarr" / _store.STATE
     for n_done in (-1, 2.5):
         state.write_text(json.dumps(json.loads(state.read_text()) | {"n_done": n_done}))
-        with pytest.raises(ValueError, match=r"capture\.json' does not tell of a capt"):
+        with pytest.raises(
+            ValueError, match=r"capture\.json' does not describe a capt"
+        ):
             capture(tmp_path / "acts.zarr")
 
 

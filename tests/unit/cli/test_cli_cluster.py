@@ -142,7 +142,7 @@ def test_names_and_tree(undrawn, files, tmp_path, capsys):
     texts = [f"{'river delta' if i % 2 else 'chess'} {i}" for i in range(400)]
     (files / "texts.json").write_text(json.dumps(dict(zip(IDS, texts, strict=True))))
     given = ["--texts", files / "texts.json", "--names", files / "names.csv", "-q"]
-    left_out = "names of communities that there are not: 99, of 4. They are left out"
+    left_out = "names for communities that do not exist: 99, of 4. They are left out"
     with pytest.warns(UserWarning, match=left_out):
         assert run("cluster", *paths(files), "--out", out, "--tree", *given) == 0
     printed = capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_what_is_said_of_layers_is_refused_for_neurons(files, tmp_path, capsys, 
     out, rows = tmp_path / "out", ["--rows", "both", option, "-q"]
     assert run("cluster", files / "layer_*.npz", "--out", out, *rows) != 0
     error = capsys.readouterr().err
-    assert f"{option.split('=')[0]} is said of the layers of prompts" in error
+    assert f"{option.split('=')[0]} applies to the layers of prompts" in error
     assert not out.exists()
 
 
@@ -428,7 +428,7 @@ def test_texts_are_checked_before_the_work(files, tmp_path, monkeypatch, capsys)
     for beside in files.glob("*.ids.json"):
         beside.unlink()
     assert run(*arguments, files / "texts.csv") == 1
-    assert "the files have none. Name the rows by --ids" in capsys.readouterr().err
+    assert "the files have no ids. Name the rows with --ids" in capsys.readouterr().err
 
 
 def unfit_ids(folder, form):
@@ -729,7 +729,7 @@ def test_report_with_names(files, tmp_path, capsys):
     assert run("cluster", *paths(files), "--out", out, "-q") == 0
     saved = (out / "communities.json").read_bytes()
     names.write_text('{"1": "Law & order", "99": "none"}')
-    left_out = "names of communities that there are not: 99, of 4. They are left out"
+    left_out = "names for communities that do not exist: 99, of 4. They are left out"
     with pytest.warns(UserWarning, match=left_out):
         assert run("report", out, "--names", names) == 0
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -112,7 +112,7 @@ def test_pages_are_replaced_only_if_asked(runs, folder, capsys):
     before = (folder / "comparison.html").read_bytes()
     assert run("one", "one", "-q") == 1
     assert capsys.readouterr().err == (
-        "skleiden: error: 'comparison.html' is there already. Give --overwrite to "
+        "skleiden: error: 'comparison.html' exists already. Give --overwrite to "
         "replace it, or another file as --out.\n"
     )
     assert (folder / "comparison.html").read_bytes() == before
@@ -130,7 +130,7 @@ def test_pages_are_replaced_only_if_asked(runs, folder, capsys):
         (["one", "missing"], "There is no file 'missing'."),
         (["one", "empty"], "'empty' has no communities.json and no labels.csv. Give"),
         (["one", "two", "--out", "run/x.html"], "in '{folder}/run', the folder of a "),
-        (["one", "two", "--out", "one/labels.csv"], "'one/labels.csv' is there alrea"),
+        (["one", "two", "--out", "one/labels.csv"], "'one/labels.csv' exists alrea"),
         (["one/labels.csv", "two", "--out", "one/labels.csv"], "is one of the runs, w"),
         (["one", "two", "--out", "no/such.html"], "does not exist; make it before sav"),
         (["one", "two", "--out", "two"], "'two' is a folder; give the name of a file"),

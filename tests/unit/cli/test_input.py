@@ -87,7 +87,7 @@ def test_texts_in_the_order_of_rows(tmp_path):
         _input.load_texts(options, stack)
     texts.write_text('{"q0": "a"}')
     with pytest.raises(
-        ValueError, match="Name the rows by --ids, or give the texts in"
+        ValueError, match="Name the rows with --ids, or give the texts in"
     ):
         _input.load_texts(options, stack)
 

@@ -268,7 +268,7 @@ def test_help_says_nothing_of_none(capsys):
 def test_help_of_all_says_how_to_begin(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "skleiden COMMAND --help tells more" in capsys.readouterr().out
+    assert "skleiden COMMAND --help describes each" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,9 @@ def test_several_layers_in_one_file(tmp_path):
     np.savez(tmp_path / "more.npz", x=LATE, ids=np.arange(6))
     names = load_activations([tmp_path / "all.npz", tmp_path / "more.npz"]).names
     assert names == ("all.l9", "all.l10", "more")
-    with pytest.raises(ValueError, match=r"got \['l7'\], there are \['l9', 'l10'\]"):
+    with pytest.raises(
+        ValueError, match=r"got \['l7'\]. The files hold \['l9', 'l10'\]"
+    ):
         load_activations(tmp_path / "all.npz", layers=["l7"])
 
 
@@ -409,7 +411,7 @@ def test_safetensors_errors(tmp_path, safetensors, monkeypatch):
     with pytest.raises(ValueError, match="must be a JSON list"):
         load_activations(path)
     safetensors.save_file({"x": EARLY.astype(np.uint32)}, path)
-    with pytest.raises(ValueError, match="has dtype U32; these are read"):
+    with pytest.raises(ValueError, match="has dtype U32, which is not read"):
         load_activations(path)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(ImportError, match=r'pip install "skleiden\[safetensors\]"'):
@@ -429,10 +431,10 @@ def test_json(tmp_path):
     ("text", "message"),
     [
         ('{"a": [1, 2]', r"a\.json' is not valid JSON"),
-        ('{"a": [1], "a": [2]}', "'a' stands there more than once"),
+        ('{"a": [1], "a": [2]}', "'a' is there more than once"),
         ("[1, 2]", "must hold a mapping of prompt ids to vectors; got list"),
-        ("hello", "neither of NumPy, safetensors, torch, Zarr, HDF5 nor JSON"),
-        ("", "neither of NumPy, safetensors, torch, Zarr, HDF5 nor JSON"),
+        ("hello", "in a known form: NumPy, safetensors, torch, Zarr, HDF5, JSON"),
+        ("", "in a known form: NumPy, safetensors, torch, Zarr, HDF5, JSON"),
     ],
 )
 def test_text_files(tmp_path, text, message):

@@ -292,9 +292,13 @@ def test_scanpy_searches_with_the_default_transformer(adata, scanpy):
 def test_other_rows(fitted, named, found):
     with pytest.raises(ValueError, match="got 10 rows for 400 labels"):
         to_anndata(fitted, named[:10])
-    with pytest.raises(ValueError, match="in another one, beginning with 'q399' inst"):
+    with pytest.raises(
+        ValueError, match="in another order, beginning with 'q399' inst"
+    ):
         to_anndata(found, named[::-1])
-    with pytest.raises(ValueError, match="its labels_ are others, of 400 rows for 3"):
+    with pytest.raises(
+        ValueError, match=r"its labels_ differ from theirs \(400 rows, for 3"
+    ):
         to_anndata(Communities([0, 0, 1]), estimator=fitted)
     with pytest.raises(ValueError, match=r"got '1' more than once. Give other ids"):
         to_anndata(Communities([0, 0], ids=["1", 1]))
@@ -303,7 +307,9 @@ def test_other_rows(fitted, named, found):
 def test_other_things(fitted, named):
     with pytest.raises(TypeError, match="without labels_ and affinity_matrix_"):
         to_anndata(MutualKNNLeiden())
-    with pytest.raises(TypeError, match="beside Communities; got it beside a Pipeline"):
+    with pytest.raises(
+        TypeError, match="together with Communities; got it with a Pipeline"
+    ):
         to_anndata(fitted, named, estimator=fitted)
 
 

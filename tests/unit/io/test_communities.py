@@ -433,7 +433,7 @@ def test_ids_of_numpy_come_back_as_equal_ones_of_python(tmp_path, ids):
         (frozenset({1}), "its type is frozenset"),
         (("a", ("b", None)), "got None"),
         (("a", "\ud800"), r"got '\\ud800' \('utf-8' codec"),
-        (10**5000, r"got an integer of too many digits \(Exceeds the limit"),
+        (10**5000, r"got an integer with too many digits \(Exceeds the limit"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )
@@ -494,7 +494,7 @@ ONE = ("communities", 0)
     [
         (
             set_in("rows", "labels", lambda v: v[:-1]),
-            "rows.ids must be an array .* 399",
+            "rows.ids must be a JSON array .* 399",
         ),
         (set_in("rows", "labels", 0, -2), "a label must be an integer of at least -1"),
         (set_in("rows", "labels", 0, 10**12), "a label must .* at most 399; got 10000"),
@@ -506,10 +506,10 @@ ONE = ("communities", 0)
             set_in("rows", "labels", 0, lambda v: (v + 1) % 3),
             "(size|members) of commun",
         ),
-        (set_in("rows", "labels", {}), "rows.labels must be an array of JSON"),
+        (set_in("rows", "labels", {}), "rows.labels must be a JSON array"),
         (set_in("rows", "ids", 0, "other"), "members of community . must be the ids"),
         (set_in("rows", "ids", 0, {"a": 1}), "members of community . must be the ids"),
-        (set_in("rows", "ids", lambda v: [*v, "x"]), "rows.ids must be an array"),
+        (set_in("rows", "ids", lambda v: [*v, "x"]), "rows.ids must be a JSON array"),
         (
             set_in("rows", "confidence", 3, 1.5),
             "rows.confidence must be a number from 0",
@@ -520,30 +520,39 @@ ONE = ("communities", 0)
         ),
         (
             set_in("rows", "confidence", lambda v: v[1:]),
-            "rows.confidence must be an arr",
+            "rows.confidence must be a JSON arr",
         ),
         (
             set_in("rows", "attached", 3, 1),
             "rows.attached must be true or false; got 1",
         ),
-        (set_in("rows", "attached", lambda v: v[1:]), "rows.attached must be an array"),
-        (set_in("n_samples", 399), "n_samples must be what rows say; got 399"),
-        (set_in("n_communities", 1), "n_communities must be what rows say; got 1"),
-        (set_in("n_noise", 1), "n_noise must be what rows say; got 1"),
-        (set_in("noise", ["q0"]), r"noise must be what rows say; got \['q0'\]"),
-        (set_in("noise_texts", ["x"]), "texts of community -1 must be an array .* 0"),
+        (
+            set_in("rows", "attached", lambda v: v[1:]),
+            "rows.attached must be a JSON array",
+        ),
+        (set_in("n_samples", 399), "n_samples must agree with rows; got 399"),
+        (set_in("n_communities", 1), "n_communities must agree with rows; got 1"),
+        (set_in("n_noise", 1), "n_noise must agree with rows; got 1"),
+        (set_in("noise", ["q0"]), r"noise must agree with rows; got \['q0'\]"),
+        (
+            set_in("noise_texts", ["x"]),
+            "texts of community -1 must be a JSON array .* 0",
+        ),
         (
             set_in("communities", lambda v: v[:1] * 2),
             "community 0 must be one of the la",
         ),
-        (set_in("communities", lambda v: v[:1]), "n_communities must be what rows say"),
-        (set_in("communities", {}), "communities must be an array of JSON"),
+        (set_in("communities", lambda v: v[:1]), "n_communities must agree with rows"),
+        (set_in("communities", {}), "communities must be a JSON array"),
         (set_in(*ONE, "label", 77), "community 77 must be one of the labels of rows"),
         (set_in(*ONE, "label", "0"), "community '0' must be one of the labels of rows"),
         (set_in(*ONE, "size", lambda n: n + 1), "size of community 0 must be"),
         (set_in(*ONE, "members", 0, "x"), "members of community 0 must be the ids"),
         (set_in(*ONE, "members", lambda v: v[::-1]), "members of community 0 must be"),
-        (set_in(*ONE, "texts", lambda v: v[1:]), "texts of community 0 must be an arr"),
+        (
+            set_in(*ONE, "texts", lambda v: v[1:]),
+            "texts of community 0 must be a JSON arr",
+        ),
         (set_in(*ONE, "texts", 0, 3), "texts of community 0 must be strings; got 3"),
         (
             set_in(*ONE, "stability", 2),
@@ -568,18 +577,18 @@ ONE = ("communities", 0)
         (set_in(*ONE, "representatives", "central", 0, "row", -1), "row in represent"),
         (set_in(*ONE, "representatives", "central", 0, "share", 3), "share in represe"),
         (set_in(*ONE, "representatives", "central", 0, "inside", -1), "inside in repr"),
-        (set_in(*ONE, "representatives", []), "must be an object of JSON; got"),
+        (set_in(*ONE, "representatives", []), "must be a JSON object; got"),
         (set_in("map", "rows", 0, 400), "a row of the map must .* at most 399"),
         (set_in("map", "rows", 0, -1), "a row of the map must be an integer of at"),
         (set_in("map", "rows", lambda v: v[::-1]), "map.rows must be ascending"),
         (
             set_in("map", "rows", lambda v: v[:-1]),
-            "map.positions must be an array .* 399",
+            "map.positions must be a JSON array .* 399",
         ),
-        (set_in("map", "positions", 0, [1]), "must be an array of JSON of length 2"),
+        (set_in("map", "positions", 0, [1]), "must be a JSON array of length 2"),
         (set_in("map", "positions", 0, [1, None]), "a position must be a number"),
         (set_in("map", "positions", 0, [1, 1e300]), "a position must be a number"),
-        (set_in("map", []), "map must be an object of JSON"),
+        (set_in("map", []), "map must be a JSON object"),
         (set_in(*ONE, "name", 3), r"name of community 0 must be strings; got \[3\]"),
         (
             set_in(*ONE, "cohesion", 1.5),
@@ -609,7 +618,7 @@ ONE = ("communities", 0)
         ),
         (set_in("neurons", 0, "communities", 0, 2, 7), "share of neuron .*; got 7"),
         (set_in("neurons", 0, {"layer": "a"}), "TypeError"),
-        (set_in("tree", []), "tree must be an object of JSON"),
+        (set_in("tree", []), "tree must be a JSON object"),
         (
             set_in("tree", "nodes", 1, "parent", 1),
             "parent in node 1 .* at most 0; got 1",
@@ -635,9 +644,9 @@ ONE = ("communities", 0)
         (set_in("tree", "nodes", 1, "replicability", 3), "replicability in node 1 of"),
         (set_in("tree", "node_of_row", 0, 3), "a number in node_of_row .* at most 2"),
         (set_in("tree", "node_of_row", [0]), "node_of_row of tree must .* length 400"),
-        (set_in("summary", 3), "summary must be an object of JSON; got 3"),
-        (set_in("parameters", []), "parameters must be an object of JSON"),
-        (set_in("versions", None), "versions must be an object of JSON; got None"),
+        (set_in("summary", 3), "summary must be a JSON object; got 3"),
+        (set_in("parameters", []), "parameters must be a JSON object"),
+        (set_in("versions", None), "versions must be a JSON object; got None"),
         (set_in("fingerprint", 3), "fingerprint must be a string or null; got 3"),
     ],
 )
@@ -658,7 +667,7 @@ def test_what_is_told_of_some_communities(tmp_path, whole, key):
     document = json.loads(whole)
     del document["communities"][1][key]
     path.write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=f"{key} must be told of each community"):
+    with pytest.raises(ValueError, match=f"{key} must be given for each community"):
         load_communities(path)
 
 
@@ -667,7 +676,7 @@ def test_what_is_told_of_some_communities(tmp_path, whole, key):
     [
         ("[" * 10**5 + "]" * 10**5, "is not JSON: .*nested too deeply"),
         ('{"a": ' * 10**5 + "1" + "}" * 10**5, "is not JSON: .*nested too deeply"),
-        ('{"format": 1, "format": 2}', "is not JSON: 'format' stands there more than"),
+        ('{"format": 1, "format": 2}', "is not JSON: 'format' is there more than"),
         ('{"format": ' + "1" * 5000 + "}", "is not JSON: Exceeds the limit"),
         ('{"format": NaN}', "does not hold communities"),
         ("\x00", "is not JSON"),
@@ -746,7 +755,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 )
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, known, message):
     found = Communities(**{"labels": [0, 0, -1], **known})
-    with pytest.raises(ValueError, match=f"is not written, .* again: .*{message}"):
+    with pytest.raises(ValueError, match=f"was not written, .* again: .*{message}"):
         save_communities(tmp_path / "c.json", found)
     assert list(tmp_path.iterdir()) == []
 

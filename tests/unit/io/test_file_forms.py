@@ -156,7 +156,7 @@ def test_shards_of_layers(tmp_path):
     with pytest.raises(ValueError, match="Parts of layers must hold the same layers"):
         load_activations(pattern)
     (tmp_path / "m-00002-of-00002.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"Parts are missing of .*\[1\] of \[2\]"):
+    with pytest.raises(ValueError, match=r"Parts are missing beside .*\[1\] of \[2\]"):
         load_activations(pattern)
 
 
@@ -208,7 +208,9 @@ def test_parts_whose_ids_do_not_fit(tmp_path):
     save_parts(tmp_path, "ab", (EARLY, EARLY))
     files = {"x": [tmp_path / "a.npy", tmp_path / "b.npy"]}
     np.save(tmp_path / "a.ids.npy", IDS)
-    with pytest.raises(ValueError, match="Some of the parts have ids and others none"):
+    with pytest.raises(
+        ValueError, match="Some of the parts have ids and others do not"
+    ):
         load_activations(files)
     np.save(tmp_path / "b.ids.npy", IDS[:3])
     with pytest.raises(ValueError, match=r"have \[6, 6\] rows and \[6, 3\] ids"):
@@ -219,7 +221,7 @@ def test_parts_whose_ids_do_not_fit(tmp_path):
     for name in "ab":
         saved_json(tmp_path / f"{name}.json", by_id(EARLY))
     with pytest.raises(
-        ValueError, match=r"Prompt 'q0' in .* is in another of the part"
+        ValueError, match=r"Prompt 'q0' in .* is also in another of the part"
     ):
         load_activations({"x": [tmp_path / "a.json", tmp_path / "b.json"]})
 
@@ -585,7 +587,7 @@ def test_layers_and_tokens(tmp_path):
     stack = load_activations(tmp_path / "a.npy", axis=1, pool="max")
     high = CUBE.max(axis=1)
     assert_is(stack, {"layer_0": high, "layer_1": 2 * high})
-    with pytest.raises(ValueError, match=r"makes no matrices, .* with axis=1\."):
+    with pytest.raises(ValueError, match=r"no matrices .* with axis=1\."):
         load_activations(tmp_path / "a.npy", axis=1)
 
 
@@ -1005,7 +1007,7 @@ def test_columns_that_are_no_ids(tmp_path):
 )
 def test_a_first_line_that_looks_like_names_is_said(tmp_path, content):
     (tmp_path / "a.csv").write_text(content)
-    with pytest.warns(UserWarning, match="looks like names of columns, and is taken"):
+    with pytest.warns(UserWarning, match="looks like names of columns, but is taken"):
         assert len(load_texts(tmp_path / "a.csv")) == 3
 
 

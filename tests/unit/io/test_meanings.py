@@ -145,7 +145,7 @@ def test_groups_that_are_sides_or_models_are_layers(tmp_path, form):
 def test_splits_are_no_layers(tmp_path, form, names):
     path = tmp_path / f"a.{form}"
     BY_NAME[form](path, dict.fromkeys(names, EARLY))
-    with pytest.raises(ValueError, match=r"named as splits of the rows.*join"):
+    with pytest.raises(ValueError, match=r"named like splits of the rows.*join"):
         load_activations(path)
     assert_is(load_activations(path, layers=names[:1]), {names[0]: EARLY})
     assert load_activations(path, axis=0).shape == (N, 8)
@@ -333,7 +333,7 @@ def test_a_cache_of_all_that_a_model_did(tmp_path, form):
 
 def test_names_that_are_one_as_text(tmp_path):
     saved_torch(tmp_path / "a.pt", {0: EARLY, "0": TALL})
-    with pytest.raises(ValueError, match="two names that are '0' as text"):
+    with pytest.raises(ValueError, match="two names that are both '0' as text"):
         load_activations(tmp_path / "a.pt")
 
 
@@ -341,7 +341,9 @@ def test_the_largest_latents_of_tokens_are_not_pooled(tmp_path):
     numbers = np.ones((N, 3, 2), dtype="i8")
     saved_npz(tmp_path / "a.npz", {"top_indices": numbers, "top_acts": numbers / 2})
     for arguments in ({}, {"pool": "max"}):
-        with pytest.raises(ValueError, match=r"shape \(6, 3, 2\), the largest latents"):
+        with pytest.raises(
+            ValueError, match=r"shape \(6, 3, 2\): they are the largest latents"
+        ):
             load_activations(tmp_path / "a.npz", **arguments)
 
 
@@ -357,7 +359,7 @@ def test_names_of_rows_of_anndata_that_are_not_read_are_said(tmp_path, compound)
             file.create_group("obs").attrs["_index"] = "cell"
             file["obs/cell/codes"] = np.arange(N)[::-1]
             file["obs/cell/categories"] = IDS
-    told = "'obs' .a table" if compound else "names of its rows.*so that they have no i"
+    told = "'obs' .a table" if compound else "names of its rows.*so the rows have no i"
     with pytest.warns(UserWarning, match=told):
         assert load_activations(tmp_path / "a.h5ad").ids is None
 
@@ -409,11 +411,11 @@ def test_other_columns_of_numbers_are_told(tmp_path):
     ("content", "message"),
     [
         ("id,n0,n1\na,1,\n", r"'n1' in .*a\.csv' must hold .* a cell is empty"),
-        ("id;n0;n1\na;1,5;2,5\n", "'1,5' has a comma, and only points are read"),
+        ("id;n0;n1\na;1,5;2,5\n", "'1,5' has a decimal comma, and only decimal points"),
         ("id,n0,n1\na,1,x\n", "'n0' to 'n1' are taken for neurons: could not convert"),
         ("id,n0,n1\na,1,nan\n", "holds NaN or infinity"),
         ("0,1.5,2\n1,2.5,3\n", "Does the first column of .* number the rows"),
-        ("id,score\na,1\n", r"not a file of .*, \.\.\.\), or with the columns row"),
+        ("id,score\na,1\n", r"not a file of .*, \.\.\.\) or with the columns row"),
         ("id,a0,a1,b0,b1\na,1,2,3,4\n", "not a file of activations"),
         ("id,layer_0,layer_1\na,1,2\n", "not a file of activations"),
         ("id,n0,n1\na,1\n", "not a file of activations"),
@@ -595,7 +597,7 @@ def test_a_dict_of_another_class_is_named(tmp_path):
     acts["layer_0"].append(torch.ones(4))
     torch.save(acts, tmp_path / "a.pt")
     with pytest.raises(
-        ValueError, match=r"could make \(collections\.defaultdict\), wh"
+        ValueError, match=r"could make \(collections\.defaultdict\), and such"
     ):
         load_activations(tmp_path / "a.pt")
 
@@ -612,7 +614,7 @@ def test_records_under_a_name(tmp_path, form):
         assert_is(load_activations(path), {"a": EARLY}, IDS)
     SAVERS[form](path, {"a": records, "b": records})
     with pytest.raises(
-        ValueError, match=r"must hold matrices.*'a', 'b'\], of which none"
+        ValueError, match=r"must hold matrices.*'a', 'b'\], none of which"
     ):
         load_activations(path)
 

@@ -487,7 +487,7 @@ def test_sparse_matrices_that_lie(tmp_path, form, entries, change, message):
         ("leave_out", "attributes", "message"),
         (("indices",), ANNDATA, "'X' in .*unlikely' .* it lacks indices"),
         (("data", "indptr"), ANNDATA, "'X' in .*unlikely' .*lacks data and indptr"),
-        ((), {}, "'X' in .*unlikely' holds a sparse matrix and not its shape"),
+        ((), {}, "'X' in .*unlikely' holds a sparse matrix without its shape"),
     ]
 )
 def test_sparse_matrices_that_are_not_whole(

@@ -663,7 +663,7 @@ def test_a_number_of_no_card_is_refused(monkeypatch):
     assert cuda.find_device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(
         ValueError,
-        match=r"device='cuda:2' is not there: GPUs are numbered from 0, and torch "
+        match=r"device='cuda:2' does not exist: GPUs are numbered from 0, and torch "
         r"finds 2\. Use one of these, or device='cpu'",
     ):
         MutualKNNLeiden(device="cuda:2").fit(np.eye(3))
