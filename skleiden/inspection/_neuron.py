@@ -227,7 +227,7 @@ def neuron(
     Raises
     ------
     ValueError
-        If there is no such layer; if labels are not one-dimensional, strings or
+        If there is no such layer, or `layers` contradicts those of X; if labels are not one-dimensional, strings or
         integers of at least -1, or as many as rows; if texts do not fit the rows, or
         lack an id; if the layer is not finite, or rows are neurons; if `n_rows` is
         below 1.
@@ -262,6 +262,7 @@ def neuron(
     check_positive_integer(n_rows, "n_rows")
     X = with_rows(X)
     opened = open_layers(X, layers, check_only)
+    opened.layout.check(layers)
     if opened.of_neurons:
         raise ValueError(
             "X must have prompts as its rows; got a stack of neurons. Give the stack "

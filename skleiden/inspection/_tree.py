@@ -33,6 +33,11 @@ _FEWEST_COLUMNS = 8
 _NO_FINER: Sequence[float] = ()
 
 
+def stands_at(level: int, own_level: int, children: Sequence[int]) -> bool:
+    """Whether a node is a community of a level: its own, or undivided above it."""
+    return own_level == level or (own_level < level and not children)
+
+
 @dataclass(frozen=True, eq=False)
 class TreeNode:
     """A community of a `CommunityTree`.
@@ -178,7 +183,7 @@ class CommunityTree:
         cut = [
             node
             for node in self.nodes
-            if node.level == level or (node.level < level and not node.children)
+            if stands_at(level, node.level, node.children)
         ]
         return sorted(cut, key=lambda node: (-node.size, node.number))
 

@@ -19,6 +19,7 @@ from skleiden._layers import LayerStack
 from skleiden._stages.distinct import as_shards
 from skleiden._text import encodable
 from skleiden.inspection import Communities
+from skleiden.inspection._members import number_labels
 
 from ._communities import jsonable
 
@@ -53,8 +54,8 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
 
         - ``X``, a copy of X, and ``var``, with the ``layer`` and the ``neuron``, its
           column in the layer, of each column ``layer__column``;
-        - ``obs["community"]``, categories "0", "1", ..., missing for noise, and, where
-          known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
+        - ``obs["community"]``, with a category "0", "1", ... for each community that
+          has rows, missing for noise, and, where known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
         - ``obsm["X_skleiden"]``, the embedding at unit length (but for
           ``metric="precomputed"``), and ``obsm["X_map"]``, positions on the map, nan
           for rows that it does not show;
@@ -135,9 +136,11 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
             parameters=estimator.get_params(),
         )
     _check_rows(found, stack, clusterer)
-    labels = [str(label) for label in range(int(found.labels.max()) + 1)]
+    labels = number_labels(found.labels)
     columns = {
-        "community": pd.Categorical.from_codes(found.labels, labels),
+        "community": pd.Categorical.from_codes(
+            labels.numbers, [str(label) for label in labels.values]
+        ),
         "confidence": found.confidence,
         "attached": found.attached,
         "text": found.texts,

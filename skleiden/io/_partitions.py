@@ -148,12 +148,6 @@ def _communities_of(columns: dict[str, list[Any]]) -> Communities:
     if not labels:
         raise ValueError("it must hold rows; got none")
     largest = max(labels)
-    if largest >= len(labels):
-        # It would need memory for all the communities before it.
-        raise ValueError(
-            f"community must be a number below that of the rows, {len(labels)}; got "
-            f"{largest}"
-        )
     known: dict[str, Any] = {
         name: _read(columns, name, kind)
         for name, kind in _OF_ROWS.items()

@@ -13,10 +13,20 @@ from skleiden._blocks.tensors import from_torch
 
 from . import _names as names
 from ._ids import ids_of_file
-from ._layer import Layer, Reading, check_matrix, natural_order, tell, tell_left_out
+from ._layer import (
+    Layer,
+    Reading,
+    check_matrix,
+    natural_order,
+    refuse_idle,
+    tell,
+    tell_left_out,
+)
 from ._triplets import find_top, find_triplets, layer_of_top, layers_of_triplets
 
 _DEEPEST = 8  # lists in lists that may be an array
+# What has one vector of each prompt already.
+VECTORS = "a vector of each prompt"
 POOLINGS = ("mean", "max", "last")
 HINT = (
     "Layers are arrays of rows x neurons, which axis= or pool= makes of more "
@@ -94,6 +104,7 @@ def layers_of_arrays(
     others = dict(left_out or {})
     top, triplets = find_top(arrays, path), find_triplets(arrays)
     if triplets is not None:
+        refuse_idle(path, how, "triplets", "axis", "pool")
         others |= {
             str(name): kind_of(array)
             for name, array in arrays.items()
@@ -103,6 +114,7 @@ def layers_of_arrays(
         found = layers_of_triplets(arrays, triplets, path)
         return found if ids is None else _with_ids(found, ids)
     if top is not None:
+        refuse_idle(path, how, "the largest latents", "axis", "pool")
         matrix = layer_of_top(arrays[top[0]], arrays[top[1]], path)
         arrays = {name: array for name, array in arrays.items() if name not in top}
         arrays[top[1]] = matrix
@@ -126,7 +138,11 @@ def layers_of_arrays(
     if how.axis in (1, -2) and how.pool is None and is_flat and len(taken) > 1:
         tell_left_out(others, path, HINT)  # {id: layers x neurons}
         return _of_prompts(taken, path, how)
+    if is_flat and how.pool is None and not (how.axis in (0, -3) and "" not in taken):
+        refuse_idle(path, how, "matrices, rows x neurons", "axis")
     if how.pool is not None and is_flat:
+        if ids is not None:
+            refuse_idle(path, how, "a matrix whose rows have ids", "pool")
         tell_left_out(others, path, HINT)  # {id: tokens x neurons}
         where = repr(str(path))
         return layers_of_vectors(

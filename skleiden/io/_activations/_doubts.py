@@ -39,9 +39,21 @@ def by_prompt(
         turned: dict[Any, dict[str, Any]] = {}
         for prompt, content in vectors.items():
             for layer, vector in content.items():
-                turned.setdefault(str(layer), {})[prompt] = vector
+                name = str(layer) or "layer_0"  # of files of one matrix each
+                turned.setdefault(name, {})[prompt] = vector
         return {layer: {"": Layer(content)} for layer, content in turned.items()}
     inner = [name for content in vectors.values() for name in content]
+    if how.axis is None and {*inner} == {""}:
+        raise ValueError(
+            f"{_listed(list(read))} holds one matrix, of which pool= makes one vector. "
+            "If each file is a prompt, with a row a token, pass axis=1; if its rows "
+            "are prompts, leave out pool."
+        )
+    if how.axis not in (None, 0, -2):
+        raise ValueError(
+            f"axis must be 0 or 1 for vectors by name, as in {_listed(list(read))}; "
+            f"got {how.axis}."
+        )
     numbered = all(re.search(r"\d", str(name)) for name in inner)
     if how.axis is None and inner and numbered and names.are_layers(inner):
         raise ValueError(

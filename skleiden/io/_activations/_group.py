@@ -30,6 +30,7 @@ from ._layer import (
     check_matrix,
     listed,
     natural_order,
+    refuse_idle,
     tell,
     tell_left_out,
 )
@@ -100,6 +101,10 @@ def layers_of_group(
         }
         names = [name for name in names if name not in others]
     deep = [] if tables else _deep(arrays, how, bool(names))
+    if not deep and (how.axis not in (0, -3) or sparse):
+        refuse_idle(path, how, "matrices, rows x neurons", "axis")
+    if not deep:
+        refuse_idle(path, how, "sparse matrices or those of AnnData", "pool")
     names = [name for name in names if name not in deep]
     others = {name: kind for name, kind in others.items() if name not in deep}
     unread = others | _unread(content, arrays, [*names, *deep, *others])

@@ -41,6 +41,20 @@ class Reading(NamedTuple):
     mask: Any = None
 
 
+def refuse_idle(path: Path, how: Reading, holds: str, *names: str) -> None:
+    """Refuse those arguments that are given, and decide nothing of what a file holds.
+
+    The answer might be taken for the one that was asked for.
+    """
+    for name in names:
+        value = getattr(how, name)
+        if value is not None:
+            raise ValueError(
+                f"{str(path)!r} holds {holds}, of which {name}={value!r} decides "
+                "nothing. Leave it out."
+            )
+
+
 def natural_order(name: str | Path) -> list[Any]:
     """Make a sort key under which layer_9 comes before layer_10.
 
