@@ -55,7 +55,8 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
         - ``X``, a copy of X, and ``var``, with the ``layer`` and the ``neuron``, its
           column in the layer, of each column ``layer__column``;
         - ``obs["community"]``, with a category "0", "1", ... for each community that
-          has rows, missing for noise, and, where known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
+          has rows, missing for noise, and, where known, ``obs["confidence"]``,
+          ``obs["attached"]`` and ``obs["text"]``;
         - ``obsm["X_skleiden"]``, the embedding at unit length (but for
           ``metric="precomputed"``), and ``obsm["X_map"]``, positions on the map, nan
           for rows that it does not show;

@@ -86,7 +86,7 @@ def load_labels(path: str | os.PathLike[str]) -> Communities:
             f"{', '.join(columns) or 'none'}. Give what save_labels saved."
         )
     try:
-        return _communities_of(columns)
+        return communities_of(columns)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{str(path)!r} is broken: {str(error).rstrip('.')}. Save the labels "
@@ -143,7 +143,8 @@ def _columns_of_csv(path: Path) -> dict[str, list[str]]:
     }
 
 
-def _communities_of(columns: dict[str, list[Any]]) -> Communities:
+def communities_of(columns: dict[str, list[Any]]) -> Communities:
+    """Make communities of the columns of a table, refused if a value is no such."""
     labels = _read(columns, "community", _whole)
     if not labels:
         raise ValueError("it must hold rows; got none")

@@ -55,7 +55,8 @@ def load_activations(
     - Zarr folders (chunked, compressed, for object stores and Dask) and HDF5 files
       (the same in one file, as most labs have): a 2-D array, a sparse matrix (a group,
       as AnnData stores it), or a group of them, each a layer. Of AnnData (``.h5ad``),
-      ``X`` and ``layers`` are taken, and the index of ``obs`` names the rows. Arrays
+      ``X`` and ``layers`` are taken, or what `layers` names, such as ``obsm/X_pca``;
+      the index of ``obs`` names the rows. Arrays
       are read block by block where they are used, unless `mmap` is False. Need zarr or
       h5py;
     - tables, of Parquet, Arrow or lines of JSON: each column of lists of numbers is a
@@ -71,9 +72,10 @@ def load_activations(
     in Zarr and HDF5, of the group that it is in.
 
     An array of three dimensions may be rows x layers x neurons, of which `axis` is that
-    of the layers, or rows x tokens x neurons, which `pool` makes vectors of; it is
-    refused without one of them, or left out beside matrices. So are layers whose names
-    say that they may be prompts, batches or splits of the rows.
+    of the layers (an array ``layer_names`` or ``layers`` beside it names them), or rows
+    x tokens x neurons, which `pool` makes vectors of; it is refused without one of
+    them, or left out beside matrices. So are layers whose names say that they may be
+    prompts, batches or splits of the rows.
 
     Parameters
     ----------
@@ -106,7 +108,8 @@ def load_activations(
         matrix}}``. The tokens are those of an array ``attention_mask`` beside, or all.
 
     layers : sequence of str, default=None
-        Names of the layers to keep, in this order; all if None.
+        Names of the layers to keep, in this order; all if None. Of AnnData, matrices of
+        ``obsm`` are only read if they are named here.
 
     ids : sequence, or path, default=None
         Ids of the rows of matrices: one list for all layers, or a file of it (a JSON
@@ -155,8 +158,9 @@ def load_activations(
     ValueError
         If a file is broken, contradicts itself, holds other objects than dense tensors
         of real numbers, or none of the forms above; if it can mean two things, which
-        the message names with the argument that decides; if it claims to hold far more
-        than it does; if it is a named pipe, a socket or a device, which are not waited
+        the message names with the argument that decides; if `key`, `axis` or `pool`
+        decides nothing of what a file holds; if it claims to hold far more than it
+        does; if it is a named pipe, a socket or a device, which are not waited
         for; if two layers have one name; if ids repeat, are missing from some of the
         layers, or have nothing in common; if values are not finite. The message names
         the file, or the layer that was made of it. Refused, too, is what leads to
@@ -189,14 +193,14 @@ def load_activations(
     >>> load_activations(folder / "layer_*.npy")
     LayerStack(3 rows; layer_9: 4, layer_10: 4)
     """
-    how = Reading(key, axis, pool, mmap)
+    how = Reading(key, axis, pool, mmap, layers)
     check_reading(how)
     files = find_files(paths)
     read = {
         name: joined([_read(part, how) for part in parts.paths], parts)
         for name, parts in files.items()
     }
-    found = _by_full_name(by_prompt(read, how))
+    found = _by_full_name(by_prompt(read, how), layers or ())
     if layers is not None:
         missing = [name for name in layers if name not in found]
         if missing:
@@ -235,15 +239,17 @@ def _read(path: Path, how: Reading) -> dict[str, Layer]:
     return found | {name: found[name]._replace(ids=beside) for name in nameless}
 
 
-def _by_full_name(read: Mapping[str, dict[str, Layer]]) -> dict[str, Layer]:
+def _by_full_name(
+    read: Mapping[str, dict[str, Layer]], asked: Sequence[str]
+) -> dict[str, Layer]:
     """Name layers after their files, or themselves where a file has several."""
     found: dict[str, Layer] = {}
     for name, inside in read.items():
         for own, layer in inside.items():
-            if len(inside) == 1:
-                full = name
-            elif len(read) == 1:
+            if len(read) == 1 and (len(inside) > 1 or own in asked):
                 full = own
+            elif len(inside) == 1:
+                full = name
             else:
                 full = f"{name}.{own}"
             if full in found:

@@ -115,6 +115,11 @@ def _of_mapping(
         listed = from_torch(content[of_ids], f"The ids in {str(path)!r}")
         ids = ids_of_file(listed, path)
     rest = {n: v for n, v in content.items() if n not in (of_ids, of_texts)}
+    if how.axis is not None:
+        of_layers = names.find([n for n in listing if n in rest], names.LAYER_NAMES)
+        if of_layers is not None:
+            listed = from_torch(rest.pop(of_layers), f"The layers in {str(path)!r}")
+            how = how._replace(named=(str(of_layers), np.array(listed, dtype=object)))
     _refuse_repeats(rest, path)
     deep = {name: value for name, value in rest.items() if _is_deep(value)}
     chosen: Any = _wrapper(deep)

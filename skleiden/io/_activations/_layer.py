@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,14 +31,17 @@ class Layer(NamedTuple):
 class Reading(NamedTuple):
     """How files are read, as the arguments of `load_activations` say.
 
-    And the `mask` of the tokens that are to be pooled, if it stands beside them.
+    And what stands beside arrays: the `mask` of the tokens that are to be pooled, and
+    under some name the array that names the layers (`named`).
     """
 
     key: str | None = None
     axis: int | None = None
     pool: str | None = None
     mmap: bool = True
+    layers: Sequence[str] | None = None
     mask: Any = None
+    named: tuple[str, Any] | None = None
 
 
 def refuse_idle(path: Path, how: Reading, holds: str, *names: str) -> None:

@@ -80,7 +80,7 @@ def test_what_decides_nothing_is_refused(tmp_path, name, content, argument, valu
 
 def test_an_axis_that_vectors_by_name_do_not_have(tmp_path):
     path = saved(tmp_path / "a.json", VECTORS)
-    with pytest.raises(ValueError, match="axis must be 0 or 1 for vectors .* got 7"):
+    with pytest.raises(ValueError, match=r"axis must be 0 or 1 for vectors .* got 7"):
         load_activations(path, axis=7)
 
 
