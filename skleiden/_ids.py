@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, KeysView, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,6 @@ def check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
         If they are not one for each row, repeat, or are not equal to themselves, as
         NaN.
     """
-    # Each has elements that are no ids, or no order.
-    if isinstance(ids, (str, bytes, bytearray, Mapping, Set)):
-        raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
     if np.ma.is_masked(ids):
         raise ValueError("ids must not be masked; got a masked array. Fill them first.")
     ids = as_id_array(ids)
@@ -72,7 +69,7 @@ def check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
 
 def _equals_itself(identifier: Any) -> bool:
     try:
-        return bool(identifier == identifier)
+        return identifier is not None and bool(identifier == identifier)
     except Exception:  # as of a missing value of pandas, neither equal nor not
         return False
 
@@ -85,7 +82,10 @@ def as_id_array(ids: Iterable[Any]) -> np.ndarray:
     """
     if isinstance(ids, np.ndarray):
         return ids
-    if not isinstance(ids, Iterable):
+    # Some have elements that are no ids, or no order, as sets but the keys of a dict.
+    not_ids = (str, bytes, bytearray, Mapping, Set)
+    is_none = isinstance(ids, not_ids) and not isinstance(ids, KeysView)
+    if not isinstance(ids, Iterable) or is_none:
         raise TypeError(f"ids must be a sequence of one id per row; got {ids!r}.")
     ids = list(ids)
     for kind, dtypes in ((str, "U"), (int, "iu"), (np.integer, "iu")):

@@ -194,7 +194,9 @@ class MultiLayerTfidfSketcher(TransformerMixin, BaseEstimator):
 
     n_zero_rows_ : int
         Number of rows seen so far that have no active entry or, with "correlation", are
-        constant. Their embedding is zero.
+        constant over all columns. Their embedding is zero. So is, uncounted, that of a
+        row that is constant only over the columns which "correlation" does not leave
+        out, as more rows may show more of these to be active.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,17 @@ def is_missing(value: Any) -> bool:
         return bool(value != value)
     except (TypeError, ValueError):  # NA is neither equal to itself nor not
         return type(value).__name__ == "NAType"
+
+
+def is_listing(texts: Any) -> bool:
+    """Whether something lists texts, one for each row, in their order.
+
+    A text lists its letters, a set has no order, and mappings and data frames list
+    their keys.
+    """
+    others = (str, bytes, bytearray, Mapping, Set)
+    is_flat = getattr(texts, "ndim", 1) == 1
+    return isinstance(texts, Iterable) and not isinstance(texts, others) and is_flat
 
 
 def as_text(value: Any) -> str:
@@ -46,7 +57,7 @@ def texts_of(
                 f"{next(iter(texts), None)!r}. Give one for each id, be it empty."
             )
         return found
-    if not isinstance(texts, Iterable):
+    if not is_listing(texts):
         raise TypeError(
             "texts must be a sequence of strings, one for each row, or a mapping of "
             f"{{id: text}}; got {texts!r}."

@@ -51,9 +51,46 @@ def common_index(frames: Mapping[str, Any]) -> Any:
     return None if type(index).__name__ == "RangeIndex" else index
 
 
+def refuse_other_order(values: Any, name: str, ids: Any) -> None:
+    """Refuse a Series whose index has the ids of rows, but in another order.
+
+    By place, its values would silently be those of other rows. An index that has
+    nothing in common with the ids says nothing of them.
+
+    Parameters
+    ----------
+    values : Any
+        What is given for the rows; looked at if it is of pandas.
+
+    name : str
+        What it is called, for the message.
+
+    ids : ndarray, index of pandas, or None
+        Ids of the rows, if they are known.
+
+    Raises
+    ------
+    ValueError
+        If the index and the ids are not equal, and have some in common.
+    """
+    index = common_index({name: values})
+    if index is None or ids is None:
+        return
+    own, rows = index.tolist(), ids.tolist()
+    if own != rows and not {*own}.isdisjoint(rows):
+        raise ValueError(
+            f"{name} must be in the order of the rows; got an index of "
+            f"{_shown(index)}, for rows with the ids {_listed(rows)}. Bring them to it "
+            f"by {name}.loc[ids], or drop the index by {name}.to_numpy()."
+        )
+
+
 def _shown(index: Any) -> str:
-    some = ", ".join(repr(label) for label in index[:3].tolist())
-    return f"{len(index)} rows, {some}{', ...' * (len(index) > 3)}"
+    return f"{len(index)} rows, {_listed(index[:4].tolist())}"
+
+
+def _listed(labels: Sequence[Any]) -> str:
+    return ", ".join(map(repr, labels[:3])) + ", ..." * (len(labels) > 3)
 
 
 def feature_names(

@@ -14,6 +14,7 @@ import numpy as np
 from skleiden._text import encodable
 from skleiden.inspection import Communities
 from skleiden.inspection._members import member_rows
+from skleiden.inspection._tree import stands_at
 from skleiden.plotting import png
 
 from ._input import input_paths
@@ -145,11 +146,8 @@ def in_short(found: Communities) -> str:
 
 
 def _levels(nodes: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Count the communities of each level of a tree, as its `nodes_at` lists them."""
+    """Count the communities of each level of a tree."""
     return [
-        sum(
-            node["level"] == level or (node["level"] < level and not node["children"])
-            for node in nodes
-        )
+        sum(stands_at(level, node["level"], node["children"]) for node in nodes)
         for level in range(nodes[-1]["level"] + 1)
     ]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skleiden._blocks.frames import as_html, frame_of
+from skleiden._blocks.frames import as_html, frame_of, refuse_other_order
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
 from skleiden._ids import as_id_array
 from skleiden._input import as_layer_stack
 from skleiden._layers import LayerStack
 from skleiden._sketcher import MultiLayerTfidfSketcher
-from skleiden._text import as_text, encodable, refuse_unencodable, texts_of
+from skleiden._text import encodable, refuse_unencodable, texts_of
 
 from ._activity import NeuronActivity, activity_of
 from ._belonging import cohesion, second_communities
@@ -212,9 +212,11 @@ class Communities:
         def settle(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)  # frozen for everybody else
 
+        given_ids = None if self.ids is None else as_id_array(self.ids)
+        for name in ("labels", "texts", *_OF_ROWS):
+            refuse_other_order(getattr(self, name), name, given_ids)
         settle("labels", check_labels(self.labels))
-        ids = np.arange(self.labels.size) if self.ids is None else self.ids
-        ids = as_id_array(ids)
+        ids = np.arange(self.labels.size) if given_ids is None else given_ids
         if ids.ndim != 1 or np.ma.is_masked(ids):
             kind = "a masked array" if np.ma.is_masked(ids) else "an array"
             raise ValueError(
@@ -224,7 +226,7 @@ class Communities:
             )
         settle("ids", ids)
         if self.texts is not None:
-            settle("texts", [as_text(text) for text in self.texts])
+            settle("texts", texts_of(self.texts, ids))
         check_encodable(self.ids, _layer_names(self))
         for name in ("summary", "parameters", "versions", "fingerprint"):
             settle(name, encodable(getattr(self, name)))
@@ -240,12 +242,21 @@ class Communities:
         for name, dtype in dtypes.items():
             if getattr(self, name) is None:
                 continue
+            given = np.asarray(getattr(self, name))
             try:
-                settle(name, np.asarray(getattr(self, name), dtype=dtype))
+                settle(name, given.astype(dtype))
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{name} must be an array of {np.dtype(dtype)}: {error}."
                 ) from error
+            kept = getattr(self, name)
+            if given.dtype.kind in "iuf" and kept.dtype.kind in "bi":
+                lost = np.flatnonzero(kept != given)
+                if lost.size:
+                    raise ValueError(
+                        f"{name} must be an array of {np.dtype(dtype)}; got "
+                        f"{given[lost[0]]} in row {lost[0]}."
+                    )
         for name in ("ids", "texts", *_OF_ROWS):
             given = getattr(self, name)
             if given is not None and len(given) != n:
@@ -551,6 +562,7 @@ def describe(
         ids = np.arange(len(stack)) if stack.ids is None else stack.ids
     ids = as_id_array(ids)
     check_encodable(ids, stack.names)
+    refuse_other_order(texts, "texts", ids if stack.prompts is None else stack.prompts)
     if len(stack) != labels.size:
         raise ValueError(
             "X must be what the estimator was fitted on; got "

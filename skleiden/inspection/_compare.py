@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skleiden._blocks.frames import as_html, frame_of
+from skleiden._blocks.frames import as_html, frame_of, refuse_other_order
 from skleiden._fitting import final_step
 from skleiden._kernels import partitions
 
 from ._communities import Communities
 from ._cross_table import listed
+from ._features import ids_of
 from ._members import Labels, number_labels
 
 if TYPE_CHECKING:
@@ -295,6 +296,8 @@ def compare(a: Any, b: Any, *, min_share: float = 0.1) -> Comparison:
     """
     if not _PARTS.is_satisfied_by(min_share):
         raise ValueError(f"min_share must be in (0, 0.5]; got {min_share!r}.")
+    for value, name, beside in ((b, "b", a), (a, "a", b)):
+        refuse_other_order(value, name, ids_of(beside, beside))
     one, other = (_side_of(value, name) for value, name in ((a, "a"), (b, "b")))
     _check_kinds(one, other)
     in_a, in_b = _common(one, other)

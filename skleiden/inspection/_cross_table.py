@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, validate_params
 
-from skleiden._blocks.frames import frame_of
+from skleiden._blocks.frames import frame_of, refuse_other_order
 from skleiden._blocks.runner import Local
 from skleiden._blocks.sources import check_only, row_batches
 from skleiden._input import as_layer_stack, open_layers
@@ -25,6 +25,7 @@ from skleiden._stages.sketch import (
     weighted_layers,
 )
 
+from ._features import ids_of
 from ._members import Label, Labels, LabelsLike, number_labels
 
 if TYPE_CHECKING:
@@ -398,6 +399,7 @@ def cross_table(
             "rows are neurons. Give the stack of which neurons() was called."
         )
     n, n_neurons = len(stack), sum(stack.widths)
+    refuse_other_order(prompt_labels, "prompt_labels", ids_of(X, stack))
     prompts = _checked(prompt_labels, "prompt_labels", n, "row of X")
     neurons = _checked(
         neuron_labels, "neuron_labels", n_neurons, "neuron of all layers"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from skleiden._blocks.frames import common_index
 from skleiden._blocks.mapped import check_size
 from skleiden._blocks.rows import column_squares, densified, entries_above, scale_rows
 from skleiden._blocks.sources import Source, row_batches, source_of
@@ -463,4 +464,10 @@ def layers_and_labels(
 ) -> tuple[LayerStack, Labels]:
     """Read layers, and labels of their rows, refused if they do not fit."""
     stack = as_layer_stack(X, layers)
-    return stack, number_labels(labels, len(stack))
+    return stack, number_labels(labels, len(stack), ids_of(X, stack))
+
+
+def ids_of(X: Any, stack: Any) -> Any:
+    """Give the ids that `stack`, which X became, has of rows, or else their index."""
+    known = getattr(stack, "ids", None)
+    return common_index({"X": X}) if known is None else known

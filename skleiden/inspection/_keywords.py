@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import TypeVar
@@ -13,7 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer
 
-from skleiden._text import as_text
+from skleiden._blocks.frames import common_index
+from skleiden._text import as_text, is_listing
 
 from ._members import (
     Label,
@@ -104,13 +105,14 @@ def keywords(
     {0: ['bread'], 1: ['train']}
     """
     check_positive_integer(n_keywords, "n_keywords")
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
+    if not is_listing(texts):
         raise TypeError(
             f"texts must be a sequence of strings, one for each label; got {texts!r}. "
             "Give a list of them."
         )
+    index = common_index({"texts": texts})
     texts = [as_text(text) for text in texts]  # by their places, not by an index
-    found = number_labels(labels, len(texts))
+    found = number_labels(labels, len(texts), index)
     return keywords_of(texts, member_rows(found), n_keywords)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils import check_array, check_random_state
 
 from skleiden._blocks.checks import check_real, refuse_layer_sequence
+from skleiden._blocks.frames import common_index, refuse_other_order
 from skleiden._blocks.layout import layer_layout
 from skleiden._blocks.tensors import from_torch
 from skleiden._fitting import fitted_sketcher
@@ -91,6 +92,7 @@ def layer_agreement(
     check_positive_integer(n_neighbors, "n_neighbors")
     check_positive_integer(max_members, "max_members")
     refuse_layer_sequence(X)
+    refuse_other_order(labels, "labels", common_index({"X": X}))
     X = check_array(from_torch(X, "X"), dtype="numeric")
     check_real(X, "X")
     X = X.astype(np.result_type(X, np.float32), copy=False)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from sklearn.utils import Bunch
 
+from skleiden._blocks.frames import refuse_other_order
 from skleiden._ids import as_id_array
 from skleiden._text import is_missing
 
@@ -134,6 +135,7 @@ def members(
     if ids is None:
         return {label: rows.tolist() for label, rows in rows_of.items()}
     listed, n = as_id_array(ids), np.shape(labels)[0]
+    refuse_other_order(labels, "labels", listed)
     if listed.shape[0] != n:
         raise ValueError(
             f"ids must give one id per label; got {listed.shape[0]} ids for {n} labels."
@@ -230,10 +232,16 @@ class Labels(NamedTuple):
         return table
 
 
-def number_labels(labels: Any, n_rows: int | None = None) -> Labels:
-    """Enumerate labels, which may be strings, integers, whole floats, or `Labels`."""
+def number_labels(
+    labels: Any, n_rows: int | None = None, ids: Any = None, name: str = "labels"
+) -> Labels:
+    """Enumerate labels, which may be strings, integers, whole floats, or `Labels`.
+
+    If the rows have `ids`, a Series under these in another order is refused.
+    """
     if isinstance(labels, Labels):
         return labels
+    refuse_other_order(labels, name, ids)
     given = _read(labels, f"{_WANTED}, or one string", n_rows)
     if given.dtype.kind == "O":
         return _number_texts(given.tolist())

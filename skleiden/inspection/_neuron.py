@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from skleiden._blocks.frames import as_html, frame_of
+from skleiden._blocks.frames import as_html, frame_of, refuse_other_order
 from skleiden._blocks.layout import Layers, Layout
 from skleiden._blocks.rows import densified
 from skleiden._blocks.sources import check_only, row_batches
@@ -16,7 +16,7 @@ from skleiden._layers import LayerStack
 from skleiden._stages.sketch import run_task
 from skleiden._text import texts_of
 
-from ._features import CommunitySums, _contrasts, community_sums
+from ._features import CommunitySums, _contrasts, community_sums, ids_of
 from ._firing import firing_of_layers
 from ._members import Label, LabelsLike, check_positive_integer, number_labels
 
@@ -227,10 +227,11 @@ def neuron(
     Raises
     ------
     ValueError
-        If there is no such layer; if labels are not one-dimensional, strings or
-        integers of at least -1, or as many as rows; if texts do not fit the rows, or
-        lack an id; if the layer is not finite, or rows are neurons; if `n_rows` is
-        below 1.
+        If there is no such layer, or `layers` contradicts those of X; if labels are not
+        one-dimensional, strings or integers of at least -1, or as many as rows; if
+        texts do not fit the rows, or lack an id; if the index of a Series has the ids
+        of X in another order; if the layer is not finite, or rows are neurons; if
+        `n_rows` is below 1.
 
     IndexError
         If the layer has no such column.
@@ -262,6 +263,7 @@ def neuron(
     check_positive_integer(n_rows, "n_rows")
     X = with_rows(X)
     opened = open_layers(X, layers, check_only)
+    opened.layout.check(layers)
     if opened.of_neurons:
         raise ValueError(
             "X must have prompts as its rows; got a stack of neurons. Give the stack "
@@ -269,7 +271,9 @@ def neuron(
         )
     _check_place(opened.layout, layer, number)
     n = opened.n_samples
-    numbered = number_labels(np.full(n, -1) if labels is None else labels, n)
+    known = ids_of(X, X)
+    numbered = number_labels(np.full(n, -1) if labels is None else labels, n, known)
+    refuse_other_order(texts, "texts", known)
     ids = getattr(X, "ids", None)
     ids = np.arange(n) if ids is None else ids
     told = texts_of(texts, ids)

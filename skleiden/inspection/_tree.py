@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import Interval, validate_params
 from skleiden._blocks.frames import as_html, frame_of
 from skleiden._fitting import fitted_clusterer
 from skleiden._stages.tree import Divider, Division, vertex_graph
-from skleiden._text import as_text
+from skleiden._text import as_text, is_listing
 
 from ._keywords import keywords_of
 
@@ -31,6 +31,11 @@ _FOUND_AGAIN = 0.5
 _FEWEST_COLUMNS = 8
 
 _NO_FINER: Sequence[float] = ()
+
+
+def stands_at(level: int, own_level: int, children: Sequence[int]) -> bool:
+    """Whether a node is a community of a level: its own, or undivided above it."""
+    return own_level == level or (own_level < level and not children)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +181,7 @@ class CommunityTree:
                 f"got {level!r}. The tree has {self.n_levels} levels."
             )
         cut = [
-            node
-            for node in self.nodes
-            if node.level == level or (node.level < level and not node.children)
+            node for node in self.nodes if stands_at(level, node.level, node.children)
         ]
         return sorted(cut, key=lambda node: (-node.size, node.number))
 
@@ -698,7 +701,7 @@ def _checked_texts(texts: Any, n_samples: int) -> list[str] | None:
     """Give texts as a list, refused if they are not one for each row."""
     if texts is None:
         return None
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
+    if not is_listing(texts):
         got = "a string" if isinstance(texts, str) else repr(texts)
         raise TypeError(
             f"texts must be a sequence of strings, one for each row; got {got}. Give a "

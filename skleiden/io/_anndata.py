@@ -19,6 +19,7 @@ from skleiden._layers import LayerStack
 from skleiden._stages.distinct import as_shards
 from skleiden._text import encodable
 from skleiden.inspection import Communities
+from skleiden.inspection._members import number_labels
 
 from ._communities import jsonable
 
@@ -54,8 +55,9 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
         - ``X``, a copy of X, and ``var``, which gives for each column, named
           ``layer__column``, its ``layer`` and its ``neuron``, the number of its column
           in the layer;
-        - ``obs["community"]``, with the categories "0", "1", ..., missing for noise,
-          and, if known, ``obs["confidence"]``, ``obs["attached"]`` and ``obs["text"]``;
+        - ``obs["community"]``, with a category "0", "1", ... for each community that
+          has rows, missing for noise, and, if known, ``obs["confidence"]``,
+          ``obs["attached"]`` and ``obs["text"]``;
         - ``obsm["X_skleiden"]``, the embedding at unit length (not with
           ``metric="precomputed"``), and ``obsm["X_map"]``, positions on the map, nan
           for rows that it does not show;
@@ -138,9 +140,11 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
             parameters=estimator.get_params(),
         )
     _check_rows(found, stack, clusterer)
-    labels = [str(label) for label in range(int(found.labels.max()) + 1)]
+    labels = number_labels(found.labels)
     columns = {
-        "community": pd.Categorical.from_codes(found.labels, labels),
+        "community": pd.Categorical.from_codes(
+            labels.numbers, [str(label) for label in labels.values]
+        ),
         "confidence": found.confidence,
         "attached": found.attached,
         "text": found.texts,

@@ -10,6 +10,7 @@ from skleiden.inspection import Communities
 
 from ._csv import as_csv
 from ._files import check_place, write_whole
+from ._partitions import communities_of
 
 
 def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
@@ -28,7 +29,8 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
     Raises
     ------
     ValueError
-        If the name ends in something else; for Parquet, if ids are not all strings, all
+        If the name ends in something else; if a value is out of its range, so that
+        `load_labels` would refuse it; for Parquet, if ids are not all strings, all
         integers of 64 bits, all floats or all booleans.
 
     ImportError
@@ -87,6 +89,8 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
             columns[name] = values.tolist()
     if communities.texts is not None:
         columns["text"] = list(communities.texts)
+    if suffix in (".csv", ".parquet"):
+        _check_loadable(path, columns)
     if suffix == ".csv":
         write_whole(path, as_csv(columns))
     elif suffix == ".parquet":
@@ -104,6 +108,19 @@ def save_labels(path: str | os.PathLike[str], communities: Communities) -> None:
         write_whole(path, content)
     else:
         raise ValueError(f"path must end in .csv or .parquet; got {str(path)!r}.")
+
+
+def _check_loadable(
+    path: str | os.PathLike[str], columns: dict[str, list[Any]]
+) -> None:
+    """Refuse values that `load_labels` would refuse."""
+    try:
+        communities_of(columns)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(path)!r} is not written, as it could not be loaded again: {error}. "
+            "Correct it before saving."
+        ) from error
 
 
 def _check_parquet_ids(path: str | os.PathLike[str], ids: list[Any]) -> None:

@@ -86,7 +86,7 @@ def load_labels(path: str | os.PathLike[str]) -> Communities:
             f"{', '.join(columns) or 'none'}. Give what save_labels saved."
         )
     try:
-        return _communities_of(columns)
+        return communities_of(columns)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"{str(path)!r} is broken: {str(error).rstrip('.')}. Save the labels "
@@ -145,17 +145,12 @@ def _columns_of_csv(path: Path) -> dict[str, list[str]]:
     }
 
 
-def _communities_of(columns: dict[str, list[Any]]) -> Communities:
+def communities_of(columns: dict[str, list[Any]]) -> Communities:
+    """Make communities of the columns of a table, refused if a value is no such."""
     labels = _read(columns, "community", _whole)
     if not labels:
         raise ValueError("it must hold rows; got none")
     largest = max(labels)
-    if largest >= len(labels):
-        # It would need memory for all the communities before it.
-        raise ValueError(
-            f"community must be a number below that of the rows, {len(labels)}; got "
-            f"{largest}"
-        )
     known: dict[str, Any] = {
         name: _read(columns, name, kind)
         for name, kind in _OF_ROWS.items()

@@ -54,9 +54,9 @@ def load_activations(
       layer;
     - Zarr folders and HDF5 files, which hold large arrays in chunks: a 2-D array, a
       sparse matrix (a group, as AnnData stores it), or a group of them, each a layer.
-      From AnnData (``.h5ad``), ``X`` and ``layers`` are taken, and the index of ``obs``
-      names the rows. Arrays are read block by block where they are used, unless `mmap`
-      is False. These need zarr or h5py;
+      From AnnData (``.h5ad``), ``X`` and ``layers`` are taken, or what `layers` names,
+      such as ``obsm/X_pca``; the index of ``obs`` names the rows. Arrays are read block
+      by block where they are used, unless `mmap` is False. These need zarr or h5py;
     - tables in Parquet, Arrow or lines of JSON: each column of lists of numbers is a
       layer; with a column ``layer``, each row belongs to the layer that it names.
       Columns whose names differ by their numbers, such as ``n0``, ``n1``, ..., are the
@@ -70,10 +70,10 @@ def load_activations(
     Zarr and HDF5, it names those of the group that it is in.
 
     An array of three dimensions may be rows x layers x neurons, where `axis` tells
-    which axis counts the layers, or rows x tokens x neurons, from which `pool` makes
-    vectors. Without either argument it is refused, or left out if there are matrices
-    beside it. Layers whose names say that they may be prompts, batches or splits of the
-    rows are refused, too.
+    which axis counts the layers (an array ``layer_names`` or ``layers`` beside it names
+    them), or rows x tokens x neurons, from which `pool` makes vectors. Without either
+    argument it is refused, or left out if there are matrices beside it. Layers whose
+    names say that they may be prompts, batches or splits of the rows are refused, too.
 
     Parameters
     ----------
@@ -106,7 +106,8 @@ def load_activations(
         count; without it, all do.
 
     layers : sequence of str, default=None
-        Names of the layers to keep, in this order; all if None.
+        Names of the layers to keep, in this order; all if None. Of AnnData, matrices of
+        ``obsm`` are only read if they are named here.
 
     ids : sequence, or path, default=None
         Ids of the rows of matrices: one list for all layers, or a file with it (a JSON
@@ -158,14 +159,15 @@ def load_activations(
     ValueError
         If a file is broken, contradicts itself, holds objects other than dense tensors
         of real numbers, or has none of the forms above; if it can mean two things: the
-        message names both, and the argument that decides; if it claims to hold far more
-        than it does; if it is a named pipe, a socket or a device, reading which may
-        wait forever; if two layers have one name; if ids repeat, are missing from some
-        of the layers, or have nothing in common; if values are not finite; if it leads
-        to another file (external and virtual datasets of HDF5, links), or is stored by
-        a codec or a filter whose output cannot be checked; if `pool`, `key` or `layers`
-        names something that is not there. The message names the file, or the layer that
-        was made from it.
+        message names both, and the argument that decides; if `key`, `axis` or `pool`
+        decides nothing of what a file holds, or `layers` names something that is not
+        there; if it claims to hold far more than it does; if it is a named pipe, a
+        socket or a device, reading which may wait forever; if two layers have one name;
+        if ids repeat, are missing from some of the layers, or have nothing in common;
+        if values are not finite; if it leads to another file (external and virtual
+        datasets of HDF5, links), or is stored by a codec or a filter whose output
+        cannot be checked. The message names the file, or the layer that was made from
+        it.
 
     MemoryError
         If there is too little memory for what a file holds.
@@ -194,14 +196,14 @@ def load_activations(
     >>> load_activations(folder / "layer_*.npy")
     LayerStack(3 rows; layer_9: 4, layer_10: 4)
     """
-    how = Reading(key, axis, pool, mmap)
+    how = Reading(key, axis, pool, mmap, layers)
     check_reading(how)
     files = find_files(paths)
     read = {
         name: joined([_read(part, how) for part in parts.paths], parts)
         for name, parts in files.items()
     }
-    found = _by_full_name(by_prompt(read, how))
+    found = _by_full_name(by_prompt(read, how), layers or ())
     if layers is not None:
         missing = [name for name in layers if name not in found]
         if missing:
@@ -240,15 +242,17 @@ def _read(path: Path, how: Reading) -> dict[str, Layer]:
     return found | {name: found[name]._replace(ids=beside) for name in nameless}
 
 
-def _by_full_name(read: Mapping[str, dict[str, Layer]]) -> dict[str, Layer]:
+def _by_full_name(
+    read: Mapping[str, dict[str, Layer]], asked: Sequence[str]
+) -> dict[str, Layer]:
     """Name layers after their files, or themselves where a file has several."""
     found: dict[str, Layer] = {}
     for name, inside in read.items():
         for own, layer in inside.items():
-            if len(inside) == 1:
-                full = name
-            elif len(read) == 1:
+            if len(read) == 1 and (len(inside) > 1 or own in asked):
                 full = own
+            elif len(inside) == 1:
+                full = name
             else:
                 full = f"{name}.{own}"
             if full in found:

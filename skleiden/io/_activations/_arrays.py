@@ -13,10 +13,20 @@ from skleiden._blocks.tensors import from_torch
 
 from . import _names as names
 from ._ids import ids_of_file
-from ._layer import Layer, Reading, check_matrix, natural_order, tell, tell_left_out
+from ._layer import (
+    Layer,
+    Reading,
+    check_matrix,
+    natural_order,
+    refuse_idle,
+    tell,
+    tell_left_out,
+)
 from ._triplets import find_top, find_triplets, layer_of_top, layers_of_triplets
 
 _DEEPEST = 8  # lists in lists that may be an array
+# What has one vector of each prompt already.
+VECTORS = "a vector of each prompt"
 POOLINGS = ("mean", "max", "last")
 HINT = (
     "Layers are arrays of rows x neurons; axis= or pool= makes them from arrays of "
@@ -64,7 +74,8 @@ def as_array(value: Any, what: str, how: Reading) -> Any:
     arrays = [from_torch(part, what) for part in parts]
     shapes = {np.shape(array) for array in arrays}
     if len(shapes) > 1:
-        if how.pool is not None and {len(shape) for shape in shapes} == {2}:
+        widths = {shape[1:] for shape in shapes}
+        if how.pool is not None and len(widths) == 1 and len(min(widths)) == 1:
             # A row a token, of each prompt, of which one remains to be pooled.
             return np.stack([pooled(a[None], how.pool, None, what) for a in arrays])
         raise ValueError(
@@ -94,6 +105,7 @@ def layers_of_arrays(
     others = dict(left_out or {})
     top, triplets = find_top(arrays, path), find_triplets(arrays)
     if triplets is not None:
+        refuse_idle(path, how, "triplets", "axis", "pool")
         others |= {
             str(name): kind_of(array)
             for name, array in arrays.items()
@@ -103,6 +115,7 @@ def layers_of_arrays(
         found = layers_of_triplets(arrays, triplets, path)
         return found if ids is None else _with_ids(found, ids)
     if top is not None:
+        refuse_idle(path, how, "the largest latents", "axis", "pool")
         matrix = layer_of_top(arrays[top[0]], arrays[top[1]], path)
         arrays = {name: array for name, array in arrays.items() if name not in top}
         arrays[top[1]] = matrix
@@ -114,19 +127,31 @@ def layers_of_arrays(
             others[str(name)] = kind_of(array)
         else:
             taken[name] = array
+    named = how.named
+    if how.axis is not None and (name := _find_names(arrays)) is not None:
+        named = str(name), arrays[name]
+    if named is not None:
+        others[named[0]] = kind_of(named[1])
     # Of a cache of all that a model did, patterns of attention have other dimensions.
     used = (how.axis is not None) + (how.pool is not None)
     if any(array.ndim in (2, 2 + used) for array in taken.values()):
         for name in [n for n, a in taken.items() if a.ndim not in (2, 2 + used)]:
             others[str(name)] = kind_of(taken.pop(name))
-    if ids is None and (named := _find_ids(arrays, taken)) is not None:
-        others.pop(str(named))
-        ids = ids_of_file(np.asarray(arrays[named]), path)
+    own_names = None if named is None else _names_of_layers(*named, taken, path, how)
+    if named is not None and own_names is not None:
+        del others[named[0]]
+    if ids is None and (of_rows := _find_ids(arrays, taken, how)) is not None:
+        others.pop(str(of_rows), None)
+        ids = ids_of_file(np.asarray(arrays[of_rows]), path)
     is_flat = bool(taken) and all(array.ndim == 2 for array in taken.values())
     if how.axis in (1, -2) and how.pool is None and is_flat and len(taken) > 1:
         tell_left_out(others, path, HINT)  # {id: layers x neurons}
         return _of_prompts(taken, path, how)
+    if is_flat and how.pool is None and not (how.axis in (0, -3) and "" not in taken):
+        refuse_idle(path, how, "matrices, rows x neurons", "axis")
     if how.pool is not None and is_flat:
+        if ids is not None:
+            refuse_idle(path, how, "a matrix whose rows have ids", "pool")
         tell_left_out(others, path, HINT)  # {id: tokens x neurons}
         where = repr(str(path))
         return layers_of_vectors(
@@ -141,7 +166,7 @@ def layers_of_arrays(
     found = {}
     for name in sorted(taken, key=lambda name: natural_order(str(name))):
         given = taken[name]
-        matrices = _matrices(given, name, mask, path, how)
+        matrices = _matrices(given, name, mask, path, how, own_names)
         for own, matrix in matrices.items():
             full = f"{name}.{own}" if len(taken) > 1 and own else own or str(name)
             # A tensor of torch that was mapped is no memory map any more.
@@ -164,9 +189,47 @@ def layers_of_vectors(vectors: Mapping[Any, Any]) -> dict[str, Layer]:
     return {"": Layer(dict(vectors))}
 
 
-def _find_ids(arrays: Mapping[Any, Any], layers: Mapping[Any, Any]) -> Any:
+def rows_of(array: Any, how: Reading) -> int:
+    """Count the rows of an array, of which another axis may be that of the layers."""
+    is_cube = array.ndim > 2 and how.axis in (0, -array.ndim)
+    return int(array.shape[is_cube])
+
+
+def _find_names(arrays: Mapping[Any, Any]) -> Any:
+    """Name the array that may name the layers of others."""
+    kinds = {n: a.dtype.kind for n, a in arrays.items() if a.ndim == 1}
+    return names.find([n for n, k in kinds.items() if k in "iuUSOT"], names.LAYER_NAMES)
+
+
+def _names_of_layers(
+    name: str, array: Any, taken: Mapping[Any, Any], path: Path, how: Reading
+) -> list[str] | None:
+    """Give the names of layers that are taken apart, if there is one for each."""
+    axis = how.axis
+    if axis is None:
+        return None
+    cubes = [a for a in taken.values() if a.ndim > 2 and -a.ndim <= axis < a.ndim]
+    if {a.shape[axis] for a in cubes} != {len(array)}:
+        return None
+    found = [
+        one.decode() if isinstance(one, bytes) else one
+        for one in np.asarray(array).tolist()
+    ]
+    listed = [one if isinstance(one, str) else f"layer_{one}" for one in found]
+    repeated = next((one for one in listed if listed.count(one) > 1), None)
+    if repeated is not None:
+        raise ValueError(
+            f"{name!r} in {str(path)!r} must name each layer once; got {repeated!r} "
+            "more than once. Give layers names that differ."
+        )
+    return listed
+
+
+def _find_ids(
+    arrays: Mapping[Any, Any], layers: Mapping[Any, Any], how: Reading
+) -> Any:
     """Name the array that holds an id for each row of the layers."""
-    sizes = {array.shape[0] for array in layers.values()}
+    sizes = {rows_of(array, how) for array in layers.values()}
     fitting = [name for name, array in arrays.items() if has_one_a_row(array, sizes)]
     return names.find(fitting, names.IDS)
 
@@ -216,7 +279,12 @@ def kind_of(array: Any) -> str:
 
 
 def _matrices(
-    array: Any, name: Any, mask: Any, path: Path, how: Reading
+    array: Any,
+    name: Any,
+    mask: Any,
+    path: Path,
+    how: Reading,
+    own_names: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Give the matrices of an array, each with its own name if there are several."""
     if array.ndim == 2:
@@ -232,11 +300,12 @@ def _matrices(
                 f"of shape {tuple(array.shape)}; got {how.axis}."
             )
         apart = np.moveaxis(array, how.axis, 0)
-        found = {f"layer_{i}": matrix for i, matrix in enumerate(apart)}
+        own = own_names or [f"layer_{i}" for i in range(len(apart))]
+        found = dict(zip(own, apart, strict=True))
     if how.pool is not None:
         return {
-            own: pooled(some, how.pool, mask, repr(str(path)))
-            for own, some in found.items()
+            of: pooled(some, how.pool, mask, repr(str(path)))
+            for of, some in found.items()
         }
     return found
 

@@ -13,6 +13,7 @@ from skleiden._blocks.tensors import from_torch, refuse_tensor
 
 from . import _names as names
 from ._arrays import (
+    VECTORS,
     as_array,
     kind_of,
     layers_of_arrays,
@@ -21,7 +22,15 @@ from ._arrays import (
     rank_of,
 )
 from ._ids import ids_of_file
-from ._layer import Layer, Reading, natural_order, shape_of, tell, tell_left_out
+from ._layer import (
+    Layer,
+    Reading,
+    natural_order,
+    refuse_idle,
+    shape_of,
+    tell,
+    tell_left_out,
+)
 from ._table import columns_of, is_records, layers_of_table
 from ._triplets import find_triplets
 
@@ -34,6 +43,7 @@ def layers_of_content(
     """Find the layers in a tensor, a list or a mapping, however they are nested."""
     if isinstance(content, Mapping) and content:
         return _of_mapping(content, path, how, ids)
+    refuse_idle(path, how, shape_of(content), "key")
     if is_records(content):
         return layers_of_table(columns_of(content), path, how, ids)
     rank = rank_of(content)
@@ -94,8 +104,10 @@ def _of_mapping(
     content: Mapping[Any, Any], path: Path, how: Reading, ids: Any
 ) -> dict[str, Layer]:
     if (columns := _triplets_in(content, path)) is not None:
+        refuse_idle(path, how, "triplets", "key")
         return layers_of_arrays(columns, path, how, ids)
     if not any(map(_is_deep, content.values())):
+        refuse_idle(path, how, VECTORS, "key", "pool")
         return layers_of_vectors(_vectors(content, path))
     listing = [name for name, value in content.items() if _is_listing(value)]
     of_ids, of_texts = (names.find(listing, n) for n in (names.IDS, names.TEXTS))
@@ -103,6 +115,11 @@ def _of_mapping(
         listed = from_torch(content[of_ids], f"The ids in {str(path)!r}")
         ids = ids_of_file(listed, path)
     rest = {n: v for n, v in content.items() if n not in (of_ids, of_texts)}
+    if how.axis is not None:
+        of_layers = names.find([n for n in listing if n in rest], names.LAYER_NAMES)
+        if of_layers is not None:
+            listed = from_torch(rest.pop(of_layers), f"The layers in {str(path)!r}")
+            how = how._replace(named=(str(of_layers), np.array(listed, dtype=object)))
     _refuse_repeats(rest, path)
     deep = {name: value for name, value in rest.items() if _is_deep(value)}
     chosen: Any = _wrapper(deep)
@@ -242,7 +259,10 @@ def _as_vectors(
     content: Mapping[Any, Mapping[Any, Any]], path: Path, how: Reading
 ) -> Mapping[Any, Mapping[Any, Any]]:
     """Make vectors of nested matrices that have one row each, or are to be pooled."""
-    if {rank_of(v) for inner in content.values() for v in inner.values()} != {2}:
+    ranks = {rank_of(v) for inner in content.values() for v in inner.values()}
+    if ranks == {1}:
+        refuse_idle(path, how, VECTORS, "pool")
+    if ranks != {2}:
         return content
     arrays = {
         name: {

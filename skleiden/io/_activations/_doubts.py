@@ -12,6 +12,12 @@ from . import _names as names
 from ._layer import Layer, Reading
 from ._parts import Parts, n_rows
 
+# Names of modules with their numbers, beside those that `are_layers` knows.
+_MODULE: Any = re.compile(
+    r"(?:^|[-_.])(?:[lh]|ffn|fc|conv|conv[12]d|dense|linear|relu|gelu|norm|ln|sae|"
+    r"module)[-_.]?\d+(?:$|[-_.])|[a-z]_proj(?:$|[-_.\d])",
+    re.IGNORECASE,
+)
 # layer_9, activations9: perhaps from a row on.
 _START: Any = re.compile(r"(.*?)[-_.]?(\d+)$")
 _SPLIT: Any = re.compile(
@@ -40,9 +46,21 @@ def by_prompt(
         turned: dict[Any, dict[str, Any]] = {}
         for prompt, content in vectors.items():
             for layer, vector in content.items():
-                turned.setdefault(str(layer), {})[prompt] = vector
+                name = str(layer) or "layer_0"  # of files of one matrix each
+                turned.setdefault(name, {})[prompt] = vector
         return {layer: {"": Layer(content)} for layer, content in turned.items()}
     inner = [name for content in vectors.values() for name in content]
+    if how.axis is None and {*inner} == {""}:
+        raise ValueError(
+            f"{_listed(list(read))} holds one matrix, of which pool= makes one vector. "
+            "If each file is a prompt, with a row a token, pass axis=1; if its rows "
+            "are prompts, leave out pool."
+        )
+    if how.axis not in (None, 0, -2):
+        raise ValueError(
+            f"axis must be 0 or 1 for vectors by name, as in {_listed(list(read))}; "
+            f"got {how.axis}."
+        )
     numbered = all(re.search(r"\d", str(name)) for name in inner)
     if how.axis is None and inner and numbered and names.are_layers(inner):
         raise ValueError(
@@ -77,6 +95,8 @@ def refuse_doubts(
     _refuse_groups(matrices, where, joined, apart)
     if how.pool is None:
         _refuse_prompts(matrices, where, apart)
+    if len(files) == len(matrices) and how.layers is None:
+        _refuse_numbered(matrices)
 
 
 def _refuse_starts(found: Mapping[str, Layer], files: Mapping[str, Parts]) -> None:
@@ -98,6 +118,29 @@ def _refuse_starts(found: Mapping[str, Layer], files: Mapping[str, Parts]) -> No
                 "they are, pass {layer: [part, part]}; if each is a layer, pass "
                 "{layer: path}."
             )
+
+
+def _refuse_numbered(matrices: Mapping[str, Layer]) -> None:
+    """Ask about files that are numbered as layers are, and as parts of the rows."""
+    shapes = {tuple(layer.content.shape) for layer in matrices.values()}
+    known = names.are_layers(matrices) or all(map(_MODULE.search, matrices))
+    if known or len(shapes) > 1 or min(shapes)[0] < 2:
+        return
+    pieces = [re.split(r"(\d+)", name) for name in matrices]
+    if len({len(of) for of in pieces}) > 1:
+        return
+    varying = [of for of in zip(*pieces, strict=True) if len({*of}) > 1]
+    if len(varying) > 1 or not all(number.isdecimal() for number in varying[0]):
+        return
+    first, *others = map(int, varying[0])
+    if first in (0, 1) and others == [*range(first + 1, first + len(pieces))]:
+        listed = ", ".join(map(repr, list(matrices)[:4]))
+        raise ValueError(
+            f"Are {listed} parts of the rows, or layers? All have the shape "
+            f"{min(shapes)}, and numbers that either may have. If they are parts, pass "
+            "{layer: [part, part]}; if each is a layer, pass {layer: path}, or name "
+            "the files so, such as layer_0."
+        )
 
 
 def _refuse_splits(

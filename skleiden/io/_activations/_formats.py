@@ -10,7 +10,7 @@ from ._content import layers_of_content
 from ._csv_table import load_csv_of_numbers
 from ._find import OF_TABLES, form_of
 from ._hdf5 import read_hdf5
-from ._layer import Layer, Reading
+from ._layer import Layer, Reading, refuse_idle
 from ._numpy import read_npy, read_npz
 from ._safetensors import read_safetensors
 from ._table import layers_of_table
@@ -22,6 +22,8 @@ from ._zarr import read_zarr
 def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
     """Give the layers of a file or folder by their own names; "" if it has only one."""
     form = form_of(path)
+    if form not in _OF_MAPPINGS:
+        refuse_idle(path, how, "no mappings", "key")
     if form in _READERS:
         try:
             return _READERS[form](path, how)
@@ -46,6 +48,9 @@ def read_layers(path: Path, how: Reading) -> dict[str, Layer]:
         "and give the data frame or array to skleiden.LayerStack."
     )
 
+
+# Forms that nest mappings, of which `key` takes something.
+_OF_MAPPINGS = ("torch", "json")
 
 _READERS: dict[str, Callable[[Path, Reading], dict[str, Layer]]] = {
     "npy": read_npy,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,7 +14,7 @@ from skleiden._blocks.sparse import sparse_from_arrays
 from skleiden._blocks.stored import read_stored
 
 from . import _names as named
-from ._arrays import has_one_a_row, layers_of_arrays, refuse_different_rows
+from ._arrays import has_one_a_row, layers_of_arrays, refuse_different_rows, rows_of
 from ._encoded import (
     ENCODING,
     INDEX,
@@ -30,6 +30,7 @@ from ._layer import (
     check_matrix,
     listed,
     natural_order,
+    refuse_idle,
     tell,
     tell_left_out,
 )
@@ -92,14 +93,22 @@ def layers_of_group(
         if _is_of_tokens(name) and len(arrays) > 1
     }
     names = sorted({*sparse, *flat} - {*others}, key=natural_order)
+    asked = [name for name in names if _is_asked(name, path, how) and "obsm/" in name]
     if tables:  # matrices of other uses have the same rows
         others |= {
             name: "a sparse matrix" if name in sparse else _shape_of(arrays[name])
             for name in names
-            if _table_of(name, tables) is None
+            if _table_of(name, tables, asked) is None
         }
+        if asked:
+            others = {}  # what is left out was not asked for
+            names = [name for name in names if _is_asked(name, path, how)]
         names = [name for name in names if name not in others]
     deep = [] if tables else _deep(arrays, how, bool(names))
+    if not deep and (how.axis not in (0, -3) or sparse):
+        refuse_idle(path, how, "matrices, rows x neurons", "axis")
+    if not deep:
+        refuse_idle(path, how, "sparse matrices or those of AnnData", "pool")
     names = [name for name in names if name not in deep]
     others = {name: kind for name, kind in others.items() if name not in deep}
     unread = others | _unread(content, arrays, [*names, *deep, *others])
@@ -108,7 +117,7 @@ def layers_of_group(
     known: dict[str, Ids | None] = {}  # ids that were read, by their array
 
     def ids_of(name: str, n_rows: int) -> Ids | None:
-        table = _table_of(name, tables)
+        table = _table_of(name, tables, asked)
         own = tables[table] if table is not None else None
         if not tables:
             own = _find_ids(name, n_rows, arrays)
@@ -142,7 +151,13 @@ def layers_of_group(
         name: array.transpose() if name in content.transposed else array
         for name, array in read.items()
     }
-    ids = ids_of(deep[0], turned[deep[0]].shape[0]) if deep else None
+    ids = ids_of(deep[0], rows_of(turned[deep[0]], how)) if deep else None
+    beside = _names_beside(deep, arrays) if how.axis is not None else None
+    if beside is not None:
+        array = arrays[beside]
+        _check_whole(array, storage_of(beside), f"Array {beside!r} in {str(path)!r}")
+        how = how._replace(named=(beside, read_stored(array, 0, array.shape[0])))
+        unread.pop(beside, None)
     made = layers_of_arrays(turned, path, how._replace(mmap=False), ids)
     if found.keys() & made.keys() or ("" in made and found):
         raise ValueError(
@@ -168,7 +183,8 @@ def layers_of_group(
 
 _HINT = (
     "Layers are 2-D arrays and sparse matrices of the forms CSR and CSC; in AnnData, X "
-    "and its layers. Store what is to be a layer in one of these forms."
+    "and its layers, and what layers= names of obsm. Store what is to be a layer in "
+    "one of these forms."
 )
 
 
@@ -214,11 +230,20 @@ def _index_of_obs(content: Content, table: str) -> str | None:
     return text_of(content.groups.get(f"{table}/obs".lstrip("/"), {}).get(INDEX))
 
 
-def _table_of(name: str, tables: Mapping[str, str | None]) -> str | None:
-    """Name the AnnData of which a matrix is X or one of the layers."""
+def _is_asked(name: str, path: Path, how: Reading) -> bool:
+    """Whether `layers` names a matrix, perhaps after its file."""
+    asked = how.layers or ()
+    return name in asked or f"{path.stem}.{name}" in asked
+
+
+def _table_of(
+    name: str, tables: Mapping[str, str | None], asked: Sequence[str]
+) -> str | None:
+    """Name the AnnData of which a matrix is X, one of the layers, or asked for."""
     for table in tables:
         own = name.removeprefix(f"{table}/") if table else name
-        if own == "X" or (own.startswith("layers/") and own.count("/") == 1):
+        groups = ("layers/", "obsm/") if name in asked else ("layers/",)
+        if own == "X" or (own.startswith(groups) and own.count("/") == 1):
             return table
     return None
 
@@ -237,6 +262,19 @@ def _find_ids(layer: str, n_rows: int, arrays: Mapping[str, Any]) -> str | None:
         if (own := named.find(beside, named.IDS)) is not None:
             return f"{prefix}{own}"
     return None
+
+
+def _names_beside(deep: Sequence[str], arrays: Mapping[str, Any]) -> str | None:
+    """Name the array that may name the layers, in the group of those taken apart."""
+    group = deep[0].rpartition("/")[0] if deep else ""
+    prefix = f"{group}/" if group else ""
+    beside = [
+        name.removeprefix(prefix)
+        for name, array in arrays.items()
+        if name.rpartition("/")[0] == group and has_one_a_row(array, {*array.shape})
+    ]
+    own = named.find(beside, named.LAYER_NAMES) if deep else None
+    return None if own is None else f"{prefix}{own}"
 
 
 def _is_of_tokens(name: str) -> bool:

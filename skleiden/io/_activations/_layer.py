@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,14 +31,31 @@ class Layer(NamedTuple):
 class Reading(NamedTuple):
     """How files are read, according to the arguments of `load_activations`.
 
-    `mask` tells which tokens are to be pooled, if there is a mask beside them.
+    `mask` tells which tokens are to be pooled, if there is a mask beside them. `named`
+    is an array that names the layers, with its own name, if there is one.
     """
 
     key: str | None = None
     axis: int | None = None
     pool: str | None = None
     mmap: bool = True
+    layers: Sequence[str] | None = None
     mask: Any = None
+    named: tuple[str, Any] | None = None
+
+
+def refuse_idle(path: Path, how: Reading, holds: str, *names: str) -> None:
+    """Refuse those arguments that are given, and decide nothing of what a file holds.
+
+    The answer might be taken for the one that was asked for.
+    """
+    for name in names:
+        value = getattr(how, name)
+        if value is not None:
+            raise ValueError(
+                f"{str(path)!r} holds {holds}, of which {name}={value!r} decides "
+                "nothing. Leave it out."
+            )
 
 
 def natural_order(name: str | Path) -> list[Any]:

@@ -40,6 +40,8 @@ VALUES = (
 )
 # A column, of triplets or vectors, that names the layer of each row.
 LAYERS = ("layer", "layers", "layer_id", "layer_idx", "layer_index", "layer_name")
+# An array that names the layers of another.
+LAYER_NAMES = ("layer_names", *LAYERS)
 TOP_COLUMNS = tuple(
     f"{top}{name}"
     for top in ("top_", "topk_", "latent_", "feature_", "")

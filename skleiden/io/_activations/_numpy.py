@@ -14,7 +14,7 @@ from . import _names as names
 from ._archive import members_of
 from ._arrays import layers_of_arrays
 from ._ids import ids_of_file
-from ._layer import Layer, Reading, check_matrix, naming
+from ._layer import Layer, Reading, check_matrix, naming, refuse_idle
 from ._npy import BROKEN, load_npy, read_header
 
 
@@ -65,6 +65,7 @@ def read_npz(path: Path, how: Reading) -> dict[str, Layer]:
                 arrays[name] = npy.read_array(file, allow_pickle=False)
     ids = ids_of_file(arrays.pop("ids", None), path)
     if is_sparse:
+        refuse_idle(path, how, "a sparse matrix", "axis", "pool")
         matrix = sparse_from_arrays(arrays, repr(str(path)))
         return {"": Layer(check_matrix(matrix, path), ids)}
     # In memory, so their values are checked.

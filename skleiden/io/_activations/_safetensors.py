@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import layers_of_arrays, layers_of_vectors
+from ._arrays import VECTORS, layers_of_arrays, layers_of_vectors
 from ._ids import ids_of_file
-from ._layer import Layer, Reading, naming, shape_of
+from ._layer import Layer, Reading, naming, refuse_idle, shape_of
 from ._text import parse_json
 from ._triplets import find_triplets
 
@@ -54,6 +54,7 @@ def read_safetensors(path: Path, how: Reading) -> dict[str, Layer]:
     if {tensor.ndim for tensor in tensors.values()} == {1} and (
         find_triplets(tensors) is None
     ):
+        refuse_idle(path, how, VECTORS, "pool")
         return layers_of_vectors(tensors)
     if found := layers_of_arrays(tensors, path, how._replace(mmap=False), ids):
         return found

@@ -60,7 +60,6 @@ def test_ids_keep_their_type_in_parquet_alone(tmp_path):
         ("id,community\na,-" + "9" * 30, "is broken: "),
         ("id,community,second\na,0," + "9" * 30, "is broken: "),
         ("id,id,community\na,b,0\n", "has the column 'id' more than once. Give"),
-        ("id,community\na,7\n", "a number below that of the rows, 1; got 7"),
         ("id,community\na,-2\n", "labels must be at least 0, or -1 for noise; got -2"),
         ("id,community\na,0\nb\n", r"must have 2 cells in each line.*got \['b'\]"),
         ("id,community,attached\na,0,yes\n", "must be True or False in each row; got"),
@@ -74,7 +73,6 @@ def test_ids_keep_their_type_in_parquet_alone(tmp_path):
         ("id,community,second\na,0,-2\n", "second must be -1 or a community .*got -2"),
         ("id,community,name\na,0,x\nb,0,y\n", "got 'x' and 'y' for community 0. Save"),
         ('id,community\n"a,0\n', "is not a CSV file"),
-        ("id,community\na,4\nb,1\n", r"rows, 2; got 4\. .* again, with all their rows"),
     ],
 )
 def test_broken_tables_are_named(tmp_path, text, match):
