@@ -1,7 +1,9 @@
 """What the tests of several scripts need."""
 
 import importlib
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,23 @@ def benchmark_scripts():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield importlib.import_module
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Let a script do here what it does in processes of its own, which import it all.
+
+    That it starts them rightly is seen in another test of each script.
+    """
+
+    def run_here(script):
+        def run(command, check):
+            assert command[:2] == [sys.executable, script.__file__]
+            script.main([str(argument) for argument in command[2:]])
+
+        monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
+
+    return run_here
 
 
 @pytest.fixture

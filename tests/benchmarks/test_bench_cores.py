@@ -36,6 +36,6 @@ def test_labels_are_equal_and_the_lock_is_measured(bench_cores, tmp_path, capsys
 
 @needs_shared_python
 def test_too_few_rows_for_threads_are_refused(bench_cores):
-    options = SimpleNamespace(rows=3000, backend="igraph")
-    with pytest.raises(SystemExit, match=r"No other thread .*--rows 3000.* 20000"):
+    options = SimpleNamespace(rows=300, backend="igraph")
+    with pytest.raises(SystemExit, match=r"No other thread .*--rows 300.* 20000"):
         bench_cores.lock_shares(options)
