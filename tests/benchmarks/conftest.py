@@ -20,21 +20,17 @@ def benchmark_scripts():
         yield importlib.import_module
 
 
-@pytest.fixture
-def here(monkeypatch):
+def run_here(script, monkeypatch):
     """Let a script do here what it does in processes of its own, which import it all.
 
-    That it starts them rightly is seen in another test of each script.
+    The command is the same, and in another test of most scripts it is run.
     """
 
-    def run_here(script):
-        def run(command, check):
-            assert command[:2] == [sys.executable, script.__file__]
-            script.main([str(argument) for argument in command[2:]])
+    def run(command, check):
+        assert command[:2] == [sys.executable, script.__file__]
+        script.main([str(argument) for argument in command[2:]])
 
-        monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
-
-    return run_here
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
 
 
 @pytest.fixture

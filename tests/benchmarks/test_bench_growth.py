@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pytest
 
+import skleiden
+from tests.benchmarks.conftest import run_here
+
 pytestmark = pytest.mark.slow
 
 
@@ -53,8 +56,10 @@ def test_recall_is_that_of_the_ids(bench_neighbors, method, setting):
 
 
 @pytest.mark.parametrize("method", ["ivfflat", "panorama"])
-def test_faiss_lists_reach_the_recall(bench_neighbors, here, tmp_path, capsys, method):
-    here(bench_neighbors)
+def test_faiss_lists_reach_the_recall(
+    bench_neighbors, monkeypatch, tmp_path, capsys, method
+):
+    run_here(bench_neighbors, monkeypatch)
     rng = np.random.RandomState(0)
     np.save(tmp_path / "own.npy", rng.standard_normal((3000, 16)))
     output = tmp_path / "results.json"
@@ -84,8 +89,11 @@ def test_faiss_lists_reach_the_recall(bench_neighbors, here, tmp_path, capsys, m
     assert bench_neighbors.FaissLists(vectors[:100], method).fewest_probes(0.5) == 1
 
 
-def test_stages_and_growth_are_measured(bench_scaling, here, tmp_path, capsys):
-    here(bench_scaling)
+def test_stages_and_growth_are_measured(
+    bench_scaling, monkeypatch, equal_weights, tmp_path, capsys
+):
+    run_here(bench_scaling, monkeypatch)
+    equal_weights(skleiden)
     output = tmp_path / "results.json"
     options = "--quick --rows 600 1200 --layers 2 --communities 6 --notebook-rows 600"
     bench_scaling.main([*options.split(), "--output", str(output)])
