@@ -131,8 +131,9 @@ communities 21, 22, 14 and 8
 information), which rows moved, and which communities split or merged:
 
 >>> from skleiden.inspection import compare
->>> other = clone(pipeline).set_params(mutualknnleiden__resolution=2.0)
->>> changes = compare(labels, other.fit_predict(activations.data))
+>>> other = MutualKNNLeiden(resolution=2.0, random_state=0)
+>>> embedding = pipeline[:-1].transform(activations.data)
+>>> changes = compare(labels, other.fit_predict(embedding))
 >>> print(f"{changes.ami:.2f}")
 0.97
 """

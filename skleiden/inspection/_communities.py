@@ -501,7 +501,8 @@ def describe_communities(
     >>> from skleiden.inspection import describe_communities
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... ).fit(stack)
     >>> communities = describe_communities(pipeline, stack)
     >>> len(communities.top_features), communities.summary["n_communities"]

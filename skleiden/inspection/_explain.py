@@ -123,7 +123,8 @@ def explain(
     >>> from skleiden.inspection import explain
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... ).fit(stack)
     >>> found = explain(pipeline, stack, 0, n_features=3)
     >>> found.similarity > found.baseline, len(found.contributions)

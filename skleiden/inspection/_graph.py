@@ -107,7 +107,8 @@ def representatives(clusterer: Any, n: int = 5) -> dict[int, Representatives]:
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.inspection import representatives
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(stack)
+    >>> sketcher = MultiLayerTfidfSketcher(layer_weights=None, random_state=0)
+    >>> embedding = sketcher.fit_transform(stack)
     >>> clusterer = MutualKNNLeiden(random_state=0).fit(embedding)
     >>> found = representatives(clusterer, n=2)
     >>> [row.share > 0.7 for row in found[0].central]
@@ -254,7 +255,8 @@ def community_map(
     >>> from skleiden import MultiLayerTfidfSketcher
     >>> from skleiden.inspection import community_map
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(stack)
+    >>> sketcher = MultiLayerTfidfSketcher(layer_weights=None, random_state=0)
+    >>> embedding = sketcher.fit_transform(stack)
     >>> clusterer = MutualKNNLeiden(random_state=0).fit(embedding)
     >>> community_map(clusterer.affinity_matrix_, max_rows=100).positions.shape
     (100, 2)

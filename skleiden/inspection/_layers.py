@@ -82,7 +82,7 @@ def layer_agreement(
     >>> stack, planted = make_layered_activations(
     ...     600, n_layers=2, n_communities=4, random_state=0
     ... )
-    >>> sketcher = MultiLayerTfidfSketcher(random_state=0)
+    >>> sketcher = MultiLayerTfidfSketcher(layer_weights=None, random_state=0)
     >>> embedding = sketcher.fit_transform(stack)
     >>> widths = dict(zip(sketcher.layer_names_, sketcher.n_components_))
     >>> agreement = layer_agreement(embedding, planted, widths)

@@ -460,7 +460,8 @@ def community_tree(
     ...     1200, n_communities=(3, 9), signal=0.7, random_state=0
     ... )
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... )
     >>> tree = community_tree(pipeline.fit(stack))
     >>> tree
@@ -585,7 +586,7 @@ def split(
     ...     1200, n_communities=(3, 9), signal=0.7, random_state=0
     ... )
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0),
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
     ...     MutualKNNLeiden(resolution=0.4, random_state=0),
     ... )
     >>> split(pipeline.fit(stack), 0).n_parts

@@ -15,11 +15,12 @@ Examples
 >>> activations = load_prompt_activations()
 
 **The layers.** :func:`layer_profile` shows how well two halves of each layer's neurons
-agree on the communities, beside the same for shuffled neurons, and the weights that
-follow from it, by the rule of ``layer_weights="auto"``:
+agree on the communities, beside the same for shuffled neurons (which take as long, and
+are left out here), and the weights that follow from it, by the rule of
+``layer_weights="auto"``:
 
 >>> from skleiden.model_selection import layer_profile
->>> layers = layer_profile(None, activations.data, n_permutations=1)
+>>> layers = layer_profile(None, activations.data, n_permutations=0)
 >>> for name, weight in layers.weights_.items():
 ...     print(f"{name} {weight:.3f}")
 layer_0 0.098

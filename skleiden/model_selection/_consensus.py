@@ -184,9 +184,10 @@ class StableLeiden(ClusterMixin, MetaEstimatorMixin, BaseEstimator):
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.model_selection import StableLeiden
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> stable = StableLeiden(
-    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()), random_state=0
-    ... ).fit(stack)
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(layer_weights=None), MutualKNNLeiden()
+    ... )
+    >>> stable = StableLeiden(pipeline, random_state=0).fit(stack)
     >>> stable.n_clusters_, bool(stable.confidence_.mean() > 0.9)
     (4, True)
     """

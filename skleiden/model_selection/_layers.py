@@ -156,7 +156,8 @@ def layer_profile(
     ... )
     >>> noise = permute_columns(stack, random_state=0)
     >>> profile = layer_profile(
-    ...     None, LayerStack({"mlp": stack.layers[0], "noise": noise.layers[1]})
+    ...     None, LayerStack({"mlp": stack.layers[0], "noise": noise.layers[1]}),
+    ...     n_permutations=1,
     ... )
     >>> profile.best()
     'mlp'

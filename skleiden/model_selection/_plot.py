@@ -58,7 +58,8 @@ class ResolutionProfileDisplay:
     >>> from skleiden.model_selection import resolution_profile
     >>> from skleiden.plotting import ResolutionProfileDisplay
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(stack)
+    >>> sketcher = MultiLayerTfidfSketcher(layer_weights=None, random_state=0)
+    >>> embedding = sketcher.fit_transform(stack)
     >>> profile = resolution_profile(
     ...     MutualKNNLeiden(), embedding, resolutions=[0.1, 1, 8], n_runs=3
     ... )
@@ -227,7 +228,7 @@ class LayerProfileDisplay:
     >>> stack, _ = make_layered_activations(
     ...     300, n_layers=2, n_communities=4, random_state=0
     ... )
-    >>> profile = layer_profile(None, stack, n_permutations=1)
+    >>> profile = layer_profile(None, stack, n_splits=2, n_permutations=1)
     >>> display = LayerProfileDisplay.from_profile(profile)
     >>> [ax.get_ylabel() for ax in display.axes_][:2]
     ['Replicability (nats)', 'Communities']

@@ -195,7 +195,9 @@ def resolution_profile(
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.model_selection import resolution_profile
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> pipeline = make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden())
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(layer_weights=None), MutualKNNLeiden()
+    ... )
     >>> profile = resolution_profile(pipeline, stack, resolutions=[0.1, 1, 8], n_runs=3)
     >>> profile.best()
     1.0

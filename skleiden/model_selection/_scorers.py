@@ -247,8 +247,11 @@ def make_stability_scorer(
     ...     FullDataSplit, make_stability_scorer, select_stable
     ... )
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
+    >>> pipeline = make_pipeline(
+    ...     MultiLayerTfidfSketcher(layer_weights=None), MutualKNNLeiden()
+    ... )
     >>> search = GridSearchCV(
-    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+    ...     pipeline,
     ...     {"mutualknnleiden__resolution": [0.01, 1.0, 8.0]},
     ...     scoring=make_stability_scorer(n_runs=3),
     ...     cv=FullDataSplit(),
@@ -260,7 +263,7 @@ def make_stability_scorer(
     With the information that halves of the neurons share:
 
     >>> search = GridSearchCV(
-    ...     make_pipeline(MultiLayerTfidfSketcher(), MutualKNNLeiden()),
+    ...     pipeline,
     ...     {"multilayertfidfsketcher__power": [1.0, 0.0]},
     ...     scoring=make_stability_scorer(
     ...         2, vary=["all", "neurons"], metrics="shared_information"
@@ -448,7 +451,8 @@ def make_prediction_stability_scorer(
     ...     600, n_communities=4, signal=0.8, random_state=0
     ... )
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... )
     >>> scorer = make_prediction_stability_scorer()
     >>> scores = cross_val_score(pipeline, stack, scoring=scorer, cv=KFold(2))
@@ -599,7 +603,8 @@ def community_stability(
     ...     600, n_communities=4, signal=0.8, random_state=0
     ... )
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... ).fit(stack)
     >>> bool((community_stability(pipeline, stack, n_runs=5) > 0.9).all())
     True

@@ -18,7 +18,8 @@ Examples
 >>> from skleiden.report import write_report
 >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
 >>> pipeline = make_pipeline(
-...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+...     MutualKNNLeiden(random_state=0),
 ... ).fit(stack)
 >>> page = pathlib.Path(tempfile.mkdtemp(), "communities.html")
 >>> write_report(page, describe_communities(pipeline, stack))

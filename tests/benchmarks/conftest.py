@@ -1,7 +1,9 @@
 """What the tests of several scripts need."""
 
 import importlib
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,19 @@ def benchmark_scripts():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield importlib.import_module
+
+
+def run_here(script, monkeypatch):
+    """Let a script do here what it does in processes of its own, which import it all.
+
+    The command is the same, and in another test of most scripts it is run.
+    """
+
+    def run(command, check):
+        assert command[:2] == [sys.executable, script.__file__]
+        script.main([str(argument) for argument in command[2:]])
+
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=run))
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+import skleiden
+
 pytestmark = pytest.mark.slow
 
 needs_shared_python = pytest.mark.skipif(
@@ -23,9 +25,12 @@ def bench_cores(benchmark_scripts):
 
 
 @needs_shared_python
-def test_labels_are_equal_and_the_lock_is_measured(bench_cores, tmp_path, capsys):
+def test_labels_are_equal_and_the_lock_is_measured(
+    bench_cores, equal_weights, tmp_path, capsys
+):
+    equal_weights(skleiden)
     output = tmp_path / "results.json"
-    options = ["--rows", "12000", "--threads", "1", "2", "--lock"]
+    options = ["--rows", "10500", "--threads", "1", "2", "--lock"]
     bench_cores.main([*options, "--output", str(output)])
     results = json.loads(output.read_text())
     assert results["same"]
@@ -36,6 +41,6 @@ def test_labels_are_equal_and_the_lock_is_measured(bench_cores, tmp_path, capsys
 
 @needs_shared_python
 def test_too_few_rows_for_threads_are_refused(bench_cores):
-    options = SimpleNamespace(rows=3000, backend="igraph")
-    with pytest.raises(SystemExit, match=r"No other thread .*--rows 3000.* 20000"):
+    options = SimpleNamespace(rows=300, backend="igraph")
+    with pytest.raises(SystemExit, match=r"No other thread .*--rows 300.* 20000"):
         bench_cores.lock_shares(options)

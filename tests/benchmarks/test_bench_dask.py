@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.benchmarks.conftest import run_here
+
 pytestmark = pytest.mark.cluster
 
 OPTIONS = (
@@ -26,7 +28,9 @@ def scale_model(benchmark_scripts):
 @pytest.fixture(scope="module")
 def results(bench_dask, tmp_path_factory):
     output = tmp_path_factory.mktemp("results") / "results.json"
-    bench_dask.main([*OPTIONS.split(), "--output", str(output)])
+    with pytest.MonkeyPatch.context() as patch:
+        run_here(bench_dask, patch)
+        bench_dask.main([*OPTIONS.split(), "--output", str(output)])
     return json.loads(output.read_text())
 
 

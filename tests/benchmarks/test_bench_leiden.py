@@ -16,7 +16,8 @@ def test_backends_are_compared_on_one_graph(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     bench = importlib.import_module("bench_leiden")
     output = tmp_path / "leiden.json"
-    bench.main(["--quick", "--threads", "1", "3", "--output", str(output)])
+    options = ["--quick", "--rows", "400", "--resolutions", "1", "4"]
+    bench.main([*options, "--threads", "1", "3", "--output", str(output)])
     data = json.loads(output.read_text())["data"]["prompts"]
     assert data["same_labels"]
     assert set(data["seconds_of_threads"]) == {"1", "3"}

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-import skleiden
-
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "bench_peers.py"
 
-
-def test_methods_are_compared_and_failures_reported(tmp_path):
+def test_methods_are_compared_and_failures_reported(
+    benchmark_scripts, monkeypatch, tmp_path, capsys
+):
     vectors, labels = make_blobs(300, n_features=8, centers=4, random_state=0)
     np.savez(tmp_path / "blobs.npz", vectors=vectors, labels=labels)
     (tmp_path / "envs").write_text("no folder, so that no environment can be made")
-    root = str(Path(skleiden.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    finished = subprocess.run(
+    monkeypatch.chdir(tmp_path)
+    benchmark_scripts("bench_peers").main(
         [
-            *(sys.executable, str(SCRIPT), "blobs.npz", "--repeats", "1"),
+            *("blobs.npz", "--repeats", "1", "--envs", "envs"),
             *("--methods", "skleiden", "scanpy", "notebook", "kmeans"),
-            *("--envs", "envs", "--output", "results.json"),
-            *("--partitions", "partitions.npz"),
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+            *("--output", "results.json", "--partitions", "partitions.npz"),
+        ]
     )
-    assert finished.returncode == 0, finished.stderr
-    assert "scanpy failed: " in finished.stdout
+    assert "scanpy failed: " in capsys.readouterr().out
 
     (data,) = json.loads((tmp_path / "results.json").read_text())["data"]
     assert (data["rows"], data["columns"], data["classes"]) == (300, 8, 4)

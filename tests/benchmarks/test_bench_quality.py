@@ -28,9 +28,16 @@ def activations(tmp_path_factory):
     return path
 
 
-def test_choices(benchmark_scripts, activations, equal_weights, tmp_path, capsys):
-    bench_choice = benchmark_scripts("bench_choice")
-    equal_weights(bench_choice)
+@pytest.fixture
+def bench_choice(benchmark_scripts, equal_weights, monkeypatch):
+    """The script, of few resolutions, whose runs take all its time."""
+    script = benchmark_scripts("bench_choice")
+    equal_weights(script)
+    monkeypatch.setattr(script, "RESOLUTIONS", [1.0, 4.0])
+    return script
+
+
+def test_choices(bench_choice, activations, tmp_path, capsys):
     output = tmp_path / "results.json"
     bench_choice.main([str(activations), "--quick", "--output", str(output)])
     printed = capsys.readouterr().out
@@ -43,7 +50,9 @@ def test_choices(benchmark_scripts, activations, equal_weights, tmp_path, capsys
         assert f"| {score} | {found['ami']:.3f} (" in printed
 
 
-def test_quality(benchmark_scripts, activations, equal_weights, tmp_path, capsys):
+def test_quality(
+    benchmark_scripts, bench_choice, activations, equal_weights, tmp_path, capsys
+):
     bench_quality = benchmark_scripts("bench_quality")
     equal_weights(bench_quality)
     output = tmp_path / "results.json"

@@ -31,8 +31,7 @@ def parts(matrix):
     ]
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("at_once", [1, 7, 64, 299])
+@pytest.mark.parametrize(("at_once", "n_jobs"), [(1, 2), (7, 1), (64, 2), (299, 1)])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("weights", ["similarity", "uniform", "umap", "jaccard"])
 @pytest.mark.parametrize("kind", ["mutual", "union"])

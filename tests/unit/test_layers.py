@@ -309,7 +309,7 @@ def test_loky_workers_get_it_memory_mapped(stack):
     for part, writeable in parallel(joblib.delayed(look)(stack) for _ in range(2)):
         assert_same(part, stack)
         assert not any(writeable)
-    tail = joblib.Parallel(n_jobs=2)([joblib.delayed(operator.getitem)(stack, [5])])
+    tail = parallel([joblib.delayed(operator.getitem)(stack, [5])])
     assert_same(tail[0], stack[5:])
 
 

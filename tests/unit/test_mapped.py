@@ -174,23 +174,30 @@ import numpy as np
 from skleiden import MultiLayerTfidfSketcher
 from skleiden._stages import sketch
 
-X = np.load(sys.argv[1])
+folder, X = sys.argv[1], np.load(f"{sys.argv[1]}/x.npy")
 done = []
 
 class Output(sketch.Output):
     def write(self, *arguments):
         super().write(*arguments)
         done.append(1)
-        if len(done) == int(sys.argv[3]):
+        if len(done) == blocks:
             os.kill(os.getpid(), signal.SIGKILL)
 
 sketch.Output = Output
-out = np.lib.format.open_memmap(sys.argv[2], mode="w+", dtype="f4", shape=(40, 32))
 made = MultiLayerTfidfSketcher(
     16, layers=[8, 8], layer_weights=None, batch_size=10
 )
-made.fit_transform(X, out=out)
+for blocks in map(int, sys.argv[2:]):
+    child = os.fork()
+    if not child:
+        path = f"{folder}/{blocks} out.npy"
+        out = np.lib.format.open_memmap(path, mode="w+", dtype="f4", shape=(40, 32))
+        made.fit_transform(X, out=out)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+KILLED_AFTER = ["1", "5", "8"]  # blocks
 CUT_OFF = (
     r"lies in the memory map '.*out\.npy', whose first row is NaN\. .* was cut off"
 )
@@ -207,13 +214,24 @@ def refused(embedding):
         OTHERS.predict(embedding)
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of embeddings whose writers were killed after so many blocks."""
+    folder = tmp_path_factory.mktemp("killed")
+    np.save(folder / "x.npy", X)
+    arguments = [sys.executable, "-c", KILLED, str(folder), *KILLED_AFTER]
+    finished = subprocess.run(
+        arguments, check=True, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert finished.stdout.split() == ["-9"] * len(KILLED_AFTER)
+    return folder
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("blocks", ["1", "5", "8"])
-def test_killed_while_it_writes(path, tmp_path, blocks):
-    arguments = [str(path), str(tmp_path / "out.npy"), blocks]
-    finished = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=60)
-    assert finished.returncode == -9
-    embedding = np.load(tmp_path / "out.npy", mmap_mode="r")
+@pytest.mark.parametrize("blocks", KILLED_AFTER)
+def test_killed_while_it_writes(killed, blocks):
+    path = killed / f"{blocks} out.npy"
+    embedding = np.load(path, mmap_mode="r")
     assert embedding[1:].any()
     for part in (
         embedding,
@@ -223,7 +241,7 @@ def test_killed_while_it_writes(path, tmp_path, blocks):
     ):
         refused(part)
     with pytest.raises(ValueError, match="NaN"):
-        MutualKNNLeiden(5).fit(np.load(tmp_path / "out.npy"))
+        MutualKNNLeiden(5).fit(np.load(path))
 
 
 def test_error_while_it_writes(tmp_path):

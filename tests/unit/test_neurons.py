@@ -54,8 +54,9 @@ def as_map(matrix, folder, name):
 
 def as_zarr(matrix, folder, name):
     zarr = pytest.importorskip("zarr")
+    chunks = (90, max(3, matrix.shape[1] // 4))  # each is a file
     array = zarr.create_array(
-        store=str(folder / name), shape=matrix.shape, chunks=(90, 3), dtype=matrix.dtype
+        store=str(folder / name), shape=matrix.shape, chunks=chunks, dtype=matrix.dtype
     )
     array[:] = matrix
     return array

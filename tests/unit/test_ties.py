@@ -208,7 +208,16 @@ def test_lists_of_near_copies_by_inverted_lists(noise):
     np.testing.assert_array_equal(found.ids, exact.ids)
 
 
-@pytest.mark.parametrize(("noise", "least"), [(1e-5, 0.95), (1e-4, 0.95), (1e-3, 0.8)])
+@pytest.mark.parametrize(
+    ("noise", "least", "place"),
+    [
+        (1e-5, 0.95, "here"),
+        (1e-4, 0.95, "here"),
+        (1e-3, 0.8, "here"),
+        (1e-4, 0.95, "on workers"),
+    ],
+    indirect=["place"],
+)
 def test_fitted_rows_of_a_cloud_are_predicted_as_fitted(noise, least, place):
     X = near_copies(noise, 1, 2000)[0].astype(np.float32)
     fitted = MutualKNNLeiden(random_state=0).fit(place(X))

@@ -75,7 +75,8 @@ class CommunityMapDisplay:
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.plotting import CommunityMapDisplay
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
-    >>> embedding = MultiLayerTfidfSketcher(random_state=0).fit_transform(stack)
+    >>> sketcher = MultiLayerTfidfSketcher(layer_weights=None, random_state=0)
+    >>> embedding = sketcher.fit_transform(stack)
     >>> clusterer = MutualKNNLeiden(random_state=0).fit(embedding)
     >>> display = CommunityMapDisplay.from_estimator(clusterer, max_rows=300)
     >>> display.rows_.size, sorted(display.texts_)

@@ -56,7 +56,8 @@ class CommunityTreeDisplay:
     >>> from skleiden.inspection import community_tree
     >>> stack, _ = make_layered_activations(600, n_communities=4, random_state=0)
     >>> pipeline = make_pipeline(
-    ...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+    ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+    ...     MutualKNNLeiden(random_state=0),
     ... )
     >>> display = community_tree(pipeline.fit(stack)).plot()
     >>> len(display.bars_)

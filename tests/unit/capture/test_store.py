@@ -160,7 +160,7 @@ sys.path[:0] = sys.argv[3:]
 import test_store
 from skleiden.capture import _store
 _store._CHUNK_BYTES, _store._BLOCK_BYTES = 4 * 16 * 4, 8 * 2 * 16 * 4
-out, after = sys.argv[1], int(sys.argv[2])
+out, afters = sys.argv[1], [int(after) for after in sys.argv[2].split(",")]
 import zarr
 setitem, count = zarr.Array.__setitem__, [0]
 def killed(self, rows, values):
@@ -173,22 +173,37 @@ def killed(self, rows, values):
         chunk.write_bytes(chunk.read_bytes()[:20])
         os.kill(os.getpid(), signal.SIGKILL)
 zarr.Array.__setitem__ = killed
-test_store.capture(out)
+for after in afters:  # each in a process of its own, which has imported it all
+    child = os.fork()
+    if not child:
+        test_store.capture(f"{out}/{after}.zarr")
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
+KILLED_AFTER = [1, 2, 6]  # so many writes
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of captures that were killed after so many writes."""
+    folder = tmp_path_factory.mktemp("killed")
+    paths = [str(Path(__file__).parent), str(Path(skleiden.__file__).parents[1])]
+    afters = ",".join(map(str, KILLED_AFTER))
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, str(folder), afters, *paths],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    codes = [int(code) for code in child.stdout.split()]
+    assert codes == [-signal.SIGKILL] * len(KILLED_AFTER), child.stderr
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("after", [1, 2, 6])
-def test_a_killed_capture_gives_the_same_when_started_again(tmp_path, after):
-    out = tmp_path / "acts.zarr"
-    paths = [str(Path(__file__).parent), str(Path(skleiden.__file__).parents[1])]
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(out), str(after), *paths],
-        capture_output=True, text=True, check=False, timeout=100,
-    )  # fmt: skip
-    assert child.returncode == -signal.SIGKILL, child.stderr
-    with pytest.raises(ValueError, match=r"acts.zarr"):
+@pytest.mark.parametrize("after", KILLED_AFTER)
+def test_a_killed_capture_gives_the_same_when_started_again(killed, after):
+    out = killed / f"{after}.zarr"
+    with pytest.raises(ValueError, match=rf"{after}.zarr"):
         load_activations(out)
     assert_same(capture(out), capture(None))
 

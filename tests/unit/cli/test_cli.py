@@ -68,6 +68,15 @@ def few(monkeypatch):
     monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", lambda: data)
 
 
+# The command, of few prompts, in a process of its own.
+FEW_DEMO = (
+    "import sys; from skleiden import cli, datasets; "
+    "from tests.unit.cli.test_cli import few_prompts; data = few_prompts(); "
+    "datasets.load_prompt_activations = lambda: data; "
+    "sys.exit(cli.main())"
+)
+
+
 @pytest.fixture(scope="module")
 def saved(demo):
     return json.loads(demo.path.read_text(encoding="utf-8"))
@@ -184,15 +193,18 @@ def test_demo_without_jinja2(few, tmp_path, monkeypatch, capsys):
     assert [entry.name for entry in tmp_path.iterdir()] == ["found.json"]
 
 
-def test_same_seed_same_file_in_another_process(demo, tmp_path):
-    run = run_python("-m", "skleiden", "demo", "--quiet", cwd=tmp_path)
+def test_same_seed_same_file_in_another_process(few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", COLUMNS)
+    here = tmp_path / "here.json"
+    assert main(["demo", "--quiet", "--output", str(here)]) == 0
+    run = run_python("-c", FEW_DEMO, "demo", "--quiet", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
-    assert without_seconds(run.stdout) == without_seconds(demo.out)
+    assert without_seconds(run.stdout) == without_seconds(capsys.readouterr().out)
     assert run.stdout.endswith("Saved: communities.json, communities.html\n")
-    assert (tmp_path / "communities.json").read_bytes() == demo.path.read_bytes()
+    assert (tmp_path / "communities.json").read_bytes() == here.read_bytes()
 
 
-def test_options_reach_the_pipeline(tmp_path, capsys, saved):
+def test_options_reach_the_pipeline(few, tmp_path, capsys):
     path = tmp_path / "found.json"
     options = "--resolution 8 --n-neighbors 15 --n-components 16 --weighting zscore"
     assert main(["demo", "-q", "-o", str(path), "--seed", "3", *options.split()]) == 0
@@ -207,7 +219,9 @@ def test_options_reach_the_pipeline(tmp_path, capsys, saved):
         "sketch__random_state": 3,
     }
     assert found["parameters"].items() >= expected.items()
-    assert found["n_communities"] > saved["n_communities"]
+    assert main(["demo", "-q", "-o", str(path)]) == 0
+    usual = json.loads(path.read_text(encoding="utf-8"))
+    assert found["n_communities"] > usual["n_communities"]
 
 
 @pytest.mark.parametrize(
@@ -462,13 +476,7 @@ def test_closed_streams_are_no_error(closed, few, tmp_path, monkeypatch, capfd):
 
 @pytest.mark.skipif(os.name == "nt", reason="needs a shell")
 def test_stdout_closed_by_a_shell(tmp_path):
-    code = (
-        "import sys; from skleiden import cli, datasets; "
-        "from tests.unit.cli.test_cli import few_prompts; data = few_prompts(); "
-        "datasets.load_prompt_activations = lambda: data; "
-        "sys.exit(cli.main())"
-    )
-    command = f"'{sys.executable}' -c '{code}' demo -q -o found.json >&-"
+    command = f"'{sys.executable}' -c '{FEW_DEMO}' demo -q -o found.json >&-"
     run = subprocess.run(
         ["/bin/sh", "-c", command], cwd=tmp_path, env=environment(), capture_output=True
     )

@@ -631,6 +631,7 @@ def test_labels_are_kept_if_what_follows_is_interrupted(
 def test_profile(files, tmp_path, capsys):
     out = tmp_path / "out"
     runs = "--resolutions 0.2,0.5,1 --n-runs 3 --n-permutations 1 --n-neighbors 15"
+    runs += " --n-jobs 1"
     assert run("profile", *paths(files), "--out", out, *runs.split()) == 0
     printed, progress = capsys.readouterr()
     assert [float(row["resolution"]) for row in table(out / "profile.csv")] == [
@@ -724,7 +725,7 @@ def test_report(undrawn, files, tmp_path, capsys):
     assert "A &lt;title&gt;" in page.read_text(encoding="utf-8")
 
 
-def test_report_with_names(files, tmp_path, capsys):
+def test_report_with_names(undrawn, files, tmp_path, capsys):
     out, names = tmp_path / "out", files / "names.json"
     assert run("cluster", *paths(files), "--out", out, "-q") == 0
     saved = (out / "communities.json").read_bytes()
