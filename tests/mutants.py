@@ -45,7 +45,7 @@ TESTS = """unit/kernels, unit/test_hubs.py, unit/test_ties.py, unit/test_neighbo
 unit/test_clusterer.py, unit/test_n_clusters.py, unit/test_layer_weights.py,
 unit/test_sketcher.py, unit/test_neurons.py, unit/inspection/test_inspection_graph.py,
 unit/test_mapped.py, unit/test_short_lists.py, unit/test_graphs_by_rows.py,
-unit/test_backends.py, unit/test_strength.py,
+unit/test_backends.py, unit/test_strength.py, unit/stages,
 unit/inspection/test_tree.py, unit/test_tree_lines.py, unit/test_small_communities.py,
 promises/test_properties.py"""
 # Slower ones, which compare everything that is found.
@@ -59,7 +59,7 @@ SIZES = {
     _LISTS_AT_ONCE _LISTS_AVERAGED _WAITING _TASKS""",
     "knn.py": """_SPARE _ROWS_AT_ONCE _ROWS_CONVERTED _ROWS_HASHED _PAIRS_AT_ONCE
     _QUERIES_AT_ONCE _ROWS_ALIKE""",
-    "leiden.py": "_EDGES_AT_ONCE _ROWS_AT_ONCE",
+    "leiden.py": "_ROWS_AT_ONCE _ROWS_JOINED",
     "pool.py": "_SECONDS",
     "shuffle.py": "_COLUMNS",
 }

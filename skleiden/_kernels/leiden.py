@@ -185,7 +185,7 @@ class Network:
             filled += upper.size
             ends = here.take(upper).tolist(), there.take(upper).tolist()
             yield zip(*ends, strict=True)
-        weights[filled:] = self.loops[looped]
+        weights[filled : filled + looped.size] = self.loops[looped]
         ends = (place[looped].tolist(),) * 2
         yield zip(*ends, strict=True)
 

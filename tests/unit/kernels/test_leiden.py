@@ -186,7 +186,9 @@ def test_it_iterates_until_a_billionth_is_gained(monkeypatch, values, n_runs):
         return SimpleNamespace(quality=next(qualities), membership=[len(starts)])
 
     vertices = SimpleNamespace(community_leiden=community_leiden)
-    network = SimpleNamespace(vertices=vertices, loops=np.zeros(1), weights=None)
+    network = SimpleNamespace(
+        vertices=vertices, loops=np.zeros(1), weights=None, place=[0]
+    )
     found = leiden._run_igraph(network, "modularity", 1.0, -1, 0)
     assert starts == [None, *([i] for i in range(1, n_runs))]
     assert_array_equal(found, [n_runs])
@@ -214,7 +216,7 @@ def test_leidenalg_iterates_as_long(monkeypatch, values, n_runs):
     monkeypatch.setattr(
         leidenalg, "SurpriseVertexPartition", lambda *_, **__: partition
     )
-    network = SimpleNamespace(vertices=None, weights=None)
+    network = SimpleNamespace(vertices=None, weights=None, place=[0])
     found, quality = leiden._run_leidenalg(network, "surprise", 1.0, -1, 7)
     assert len(runs) == n_runs
     assert (found.tolist(), quality) == ([3], 2000.0)

@@ -106,7 +106,8 @@ def of_graph():
 
 
 def of_leiden():
-    lists = graph.directed_graph(*knn.exact_neighbors(VECTORS, VECTORS, K, BOTH)[:2])
+    found = knn.exact_neighbors(VECTORS, VECTORS, K, BOTH, own=OWN)
+    lists = graph.directed_graph(*found[:2])
     turned = sp.csr_array(lists.T)
     network = leiden.network(graph.union_graph(lists, turned), loops=np.arange(N) % 2)
     yield from leiden.leiden(
