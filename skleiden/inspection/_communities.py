@@ -32,7 +32,7 @@ from ._graph import (
     representatives,
 )
 from ._keywords import keywords, keywords_of
-from ._layers import fitted_embedding, layer_agreement
+from ._layers import check_fitted_rows, fitted_embedding, layer_agreement
 from ._members import (
     check_integer,
     check_labels,
@@ -564,11 +564,7 @@ def describe(
     ids = as_id_array(ids)
     check_encodable(ids, stack.names)
     refuse_other_order(texts, "texts", ids if stack.prompts is None else stack.prompts)
-    if len(stack) != labels.size:
-        raise ValueError(
-            "X must be what the estimator was fitted on; got "
-            f"{len(stack)} rows, fitted with {labels.size}."
-        )
+    check_fitted_rows(estimator, stack, labels.size)
     check_positive_integer(n_features, "n_features")
     if n_strongest != 0:
         check_positive_integer(n_strongest, "n_strongest")

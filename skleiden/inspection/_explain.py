@@ -11,6 +11,7 @@ from skleiden._input import as_layer_stack
 from skleiden._stages.sketch import WeightedLayer
 
 from ._firing import firing_of
+from ._layers import check_fitted_rows
 from ._members import check_labels, check_positive_integer
 
 
@@ -139,14 +140,10 @@ def explain(
             f"weights it needs; got {type(estimator).__name__} without one."
         )
     widths = sketcher.layer_widths_
-    layers = sketcher._weighted_layers(X)
-    fire = firing_of(sketcher, as_layer_stack(X, sketcher._by_layer(widths)))
-    n = layers[0].source.shape[0]
-    if n != labels.size:
-        raise ValueError(
-            "X must be what the estimator was fitted on; got "
-            f"{n} rows, fitted with {labels.size}."
-        )
+    layers, n = sketcher._weighted_layers(X), labels.size
+    stack = as_layer_stack(X, sketcher._by_layer(widths))
+    check_fitted_rows(estimator, stack, n)
+    fire = firing_of(sketcher, stack)
     place = _place_of(row, X)
     if not -n <= place < n:
         raise IndexError(f"row must be a row of X, from 0 to {n - 1}; got {place}.")

@@ -15,8 +15,14 @@ from skleiden._blocks.layout import layer_layout
 from skleiden._blocks.tensors import from_torch
 from skleiden._fitting import fitted_sketcher
 from skleiden._kernels import knn
+from skleiden._layers import LayerStack
 
 from ._members import LabelsLike, check_positive_integer, number_labels
+
+# Rows that are embedded again to tell whether they are those of a fit, and how far
+# their unit vectors may be from those that were fitted: far more than rounding is.
+_ROWS_CHECKED = 32
+_SAME_ROW = 0.05
 
 
 def layer_agreement(
@@ -146,6 +152,48 @@ def fitted_embedding(estimator: Any, X: Any) -> tuple[np.ndarray, dict[str, int]
     present = distinct.inverse >= 0
     embedding[present] = vectors[distinct.inverse[present]]
     return embedding, components
+
+
+def check_fitted_rows(estimator: Any, stack: LayerStack, n_samples: int) -> None:
+    """Refuse other rows than an estimator was fitted on, or these in another order.
+
+    Some of them are embedded again, and compared with the vectors that the clusterer
+    holds: labels of other rows would be described as if they were those of these.
+    """
+    if len(stack) != n_samples:
+        raise ValueError(
+            "X must be what the estimator was fitted on; got "
+            f"{len(stack)} rows, fitted with {n_samples}."
+        )
+    steps, sketcher = _fitted_steps(estimator), fitted_sketcher(estimator)
+    last = steps[-1]
+    distinct: Any = getattr(last, "_distinct", None)
+    vectors = getattr(distinct, "vectors", None)  # not here if fitted on Dask's workers
+    if (
+        sketcher is None
+        or not isinstance(vectors, np.ndarray)
+        or last.metric == "precomputed"
+    ):
+        return
+    rows = np.unique(np.linspace(0, n_samples - 1, _ROWS_CHECKED).astype(np.int64))
+    found: Any = stack[rows]
+    first = next(i for i, step in enumerate(steps) if step is sketcher)
+    for step in steps[first:-1]:
+        if hasattr(step, "transform"):
+            found = step.transform(found)
+    found = knn.unit_rows(np.array(found, dtype=np.float32))
+    fitted = np.zeros_like(found)
+    present = distinct.inverse[rows] >= 0
+    fitted[present] = vectors[distinct.inverse[rows][present]]
+    off = np.linalg.norm(found - fitted, axis=1)
+    worst = int(off.argmax())
+    if off[worst] > _SAME_ROW:
+        raise ValueError(
+            "X must be what the estimator was fitted on, with its rows in the same "
+            f"order; row {rows[worst]} is another one: its unit vector is "
+            f"{off[worst]:.2f} away from the one that was fitted. Give the rows in "
+            "their order, or fit the estimator on X."
+        )
 
 
 def _fitted_steps(estimator: Any) -> list[Any]:

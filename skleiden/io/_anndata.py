@@ -19,6 +19,7 @@ from skleiden._layers import LayerStack
 from skleiden._stages.distinct import as_shards
 from skleiden._text import encodable
 from skleiden.inspection import Communities
+from skleiden.inspection._layers import check_fitted_rows
 from skleiden.inspection._members import number_labels
 
 from ._communities import jsonable
@@ -131,6 +132,8 @@ def to_anndata(found: Any, X: Any = None, *, estimator: Any = None) -> Any:
             f"X must be what the estimator was fitted on; got {len(stack)} rows for "
             f"{n} labels. Pass the X that was given to fit."
         )
+    if stack is not None and estimator is not None:
+        check_fitted_rows(estimator, stack, n)
     if not given:
         found = Communities(
             clusterer.labels_,

@@ -153,7 +153,7 @@ def test_vectors_that_are_lost_are_told():
     assert shards(None).gather().shape == (2, 2)
     for one, why in (
         (shards("it is closed"), "it is closed"),
-        (shards(None, ()), "a pickle or copy of it is without them"),
+        (shards(None, ()), "a pickle or copy of it does not have them"),
     ):
         with pytest.raises(RuntimeError, match=f"Dask cluster, and {why}. Use it"):
             one.check()
