@@ -318,6 +318,17 @@ def test_lists_of_a_graph_of_distances():
     assert knn.longest_list(sp.csr_array((3, 3))) == 0
 
 
+@pytest.mark.parametrize("n_entries", [0, 1, 2])
+def test_lists_are_no_longer_than_the_longest(n_entries):
+    numbers = np.arange(3)
+    entries = np.full(n_entries, 0.5), (np.ones(n_entries, int), numbers[:n_entries])
+    found, same = knn.neighbors_of_queries(
+        sp.csr_array(entries, shape=(4, 3)), knn.UniqueRows(None, *[numbers] * 3), 3
+    )
+    assert found.ids.shape == found.similarities.shape == same.shape == (4, n_entries)
+    assert np.count_nonzero(found.ids >= 0) == n_entries
+
+
 def test_rows_of_a_graph_are_ranked_by_the_distances_of_both_ends():
     D = np.zeros((4, 4))
     D[0, 1], D[1, 2], D[2, 1], D[3, 1], D[0, 2] = 0.6, 0.25, 0.25, 0.125, 1.0
