@@ -233,6 +233,22 @@ def test_rows_are_scaled_only_if_they_are_off(monkeypatch):
     assert_array_equal(knn.unit_rows(np.asfortranarray(off)), found)
 
 
+def test_of_mapped_rows_all_that_is_made_is_mapped(tmp_path, monkeypatch):
+    monkeypatch.setattr(knn, "_ROWS_CONVERTED", 3)
+    np.save(tmp_path / "rows.npy", 3 * unit(8))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    scaled, rows = knn.unit_rows(mapped), np.array([7, 0, 3, 3, 1])
+    taken = knn.take_rows(mapped, rows)
+    for found, expected in [
+        (scaled, knn.unit_rows(np.array(mapped))),
+        (taken, mapped[rows]),
+        (knn.take_rows(mapped, rows[:0]), mapped[:0]),
+    ]:
+        assert knn.is_mapped(found) == (found.size > 0)
+        assert_array_equal(found, expected)
+    assert not knn.is_mapped(knn.take_rows(np.array(mapped), rows))
+
+
 def test_similarities_of_rows_a_little_too_long_are_at_most_1():
     X = np.repeat(unit(3), 2, axis=0) * np.float32(1 + 9e-7)
     assert knn.unit_rows(X) is X
@@ -300,6 +316,27 @@ def test_lists_of_a_graph_of_distances():
     kept = sp.csr_array(D)
     assert knn.longest_list(kept) == 4
     assert knn.longest_list(sp.csr_array((3, 3))) == 0
+
+
+@pytest.mark.parametrize("n_entries", [0, 1, 2])
+def test_lists_are_no_longer_than_the_longest(n_entries):
+    numbers = np.arange(3)
+    entries = np.full(n_entries, 0.5), (np.ones(n_entries, int), numbers[:n_entries])
+    found, same = knn.neighbors_of_queries(
+        sp.csr_array(entries, shape=(4, 3)), knn.UniqueRows(None, *[numbers] * 3), 3
+    )
+    assert found.ids.shape == found.similarities.shape == same.shape == (4, n_entries)
+    assert np.count_nonzero(found.ids >= 0) == n_entries
+
+
+def test_rows_of_a_graph_are_ranked_by_the_distances_of_both_ends():
+    D = np.zeros((4, 4))
+    D[0, 1], D[1, 2], D[2, 1], D[3, 1], D[0, 2] = 0.6, 0.25, 0.25, 0.125, 1.0
+    both = np.where(D > 0, D + 1e-6, 0)
+    expected = knn.rank_vertices(sp.csr_array(both + both.T))
+    _, distinct = knn.neighbors_from_distances(sp.csr_array(D), 2)
+    assert_array_equal(distinct.ranks, expected)
+    assert_array_equal(expected, [3, 1, 2, 0])
 
 
 def test_rows_that_list_nothing_are_zero_rows():
