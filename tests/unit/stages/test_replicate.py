@@ -266,7 +266,7 @@ def test_few_different_rows_are_told_where_there_are_enough(n_drawn, n_rows, tol
     if told:
         text = (
             f"Layers are judged by {n_drawn} different rows, drawn from the {n_rows} "
-            "of X; below 17 their replicability"
+            "of X; with fewer than 17, their replicability"
         )
         assert re.match(text, str(caught[0].message))
 
