@@ -14,13 +14,13 @@ row:
 
 `bench_pipeline.write_layers` writes such a file.
 
-Printed is the adjusted mutual information (AMI) with the labels, the mean over the
-seeds; each seed draws a sketch and a Leiden run of its own. The columns are the
+It prints the adjusted mutual information (AMI) with the labels, as the mean over the
+seeds; each seed has its own sketch and its own run of Leiden. The columns are the
 notebook's recipe; skleiden on the recipe's own embedding and on that of its own sketch,
 which has other hashes, with small communities left as they are; and skleiden with the
 members of communities under 5 (the default) and under 10 given to their most similar
-community. Under `zscore` the recipe's TF-IDF is replaced by the obvious thing,
-standardising every column of a dense matrix.
+community. With `zscore`, the recipe's TF-IDF is replaced by the obvious alternative:
+every column of a dense matrix is standardised.
 
 With `--permute N`, the rows are also shuffled N times and clustered by exact
 neighbours with the same `random_state`. The adjusted Rand index (ARI) with the labels

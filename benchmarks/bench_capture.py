@@ -3,9 +3,9 @@
 Both take turns, A B A B, with the same model, texts, batches and pooling; the bare loop
 is what one would write by hand for one model: hooks, a pass a batch, the mean over the
 mask. Seconds are those of the processor, on one thread unless `--threads` says
-otherwise, as what else a machine does would hide so small a difference. Then memory:
-the peak of a process that captures with `out`, for some texts and for four times as
-many, beside what it would have to hold without.
+otherwise, because other work on the machine would hide so small a difference. Then
+memory: the peak of a process that captures with `out`, for some texts and for four
+times as many, beside what it would have to hold without.
 
     pip install torch==2.13.0 transformers zarr
     python benchmarks/bench_capture.py --quick
@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, default=N_TEXTS, help="texts (1000)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs (5)")
     parser.add_argument("--quick", action="store_true", help="100 texts, one pair")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.add_argument("--work", type=int, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Which choice without labels is nearest to the labels: by seeds, or by neurons.
+"""Compare choices without labels, by seeds and by neurons, with the labels.
 
     python benchmarks/bench_choice.py prompts trivia.npz evals.npz smol.npz --rows 4000
     python benchmarks/bench_choice.py prompts --quick
@@ -8,15 +8,15 @@ For every combination of weighting, power, weights of layers and number of neigh
 for each run, and again for each of three kinds of `vary`:
 
 - "seeds": runs differ in their random states alone (``vary="all"``);
-- "neurons": each run sees half of each layer's neurons, and random states are held;
+- "neurons": each run sees half of each layer's neurons, and random states are the same;
 - "both": both differ.
 
 Runs 0 and 1, 2 and 3 see disjoint halves; the others overlap by half. "disjoint" scores
 the former pairs alone. Each score of a candidate, that is of one combination at one
 resolution, is the shared information, the net information or the stability of its
-pairs; the rule takes the candidate of the highest, of those that are not degenerate.
-Its AMI (adjusted mutual information with the labels) is the mean over fits on all
-neurons with the same number of seeds. The table shows the AMI of the default at
+pairs; the rule takes the candidate with the highest score among those that are not
+degenerate. Its AMI (adjusted mutual information with the labels) is the mean over fits
+on all neurons with the same number of seeds. The table shows the AMI of the default at
 resolution 1, of the best candidate by labels, and of each choice; and in brackets the
 rank correlation of each score with the AMI, over all candidates that are not
 degenerate.
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="+", help='"prompts" or npz files')
-    parser.add_argument("--rows", type=int, help="so many random rows (all)")
+    parser.add_argument("--rows", type=int, help="number of random rows (all)")
     parser.add_argument("--quick", action="store_true", help="a small grid, 600 rows")
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     options = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
-"""Processor seconds of comparing two partitions of many rows.
+"""Measure the processor seconds of comparing two partitions of many rows.
 
     python benchmarks/bench_compare.py --rows 1000000
 
-A tenth of the rows is in another community in the second partition, whose rows come in
-another order, so that they are found by their ids.
+In the second partition, a tenth of the rows is in another community, and the rows come
+in another order, so that they are found by their ids.
 """
 
 from __future__ import annotations

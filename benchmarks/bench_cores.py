@@ -1,19 +1,19 @@
-"""Seconds of each stage on more and more threads, and what does not scale.
+"""Measure each stage on more and more threads, and what does not scale.
 
     python benchmarks/bench_cores.py --rows 20000
     python benchmarks/bench_cores.py --threads 1 2 4 8 16 --backend libreville
     python benchmarks/bench_cores.py --threads 1 2 --lock
 
-Layers are planted (`make_layered_activations`), embedded and clustered with so many
-threads, each number of them in turn. Beside the seconds stands the share of a stage
-that does not scale, by Amdahl's law from its times on one and on most threads, and
-whether labels are those of one thread.
+Layers are planted (`make_layered_activations`), embedded and clustered with each number
+of threads in turn. Beside the seconds, it prints the share of a stage that does not
+scale, by Amdahl's law from its times on one and on most threads, and whether the labels
+are those of one thread.
 
-With --lock it is measured what cannot scale, on any machine: the share of the CPU time
-of a run on one thread that is spent in the main thread, or with Python's lock. The rest
-is calls of NumPy, BLAS and FAISS in other threads, without the lock. It takes a C
-compiler, Linux, and a Python with a shared library; functions of lock.c stand before
-those that release and take the lock.
+With --lock, it measures what cannot scale, on any machine: the share of the CPU time of
+a run on one thread that is spent in the main thread, or with Python's lock. The rest is
+spent in other threads in calls of NumPy, BLAS and FAISS, without the lock. This needs a
+C compiler, Linux, and a Python with a shared library; functions in lock.c replace those
+that release and take the lock.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The pipeline on the workers of a Dask cluster, beside the same in one process.
+"""Run the pipeline on the workers of a Dask cluster, and in one process.
 
 Synthetic sparse activations are made by the workers, block by block, and again by the
-single process, which holds them in memory. Without --scheduler a cluster of this
-machine's processes is started, with a memory limit for each:
+single process, which holds them in memory. Without --scheduler, a cluster of processes
+is started on this machine, with a memory limit for each:
 
     python benchmarks/bench_dask.py --quick
     python benchmarks/bench_dask.py --rows 1000000 --layers 4 --workers 2 --memory 4GB
     python benchmarks/bench_dask.py --scheduler tcp://host:8786 --rows 100000000
 
-Peaks are of resident memory, of each worker less what it held before.
+Peaks are those of resident memory, for each worker above what it held before.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""A GPU against the CPU, stage by stage: the same labels, and the seconds they take.
+"""Compare a GPU with the CPU, stage by stage: labels, and the seconds they take.
 
 Each data set is clustered on each device in turn, in one process, so that what a device
-needs to start is over before it is timed. A run tells the stages of the clusterer
-apart, and within the search on the card: what the card did, what the CPU did while the
-card waited, and the rows that were searched again because nothing proved their lists.
-Beside "cuda" run "exact", all pairs on the CPU, up to a size, and "auto".
+needs to start is over before it is timed. A run lists the stages of the clusterer and,
+within the search on the card, what the card did, what the CPU did while the card
+waited, and the rows that were searched again because nothing proved their lists. Beside
+"cuda", it runs "exact", all pairs on the CPU, up to a size, and "auto".
 
     python benchmarks/bench_gpu.py --quick --on-cpu
     python benchmarks/bench_gpu.py --sizes 100000x448 1000000x256 --output gpu.json
     python benchmarks/bench_gpu.py --sizes 400000x256 --layers 4 --exact-rows 400000
     python benchmarks/bench_gpu.py --vectors embedding.npy
 
-Without a GPU, --on-cpu has torch's CPU stand for the card: it shows that all runs, and
-that labels are equal, and its seconds mean nothing.
+Without a GPU, --on-cpu makes torch's CPU stand in for the card: this shows that all
+works and that labels are equal, but the seconds mean nothing.
 """
 
 from __future__ import annotations
@@ -239,9 +239,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--repeats", type=int, default=1, help="runs of each (1)")
     parser.add_argument(
-        "--exact-rows", type=int, default=100_000, help="all pairs on the CPU, up to"
+        "--exact-rows", type=int, default=100_000, help="most rows for exact"
     )
-    parser.add_argument("--on-cpu", action="store_true", help="torch's CPU as the card")
+    parser.add_argument(
+        "--on-cpu", action="store_true", help="use torch's CPU as the card"
+    )
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON, not Markdown")
     options = parser.parse_args(arguments)

@@ -1,19 +1,19 @@
-"""Two similarities of rows that are active in different layers, beside labels.
+"""Compare two similarities of rows that are active in different layers.
 
     python benchmarks/bench_inactive_layers.py
     python benchmarks/bench_inactive_layers.py activations.npz ... --rows 3000
 
-Runs on the activations that come with the package, and on files as
-`bench_agreement.py` takes them. Layers of rows are made inactive, in three ways: at
+It runs on the activations that come with the package, and on files as
+`bench_agreement.py` takes them. Layers of rows are made inactive in three ways: at
 random; so that half of the rows have only the earlier or only the later layers; and
 mostly by label, as where a kind of input never reaches a layer. Then
 
 - `embedding`: the sum of the common layers' cosines over ``sqrt(a * b)``, where the
   rows are active in a and b layers, which is the inner product of the embedding;
-- `common`: the sum over the number of common layers, which is no inner product.
+- `common`: the sum over the number of common layers, which is not an inner product.
 
-Printed is the adjusted mutual information (AMI) with the labels at the best of three
-resolutions, and the share of isolated rows, means over the seeds.
+It prints the adjusted mutual information (AMI) with the labels at the best of three
+resolutions, and the share of isolated rows, as means over the seeds.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def partition(similarity: np.ndarray, resolution: float, seed: int) -> MutualKNN
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.npz")
-    parser.add_argument("--rows", type=int, default=2000, help="at most, of each file")
+    parser.add_argument(
+        "--rows", type=int, default=2000, help="largest number of rows of each file"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args(arguments)
     packaged = load_prompt_activations()

@@ -1,18 +1,18 @@
-"""Which layers to trust, without labels, and what it is worth, with labels.
+"""Tell which layers to trust without labels, and what that is worth, by labels.
 
     python benchmarks/bench_layers.py
     python benchmarks/bench_layers.py trivia.npz layers.npy:labels.npy --null 50
 
-Runs on the activations that come with the package, on files as `bench_agreement.py`
-takes them, and on arrays of layers, rows and neurons with an array of labels. Printed
-are, for each data set,
+It runs on the activations that come with the package, on files as `bench_agreement.py`
+takes them, and on arrays of layers, rows and neurons with an array of labels. For each
+data set, it prints
 
 - the correlation, over the layers, of replicability with the adjusted mutual
   information (AMI) between labels and the communities of the layer alone;
 - AMI and seconds of the sketch and the clusterer, at resolution 1 and 64 columns a
   layer on the mean: with equal weights, with those of ``layer_weights="auto"``, and
-  with exp(2 (r - max r)), r the replicability. Means over the seeds; the ways take
-  turns;
+  with exp(2 (r - max r)), r the replicability. They are means over the seeds, and the
+  three ways take turns;
 - with ``--null N``, in how many of N profiles of permuted columns any layer is said to
   be above its null.
 """
@@ -104,11 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="*", metavar="FILE.npz or LAYERS.npy:LABELS.npy")
-    parser.add_argument("--rows", type=int, default=4000, help="at most, of each file")
+    parser.add_argument(
+        "--rows", type=int, default=4000, help="largest number of rows of each file"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--null", type=int, default=0, metavar="N")
     parser.add_argument(
-        "--null-layers", type=int, default=3, help="layers at most, of each file"
+        "--null-layers", type=int, default=3, help="most layers of each file"
     )
     parser.add_argument("--output", type=Path, metavar="results.json")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Leiden's backends on the same graphs: quality, seconds, memory, threads.
+"""Compare Leiden's backends on the same graphs: quality, seconds, memory, threads.
 
     python benchmarks/bench_leiden.py --quick
     python benchmarks/bench_leiden.py synthetic embedding.npz --threads 1 2 4 8 16 \
@@ -9,8 +9,8 @@ and libreville (`pip install "skleiden[libreville]"`) then take turns, seed by s
 resolution by resolution; the table has the medians over seeds of modularity (at the
 resolution) and of the seconds that Leiden takes, without handing the graph over, which
 igraph alone needs. The second table repeats libreville on other numbers of threads, and
-says whether the labels were the same. The last has bytes for each edge, of the graph
-besides that both are given, each in a process of its own (Linux alone tells).
+says whether the labels were the same. The last has the bytes for each edge, above the
+graph that both are given, each in its own process (on Linux only).
 
 A data set is "prompts", which comes with skleiden, "synthetic"
 (`make_layered_activations`, embedded) or a file of vectors, as in `bench_neighbors.py`.
@@ -201,7 +201,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="*", default=["prompts"])
-    parser.add_argument("--rows", type=int, help="of each data set, drawn at random")
+    parser.add_argument("--rows", type=int, help="random rows of each data set")
     parser.add_argument("--resolutions", type=float, nargs="+", default=[0.25, 1, 4])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, default=9)

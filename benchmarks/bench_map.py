@@ -1,21 +1,22 @@
-"""The map of a graph beside igraph's UMAP: time, neighbours kept, communities apart.
+"""Compare the map with igraph's UMAP: time, neighbours kept, communities apart.
 
     python benchmarks/bench_map.py
     python benchmarks/bench_map.py activations.npz ... --planted 20000 --figures maps
 
-Runs on the activations that come with the package, on files as `bench_agreement.py`
-takes them, and on as many planted rows. Both lay out the same ties of the same rows,
-in turn, igraph from random places, in 200 epochs. Printed are medians over the seeds of
+It runs on the activations that come with the package, on files as `bench_agreement.py`
+takes them, and on as many planted rows as are asked for. Both methods lay out the same
+ties of the same rows, in turn; igraph starts from random places, and takes 200 epochs.
+It prints medians over the seeds of
 
 - seconds of `community_map`, the sample and the choice of ties included;
-- graph: of each row's neighbours in the graph, the share that is among as many nearest
+- graph: the share of each row's neighbours in the graph that are among as many nearest
   rows of the map;
-- embedding: of its 15 nearest in the embedding, the share among the 15 nearest;
+- embedding: the share of its 15 nearest in the embedding that are among its 15 nearest;
 - trust: trustworthiness of the 15 nearest, as scikit-learn has it;
 - purity: share of the 15 nearest that are of the row's community;
 - apart: mean silhouette of the communities in the plane.
 
-Where not all rows are shown, the last line is a map of all.
+If not all rows are shown, the last line is of a map of all.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ def compare(stack: LayerStack, shown: int, seeds: int, figure: Path | None) -> A
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.npz")
-    parser.add_argument("--rows", type=int, default=4000, help="at most, of each file")
+    parser.add_argument(
+        "--rows", type=int, default=4000, help="largest number of rows of each file"
+    )
     parser.add_argument("--planted", type=int, default=0, help="rows of planted data")
     parser.add_argument("--shown", type=int, default=3000, help="rows of a map (3000)")
     parser.add_argument("--seeds", type=int, default=3)

@@ -1,18 +1,18 @@
-"""Recall against time of the searches for neighbours, on the same vectors.
+"""Measure recall against time of searches for neighbours, on the same vectors.
 
 Each search at each setting runs in a process of its own, all in turn in each round, the
 notebook's HNSW search first. Recall is measured on rows drawn for it, against all
-pairs. Speed is told as the ratio of the notebook's seconds to the search's, in each
-round; the table has medians. Beside the seconds of the clock are those of all processor
-cores together, which other work on the machine changes less.
+pairs. Speed is given as the ratio of the notebook's seconds to the search's, in each
+round; the table has medians. Beside the seconds by the clock, it prints those of all
+processor cores together, which other work on the machine changes less.
 
     python benchmarks/bench_neighbors.py --quick
     python benchmarks/bench_neighbors.py synthetic fashion vectors.npy --repeats 3 \
         --output neighbors.json --plot neighbors.svg
 
 A data set is "synthetic" (`make_layered_activations`, embedded), "fashion" (Debian's
-dataset-fashion-mnist) or a file of vectors: .npy, or .npz, of whose arrays the first
-with two dimensions is taken. PyNNDescent runs where it is installed; its functions are
+dataset-fashion-mnist) or a file of vectors: .npy, or .npz, from which the first array
+of two dimensions is taken. PyNNDescent runs where it is installed; its functions are
 compiled beforehand.
 
 "ivfflat" and "panorama" are FAISS's own inverted lists, `IndexIVFFlat` and, after a
@@ -369,7 +369,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", nargs="*", default=["synthetic"], help="data sets")
     parser.add_argument("--quick", action="store_true", help="2000 rows")
     parser.add_argument("--rows", type=int, help="rows (synthetic: 100000, else all)")
-    parser.add_argument("--layers", type=int, default=7, help="of the synthetic (7)")
+    parser.add_argument(
+        "--layers", type=int, default=7, help="layers of synthetic data (7)"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="rounds (1)")
     parser.add_argument(
         "--methods",

@@ -1,19 +1,18 @@
-"""Groups of neurons: whether other prompts find them, and what they drive.
+"""Tell whether other prompts find the same groups of neurons, and what they drive.
 
     python benchmarks/bench_neurons.py
     python benchmarks/bench_neurons.py trivia.npz layers.npy:labels.npy --rows 2000
     python benchmarks/bench_neurons.py --large
 
-Runs on the activations that come with the package, and on files as `bench_layers.py`
+It runs on the activations that come with the package, and on files as `bench_layers.py`
 takes them. Half of the prompts, drawn at random, and the other half each find groups of
-the neurons of all layers (`LayerStack.neurons`), by the defaults.
-Printed are, for each data set and resolution, as soon as it is known, means over the
-seeds:
+the neurons of all layers (`LayerStack.neurons`), by the defaults. For each data set and
+resolution, it prints these means over the seeds as soon as they are known:
 
 - groups, and neurons in none;
 - adjusted mutual information (AMI) of both halves' groups, of neurons that are in one;
   the same where the prompts of each neuron are permuted; and with the neurons' layer;
-- of how many labels the strongest effect of a group, on the half that had no part in
+- for how many labels the strongest effect of a group, on the half that had no part in
   finding it, is above 1 and above 3; the same for random groups of the same sizes.
 
 With ``--large``, 7 layers of 4,096 neurons and 100,000 prompts, 2% active, are planted:
@@ -177,9 +176,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="*", metavar="FILE.npz or LAYERS.npy:LABELS.npy")
-    parser.add_argument("--rows", type=int, default=4000, help="at most, of each file")
+    parser.add_argument(
+        "--rows", type=int, default=4000, help="largest number of rows of each file"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--large", action="store_true", help="planted layers alone")
+    parser.add_argument("--large", action="store_true", help="only planted layers")
     parser.add_argument("--output", type=Path, metavar="results.json")
     options = parser.parse_args(arguments)
     results: dict[str, Any] = {"environment": environment(), "data": {}}

@@ -576,10 +576,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", nargs="*", help='"fashion" or npz files')
     parser.add_argument("--quick", action="store_true", help="1,000 rows, one run")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--rows", type=int, help="so many random rows (all)")
+    parser.add_argument("--rows", type=int, help="number of random rows (all)")
     parser.add_argument("--repeats", type=int, help="runs of each (3; quick: 1)")
-    parser.add_argument("--weighting", default="idf", help="of the sketch (idf)")
-    parser.add_argument("--envs", type=Path, help="folder for the environments")
+    parser.add_argument(
+        "--weighting", default="idf", help="weighting of the sketch (idf)"
+    )
+    parser.add_argument("--envs", type=Path, help="folder of the environments")
     parser.add_argument(
         "--timeout", type=float, default=3600, help="seconds for a run (3600)"
     )

@@ -1,8 +1,8 @@
 """Run the notebook's recipe and skleiden side by side on synthetic activations.
 
 Both get the same data and take turns, A B A B. Each run is a fresh process that reads
-its input from a file, so that no run warms up or fills the memory of another. Reported
-are the medians of the runs, the ratios of neighbouring runs, and how well the two
+its input from a file, so that no run warms up or fills the memory of another. It
+reports the medians of the runs, the ratios of neighbouring runs, and how well the two
 partitions agree with the planted one and with each other. skleiden does what the recipe
 does, with layers of equal weight and no correction for hubs; with ``--defaults``, what
 it does by default.
@@ -495,9 +495,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, help="rows (20000; quick: 2000)")
     parser.add_argument("--layers", type=int, default=7, help="layers (7)")
     parser.add_argument("--communities", type=int, help="planted (20; quick: 10)")
-    parser.add_argument("--nonzeros", type=int, default=70, help="a row and layer (70)")
+    parser.add_argument(
+        "--nonzeros", type=int, default=70, help="activations in a row of a layer (70)"
+    )
     parser.add_argument("--repeats", type=int, help="runs of each (3; quick: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the data (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data (0)")
     parser.add_argument(
         "--defaults", action="store_true", help="weigh layers and correct for hubs"
     )

@@ -1,4 +1,4 @@
-r"""How near to the labels each method comes that may not see them, on all data sets.
+r"""Compare how near to the labels each method comes without seeing them, on all data.
 
     python benchmarks/bench_quality.py prompts trivia.npz evals.npz smol.npz \
         --rows 4000 --envs environments --texts trivia=red_discordbot-*.whl \
@@ -10,14 +10,14 @@ A data set is "prompts", the activations that come with skleiden, or an npz file
 
 - skleiden: sketch and clusterer with nothing set;
 - skleiden, chosen: `resolution_profile` with ``vary=["all", "neurons"]`` for each
-  candidate of `bench_choice.py`, of which the one is taken whose runs, each with half
-  of the neurons, share the most information. No label is seen;
+  candidate of `bench_choice.py`; the one is taken whose runs, each with half of the
+  neurons, share the most information. No label is seen;
 - notebook: the whole recipe of `notebook_recipe.py`, to which signed layers are given
-  as their positive part, since it knows no other;
+  as their positive part, because it knows no others;
 - the peers of `bench_peers.py`, each in its environment below ``--envs``, on the
   vectors that skleiden's sketch makes with equal weights for all layers;
-- sentences: the sentence embeddings that MiniLM itself gives of the same texts, and
-  skleiden's clusterer on them: another way altogether. It needs the texts: those of
+- sentences: the sentence embeddings that MiniLM itself makes of the same texts, and
+  skleiden's clusterer on them, as a different approach. It needs the texts: those of
   "prompts" come with skleiden, others are given by ``--texts NAME=[KIND:]WHEEL``, for
   the kinds of `make_text_activations.py`.
 
@@ -257,9 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", nargs="*", default=["prompts"])
     parser.add_argument("--quick", action="store_true", help="600 rows, a small grid")
     parser.add_argument("--methods", nargs="+", choices=TITLES, default=list(TITLES))
-    parser.add_argument("--rows", type=int, help="so many random rows (all)")
+    parser.add_argument("--rows", type=int, help="number of random rows (all)")
     parser.add_argument("--texts", action="append", default=[], metavar="NAME=WHEEL")
-    parser.add_argument("--envs", type=Path, help="folder for the environments")
+    parser.add_argument("--envs", type=Path, help="folder of the environments")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for a peer")
     parser.add_argument("--output", type=Path, help="write the results here, as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON, not Markdown")

