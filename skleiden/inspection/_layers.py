@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,9 +20,10 @@ from skleiden._layers import LayerStack
 
 from ._members import LabelsLike, check_positive_integer, number_labels
 
-# Rows that are embedded again to tell whether they are those of a fit, and how far
-# their unit vectors may be from those that were fitted: far more than rounding is.
-_ROWS_CHECKED = 32
+# So many rows from the start, the middle and the end are embedded again, to tell
+# whether they are those of a fit. Their unit vectors may be so far from those that
+# were fitted, which is far more than rounding.
+_ROWS_CHECKED = 8
 _SAME_ROW = 0.05
 
 
@@ -175,13 +177,22 @@ def check_fitted_rows(estimator: Any, stack: LayerStack, n_samples: int) -> None
         or last.metric == "precomputed"
     ):
         return
-    rows = np.unique(np.linspace(0, n_samples - 1, _ROWS_CHECKED).astype(np.int64))
-    found: Any = stack[rows]
     first = next(i for i, step in enumerate(steps) if step is sketcher)
-    for step in steps[first:-1]:
-        if hasattr(step, "transform"):
-            found = step.transform(found)
-    found = knn.unit_rows(np.array(found, dtype=np.float32))
+
+    def embed(rows: slice) -> np.ndarray:
+        some: Any = stack[rows]
+        for step in steps[first:-1]:
+            if hasattr(step, "transform"):
+                some = step.transform(some)
+        return np.asarray(some, dtype=np.float32)
+
+    # Neighbouring rows, since layers may lie in chunks of a file.
+    starts = sorted({0, n_samples // 2, max(0, n_samples - _ROWS_CHECKED)})
+    parts = [slice(a, min(a + _ROWS_CHECKED, n_samples)) for a in starts]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is to be told, the fit has told
+        found = knn.unit_rows(np.concatenate([embed(part) for part in parts]))
+    rows = np.concatenate([np.arange(n_samples)[part] for part in parts])
     fitted = np.zeros_like(found)
     present = distinct.inverse[rows] >= 0
     fitted[present] = vectors[distinct.inverse[rows][present]]
