@@ -107,12 +107,14 @@ def deadly(function, marker):
     return run
 
 
-@pytest.mark.parametrize("stages", some_of(TASKS, 5))
+@pytest.mark.parametrize(
+    "stages", [["sample"], *some_of([name for name in TASKS if name != "sample"], 4)]
+)
 def test_workers_die_in_stages(
     client, pipeline, stack, lazy, tmp_path, monkeypatch, stages
 ):
     # With rows to leave out, and small communities to attach. Layers are compared in
-    # this process, which must not die: only for the stage that brings rows here.
+    # this process, which must not die: only for the stage that brings rows here, alone.
     pipeline.set_params(
         multilayertfidfsketcher__layer_weights="auto" if "sample" in stages else None,
         mutualknnleiden__resolution=4.0,
@@ -179,5 +181,6 @@ def test_workers_without_memory_are_told_of(client, vectors, monkeypatch):
     clusterer = MutualKNNLeiden(15)
     message = "Workers died again and again in stage 'Vectors'.*Give the workers more"
     with pytest.raises(MemoryError, match=message):
-        clusterer.fit(vectors.map_blocks(fill, dtype=np.float32))
+        # With a meta, to find which Dask would fill this process's memory.
+        clusterer.fit(vectors.map_blocks(fill, meta=np.empty((0, 0), np.float32)))
     assert not hasattr(clusterer, "n_features_in_")
