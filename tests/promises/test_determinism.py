@@ -1,7 +1,11 @@
 """The same labels: every time, on any number of threads, in any wrapping."""
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,10 +17,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from tests import golden
-from tests.children import ROOT, run_script
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 NAMES = [f"{data}: {name}" for data in golden.DATA for name in golden.CLUSTERERS]
 
 
@@ -110,26 +114,17 @@ def test_any_number_of_jobs(found, data, n_jobs):
     assert everything(data, n_jobs) == found
 
 
-# FAISS, which is imported afterwards, reads how many threads it has.
-_ANY_THREADS = """
-import json, os, sys
-
-n_threads, root = sys.argv[1:]
-os.environ |= {"OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": "1"}
-sys.path.insert(0, root)
-import faiss
-from tests import golden
-
-assert faiss.omp_get_max_threads() == int(n_threads)
-print(json.dumps(golden.everything()))
-"""
-
-
-@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("n_threads", ["1", "2", "3"])
 def test_any_number_of_threads(found, n_threads):
-    code, printed, error = run_script(_ANY_THREADS, n_threads, ROOT, timeout=120)
-    assert code == 0, error
-    assert json.loads(printed) == found
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.golden"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": n_threads, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(run.stdout) == found
 
 
 def test_in_worker_processes(found, data):
