@@ -8,8 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Files run in as many processes as there are cores: several share costly fixtures.
-TESTS = ("pytest", "-n", "auto", "--dist", "loadfile")
+# Files run in as many processes as there are cores: several share costly fixtures. In
+# the order of tests/conftest.py: by itself, xdist begins with files of many tests.
+TESTS = ("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
 QUICK = ("-m", "not slow and not cluster and not browser")
 ARGUMENTS = sys.argv[1:]
 if ARGUMENTS[:1] == ["quick"]:

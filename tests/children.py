@@ -88,6 +88,37 @@ def server(*preloaded):
     return "forkserver"
 
 
+@contextlib.contextmanager
+def cluster(n_workers=2, **options):
+    """A client of workers with a thread each, which are processes of the server.
+
+    They are not watched while they work: samples of what they do, a hundred a second,
+    would be half of the work of such small tasks.
+    """
+    import dask
+    import distributed
+
+    settings = {
+        # Started before Dask does, which has a list of its own of what to preload.
+        "distributed.worker.multiprocessing-method": server(
+            "distributed", "dask.array"
+        ),
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.system-monitor.gil.enabled": False,
+    }
+    with (
+        dask.config.set(settings),
+        distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=":0",
+            **options,
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
 def environment():
     """Of an interpreter that finds this package wherever it is started."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -30,10 +30,16 @@ CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what opens a browser, by the fixture that does."""
+    """Mark what opens a browser, by the fixture that does; begin with long files.
+
+    A long file that begins last would be waited for by all other processes.
+    """
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
+    marks = ("cluster", "slow", "browser")
+    long = {i.path for i in items if any(map(i.get_closest_marker, marks))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

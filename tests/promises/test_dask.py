@@ -1,9 +1,7 @@
 """Searches and sweeps on the workers of a Dask cluster, by joblib."""
 
-import contextlib
 import pickle
 
-import dask
 import dask.array as da
 import distributed
 import joblib
@@ -20,25 +18,9 @@ from skleiden.model_selection import (
     make_stability_scorer,
     resolution_profile,
 )
-from tests.children import server
+from tests.children import cluster
 
 pytestmark = pytest.mark.cluster
-
-
-@contextlib.contextmanager
-def cluster(n_workers=2):
-    """A client of workers with a thread each, which are processes of the server."""
-    # Before Dask, which has a list of its own of what to preload.
-    method = server("distributed", "dask.array")
-    method = {"distributed.worker.multiprocessing-method": method}
-    with (
-        dask.config.set(method),
-        distributed.LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, dashboard_address=":0"
-        ) as local,
-        distributed.Client(local) as client,
-    ):
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ import os
 import signal
 import time
 
-import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -16,31 +14,44 @@ from sklearn.pipeline import make_pipeline
 from skleiden import LayerStack, MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden._stages import IVF_TASKS, TASKS, distinct, search
 from tests.checks import owner_and_name
+from tests.children import cluster
 
 pytestmark = pytest.mark.cluster
 
+ROWS = 134  # of a chunk and of a shard: three for two workers
 
-@pytest.fixture
-def client():
-    """Of a cluster that nothing has happened to yet."""
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+
+@pytest.fixture(scope="module")
+def shared():
+    with cluster(memory_limit="500MB") as client:
         yield client
 
 
-@pytest.fixture(autouse=True)
-def shards(monkeypatch):
-    monkeypatch.setattr(distinct, "_ROWS", 120)
+@pytest.fixture
+def client(shared):
+    """Of a cluster that has a new worker for each that died."""
+    shared.wait_for_workers(2, timeout=60)
+    return shared
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shards():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(distinct, "_ROWS", ROWS)
+        yield
 
 
 @pytest.fixture
 def lazy(stack):
-    layers = [da.from_array(layer.toarray(), chunks=(90, -1)) for layer in stack.layers]
+    layers = [
+        da.from_array(layer.toarray(), chunks=(ROWS, -1)) for layer in stack.layers
+    ]
     return LayerStack(layers, names=stack.names)
+
+
+@pytest.fixture(scope="module")
+def vectors(embedding):
+    return da.from_array(np.array(embedding), chunks=(ROWS, -1))
 
 
 @pytest.fixture
@@ -60,6 +71,26 @@ def test_workers_give_the_same_labels(client, pipeline, lazy, expected):
     assert_array_equal(pipeline.fit_predict(lazy), expected)
 
 
+def some_of(stages, n_groups):
+    """Stages as far from each other as may be, of which workers die in a single fit."""
+    names = list(stages)
+    return [
+        pytest.param(names[i::n_groups], id=", ".join(names[i::n_groups]))
+        for i in range(n_groups)
+    ]
+
+
+def make_deadly(monkeypatch, stages, folder):
+    """Let a worker die in each of some stages; the files that tell that it did."""
+    markers = []
+    for number, place in enumerate(stages):
+        markers.append(folder / f"died-{number}")
+        module, name = owner_and_name(place)
+        function = deadly(getattr(module, name), markers[-1])
+        monkeypatch.setattr(module, name, function)
+    return markers
+
+
 def deadly(function, marker):
     """A function that kills the first process it comes to, in the middle of its work.
 
@@ -76,41 +107,42 @@ def deadly(function, marker):
     return run
 
 
-@pytest.mark.parametrize("stage", TASKS)
-def test_a_worker_dies_in_a_stage(
-    client, pipeline, stack, lazy, tmp_path, monkeypatch, stage
+@pytest.mark.parametrize(
+    "stages", [["sample"], *some_of([name for name in TASKS if name != "sample"], 4)]
+)
+def test_workers_die_in_stages(
+    client, pipeline, stack, lazy, tmp_path, monkeypatch, stages
 ):
     # With rows to leave out, and small communities to attach. Layers are compared in
-    # this process, which must not die: only for the stage that brings rows here.
+    # this process, which must not die: only for the stage that brings rows here, alone.
     pipeline.set_params(
-        multilayertfidfsketcher__layer_weights="auto" if stage == "sample" else None,
+        multilayertfidfsketcher__layer_weights="auto" if "sample" in stages else None,
         mutualknnleiden__resolution=4.0,
         mutualknnleiden__min_cluster_size=12,
     )
     rows = np.minimum(np.arange(400), 397)
     expected = clone(pipeline).fit(stack[rows])
     assert expected[-1].attached_.any()
-    marker = tmp_path / "died"
-    module, name = owner_and_name(TASKS[stage])
-    monkeypatch.setattr(module, name, deadly(getattr(module, name), marker))
+    markers = make_deadly(monkeypatch, [TASKS[stage] for stage in stages], tmp_path)
     assert_array_equal(pipeline.fit_predict(lazy[rows]), expected[-1].labels_)
-    assert marker.exists()
+    assert all(marker.exists() for marker in markers)
 
 
-@pytest.mark.parametrize("stage", IVF_TASKS)
-def test_a_worker_dies_in_a_search_of_lists(
-    client, embedding, tmp_path, monkeypatch, stage
+@pytest.fixture(scope="module")
+def found_in_lists(shared, vectors):
+    """Without a death."""
+    return MutualKNNLeiden(15, algorithm="ivf", random_state=0).fit(vectors)
+
+
+@pytest.mark.parametrize("stages", some_of(IVF_TASKS, 3))
+def test_workers_die_in_a_search_of_lists(
+    client, found_in_lists, vectors, tmp_path, monkeypatch, stages
 ):
-    X = da.from_array(np.array(embedding), chunks=(90, -1))
-    clusterer = MutualKNNLeiden(15, algorithm="ivf", random_state=0)
-    expected = clone(clusterer).fit(X)
-    marker = tmp_path / "died"
-    module, name = owner_and_name(IVF_TASKS[stage])
-    monkeypatch.setattr(module, name, deadly(getattr(module, name), marker))
-    clusterer.fit(X)
-    assert_array_equal(clusterer.labels_, expected.labels_)
-    assert clusterer.knn_recall_ == expected.knn_recall_
-    assert marker.exists()
+    markers = make_deadly(monkeypatch, [IVF_TASKS[stage] for stage in stages], tmp_path)
+    clusterer = clone(found_in_lists).fit(vectors)
+    assert_array_equal(clusterer.labels_, found_in_lists.labels_)
+    assert clusterer.knn_recall_ == found_in_lists.knn_recall_
+    assert all(marker.exists() for marker in markers)
 
 
 def test_a_worker_dies_after_fit(client, pipeline, lazy, stack, expected):
@@ -122,15 +154,20 @@ def test_a_worker_dies_after_fit(client, pipeline, lazy, stack, expected):
     )
 
 
-def test_workers_that_always_die_are_told_of(client, embedding, monkeypatch):
+def allow_deaths(monkeypatch, client, number):
+    """As the setting `allowed-failures` of a cluster does that begins."""
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", number)
+
+
+def test_workers_that_always_die_are_told_of(client, vectors, monkeypatch):
+    allow_deaths(monkeypatch, client, 1)
     monkeypatch.setattr(search, "_between", lambda *_: os._exit(1))
-    X = da.from_array(np.array(embedding), chunks=(90, -1))
     message = r"Workers died repeatedly in stage 'Neighbors .*out of memory\. Give"
     with pytest.raises(MemoryError, match=message):
-        MutualKNNLeiden(15).fit(X)
+        MutualKNNLeiden(15).fit(vectors)
 
 
-def test_workers_without_memory_are_told_of(embedding):
+def test_workers_without_memory_are_told_of(client, vectors, monkeypatch):
     def fill(block):
         kept = []
         for _ in range(100):
@@ -138,21 +175,10 @@ def test_workers_without_memory_are_told_of(embedding):
             time.sleep(0.05)
         return block + len(kept)
 
-    X = da.from_array(np.array(embedding), chunks=(90, -1)).map_blocks(
-        fill, dtype=np.float32
-    )
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            memory_limit="500MB",
-            dashboard_address=":0",
-        ) as cluster,
-        Client(cluster),
-    ):
-        clusterer = MutualKNNLeiden(15)
-        message = "Workers died repeatedly in stage 'Vectors'.*Give the workers more"
-        with pytest.raises(MemoryError, match=message):
-            clusterer.fit(X)
-        assert not hasattr(clusterer, "n_features_in_")
+    allow_deaths(monkeypatch, client, 0)
+    clusterer = MutualKNNLeiden(15)
+    message = "Workers died repeatedly in stage 'Vectors'.*Give the workers more"
+    with pytest.raises(MemoryError, match=message):
+        # With a meta, to find which Dask would fill this process's memory.
+        clusterer.fit(vectors.map_blocks(fill, meta=np.empty((0, 0), np.float32)))
+    assert not hasattr(clusterer, "n_features_in_")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.children import run_script
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -24,9 +26,11 @@ from skleiden.model_selection import StableLeiden
 
 stack, _ = make_layered_activations(600, n_layers=3, random_state=0)
 
-def make(n_jobs=None, **parameters):
+def make(n_jobs=None, layer_weights=None, **parameters):
     return make_pipeline(
-        MultiLayerTfidfSketcher(32, random_state=0, n_jobs=n_jobs),
+        MultiLayerTfidfSketcher(
+            32, layer_weights=layer_weights, random_state=0, n_jobs=n_jobs
+        ),
         MutualKNNLeiden(10, random_state=0, n_jobs=n_jobs, **parameters),
     )
 
@@ -41,11 +45,15 @@ def in_child(function):
 
 FITTED = """
 n_jobs, algorithm = eval(sys.argv[1]), sys.argv[2]
-fitted = make(n_jobs, algorithm=algorithm).fit(stack)
+# Layers are judged by exact searches, whatever the last step does.
+parameters = dict(
+    layer_weights="auto" if algorithm == "exact" else None, algorithm=algorithm
+)
+fitted = make(n_jobs, **parameters).fit(stack)
 labels, expected = fitted[-1].labels_, fitted.predict(stack)
 
 def same():
-    again = make(n_jobs, algorithm=algorithm).fit_predict(stack)
+    again = make(n_jobs, **parameters).fit_predict(stack)
     return (fitted.predict(stack) == expected).all() and (again == labels).all()
 
 def twice():
@@ -114,20 +122,11 @@ assert in_child(lambda: MutualKNNLeiden(5, n_jobs=2).fit(X).n_clusters_ > 0) == 
 """
 
 
-def run(program, *arguments):
-    finished = subprocess.run(
-        [sys.executable, "-c", START + program, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
-    assert finished.returncode == 0, finished.stderr
-
-
 @pytest.mark.parametrize("n_jobs", ["None", "1", "2"])
 @pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
 def test_child_after_a_fit(n_jobs, algorithm):
-    run(FITTED, n_jobs, algorithm)
+    code, _, error = run_script(START + FITTED, n_jobs, algorithm, timeout=180)
+    assert code == 0, error
 
 
 @pytest.mark.parametrize(
@@ -136,4 +135,11 @@ def test_child_after_a_fit(n_jobs, algorithm):
     ids=["meanwhile", "joblib", "workers", "loaded"],
 )
 def test_other_children(program):
-    run(program)
+    """In an interpreter of its own, as workers of joblib's are started from one."""
+    finished = subprocess.run(
+        [sys.executable, "-c", START + program],
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert finished.returncode == 0, finished.stderr

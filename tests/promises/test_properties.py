@@ -111,11 +111,17 @@ LAYERS = st.integers(1, 3).flatmap(
 @given(
     layers=LAYERS,
     weighting=st.sampled_from(["idf", "zscore", "none"]),
+    layer_weights=st.sampled_from([None, "auto"]),  # which takes most of the time
     n_components=st.integers(1, 9),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_sketcher(layers, weighting, n_components, seed):
-    make = MultiLayerTfidfSketcher(n_components, weighting=weighting, random_state=seed)
+def test_sketcher(layers, weighting, layer_weights, n_components, seed):
+    make = MultiLayerTfidfSketcher(
+        n_components,
+        layer_weights=layer_weights,
+        weighting=weighting,
+        random_state=seed,
+    )
     dense = make.fit_transform(LayerStack(layers))
     sparse = make.fit_transform(LayerStack([sp.csr_array(x) for x in layers]))
     np.testing.assert_array_equal(dense, sparse)
