@@ -1,6 +1,7 @@
 """What is told of a partition, and what becomes of its small communities."""
 
 import pickle
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +131,14 @@ def test_threads_of_a_backend_that_takes_several(monkeypatch, graph, cores, expe
         return np.zeros(10, dtype=np.int64), 0.0
 
     monkeypatch.setattr(partition.leiden, "leiden", run)
+    limits = []
+
+    def limit_threads(n):
+        limits.append(n)
+        return nullcontext()
+
+    monkeypatch.setattr(partition.knn, "limit_threads", limit_threads)
+    monkeypatch.setattr(partition.knn, "n_threads", lambda: limits[-1])
     monkeypatch.setattr(partition.os, "cpu_count", lambda: cores)
     for backend in ("libreville", "igraph"):
         (_,) = how(backend=backend, n_threads=3).run(graph, [0])
