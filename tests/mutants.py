@@ -52,16 +52,21 @@ promises/test_properties.py"""
 STRONG = """promises/test_determinism.py::test_same_as_recorded,
 promises/test_order_of_rows.py::test_twenty_orders"""
 SIZES = {
+    "affinity.py": "_ROWS_AT_ONCE",
     "cuda.py": "_SPARE _GROUP _MOST _LEAST _ROWS_RANKED _ROWS_AGAIN",
+    "distinct.py": "_ROWS_MEASURED _ROWS_OF_TASK",
     "graph.py": "_EDGES_AT_ONCE",
+    "hubs.py": "_ROWS_AT_ONCE _COUNTS",
     "ivf.py": """_ROWS_AT_ONCE _SPREAD _QUERIES_TOGETHER
     _STRIPE_ROWS _ROWS_PROBED _PAIRS_SCANNED _ROWS_SCANNED _PAIRS_AT_ONCE _ROWS_RANKED
     _LISTS_AT_ONCE _LISTS_AVERAGED _WAITING _TASKS""",
     "knn.py": """_SPARE _ROWS_AT_ONCE _ROWS_CONVERTED _ROWS_HASHED _PAIRS_AT_ONCE
     _QUERIES_AT_ONCE _ROWS_ALIKE""",
     "leiden.py": "_ROWS_AT_ONCE _ROWS_JOINED",
+    "plan.py": "_ROWS_AT_ONCE",
     "pool.py": "_SECONDS",
     "shuffle.py": "_COLUMNS",
+    "sketch.py": "_COPIED",
 }
 EFFORT = {
     "ivf.py": """_COMPONENTS _AXES_ROWS _LISTS _TRAINING_ROWS _ITERATIONS _PLACE

@@ -251,6 +251,8 @@ def _stacked(parts: Sequence[sp.csr_array]) -> sp.csr_array:
 class UnionRows:
     """Rows of the union graph of distinct vectors, made when they are asked for.
 
+    They are asked for in ascending order.
+
     `lists` are handles of the blocks' lists; a pickle holds them in one piece.
     """
 

@@ -336,8 +336,7 @@ def _by_lists(
     """Parts of whole lists, so that rows are compared in products as large as ever."""
     ends = np.cumsum(np.bincount(own))
     shares = np.arange(1, len(shards.blocks)) * (own.size / len(shards.blocks))
-    edges = np.unique([0, *np.searchsorted(ends, shares) + 1, ends.size])
-    edges = edges[edges <= ends.size].tolist()
+    edges = np.unique([0, *np.searchsorted(ends, shares) + 1, ends.size]).tolist()
     pieces = [
         runner.call(_divided, block, a, runner.put(own[a:b]), edges)
         for block, (a, b) in zip(shards.blocks, pairwise(starts), strict=True)
