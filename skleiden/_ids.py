@@ -69,7 +69,7 @@ def check_ids(ids: Iterable[Any], n_samples: int) -> np.ndarray:
 
 def _equals_itself(identifier: Any) -> bool:
     try:
-        return identifier is not None and bool(identifier == identifier)
+        return bool(identifier == identifier)
     except Exception:  # as of a missing value of pandas, neither equal nor not
         return False
 

@@ -363,7 +363,7 @@ def of_tampered():
 def test_matrices_in_memory_that_lie(of_tampered, name):
     door, case = name.split("/")
     what = "Layer 'layer_0'" if door == "layers" else "X"
-    message = rf"{what} is not a valid sparse matrix of .*{TAMPERED[case][1]}.* anew"
+    message = rf"{what} is not a valid sparse matrix of .*{TAMPERED[case][1]}.* again"
     check_refused(of_tampered[name], message)
 
 

@@ -340,8 +340,8 @@ def test_layers_of_a_store(stack, tmp_path, monkeypatch, form):
     found = load_communities(tmp_path / "out" / "communities.json")
     assert list(found.summary["layers"]) == list(stack.names)
     # To count, to sample (of so few rows, all), to embed, and to describe: the page and
-    # all figures included.
-    assert set(reads.values()) == {4 * len(stack)}
+    # all figures included; and 24 rows, to tell that they are those that were fitted.
+    assert set(reads.values()) == {4 * len(stack) + 24}
 
 
 @pytest.mark.parametrize("module", ["jinja2", "matplotlib"])

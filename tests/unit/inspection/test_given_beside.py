@@ -136,11 +136,6 @@ def test_what_lists_no_ids_in_order_is_refused(ids, take):
     take(dict.fromkeys("abcdef").keys())
 
 
-def test_a_missing_id_is_refused():
-    with pytest.raises(ValueError, match=r"ids must be equal .*got None\. Replace mis"):
-        LayerStack([X], ids=[*"abcde", None])
-
-
 # --- values of rows -------------------------------------------------------------------
 
 

@@ -204,7 +204,7 @@ def test_one_array_is_split_by_widths(tmp_path):
     sketcher = MultiLayerTfidfSketcher(8, layers=[30, 30], random_state=0)
     assert_array_equal(sketcher.fit_transform(array), sketcher.fit_transform(wide))
     assert_array_equal(sketcher.transform(array), sketcher.transform(wide))
-    with pytest.raises(TypeError, match=r"single Array of 2 layers side by"):
+    with pytest.raises(TypeError, match=r"single Array with 2 layers side by"):
         as_layer_stack(array, [30, 30])
     assert as_layer_stack(array).layers == (array,)
     empty = as_zarr(tmp_path / "b.zarr", {"x": wide[:0]}, (16, 60))["x"]
