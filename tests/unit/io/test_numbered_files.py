@@ -174,7 +174,6 @@ def test_x_and_obsm_together(tmp_path):
     assert stack.widths == (2, 4)
     with pytest.warns(UserWarning, match=r"'obsm/mlp_4'.*what layers= names of obsm"):
         assert load_activations(tmp_path / "a.h5ad").widths == (2,)
-    with pytest.raises(
-        ValueError, match=r"layers must name layers .*'obsm/mlp_9'\]\. "
-    ):
+    message = r"layers must name layers .*'obsm/mlp_9'\]\. "
+    with pytest.raises(ValueError, match=message):
         load_activations(tmp_path / "a.h5ad", layers=["obsm/mlp_9", "obsm/mlp_8"])
