@@ -105,6 +105,8 @@ def cluster(n_workers=2, **options):
         ),
         "distributed.worker.profile.enabled": False,
         "distributed.admin.system-monitor.gil.enabled": False,
+        # A worker that died is not waited for: its memory is asked for this long.
+        "distributed.comm.timeouts.connect": "3s",
     }
     with (
         dask.config.set(settings),
