@@ -7,7 +7,10 @@ import time
 import dask.array as da
 import numpy as np
 import pytest
+from distributed import get_worker
 from distributed.core import Status
+from distributed.protocol.pickle import dumps
+from distributed.utils import sync
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
@@ -22,23 +25,11 @@ pytestmark = pytest.mark.cluster
 ROWS = 134  # of a chunk and of a shard: three for two workers
 
 
-@pytest.fixture(scope="module")
-def shared():
+@pytest.fixture
+def client():
+    """Of a cluster of its own: a worker that dies is not always replaced."""
     with cluster() as client:
         yield client
-
-
-@pytest.fixture
-def client(shared):
-    """Of a cluster that has a new worker for each that died."""
-    shared.wait_for_workers(2, timeout=60)
-    # A nanny does not replace a worker that dies before it knows that it runs.
-    nannies = shared.cluster.workers.values()
-    deadline = time.monotonic() + 60
-    while any(nanny.status != Status.running for nanny in nannies):
-        assert time.monotonic() < deadline, [nanny.status for nanny in nannies]
-        time.sleep(0.02)
-    return shared
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,12 +95,22 @@ def deadly(function, marker):
     It is sent by value, as functions inside others are.
     """
 
+    def die():
+        # A nanny never replaces a worker that dies before it knows that it runs.
+        worker = get_worker()
+        status = dumps(lambda dask_worker: dask_worker.status)
+        while True:
+            answer = sync(worker.loop, worker.rpc(worker.nanny).run, function=status)
+            if answer["result"] == Status.running:
+                os._exit(1)
+            time.sleep(0.02)
+
     def run(*arguments, **options):
         try:
             marker.touch(exist_ok=False)
         except FileExistsError:
             return function(*arguments, **options)
-        os._exit(1)
+        die()
 
     return run
 
@@ -136,7 +137,7 @@ def test_workers_die_in_stages(
 
 
 @pytest.fixture(scope="module")
-def found_in_lists(shared, vectors):
+def found_in_lists(vectors):
     """Without a death."""
     return MutualKNNLeiden(15, algorithm="ivf", random_state=0).fit(vectors)
 
