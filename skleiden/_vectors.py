@@ -117,7 +117,7 @@ def nearest_of_queries(
     threads = NeighborSearch.of(estimator).threads()
     start = 0
     for block in source.each_block():
-        check_finite(block, "", start, start + len(block))
+        check_finite(block, "", start)
         yield nearest_fitted(knn.unit_rows(block), shards, k, threads)
         start += len(block)
 

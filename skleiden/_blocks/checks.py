@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from .rows import stored_values, with_values
 from .sparse import check_sparse
 from .tensors import refuse_tensor
 
@@ -21,14 +22,26 @@ def check_real(matrix: Any, what: str) -> None:
         )
 
 
-def check_finite(values: np.ndarray, where: str, start: int, stop: int) -> None:
-    """Refuse rows, numbered from `start` up to `stop`, that hold NaN or infinity."""
+def check_finite(
+    block: Any, where: str, start: int, values: np.ndarray | None = None
+) -> None:
+    """Refuse a block of rows, the first of number `start`, with NaN or infinity.
+
+    `values` are the numbers that it stores, where they were converted.
+    """
+    values = stored_values(block) if values is None else values
     if np.isfinite(values).all():
         return
-    what = "NaN" if np.isnan(values).any() else "infinity"
+    what, is_bad = "NaN", np.isnan
+    if not is_bad(values).any():
+        what, is_bad = "infinity", np.isinf
+    rows, columns = sp.coo_array(with_values(block, is_bad(values))).coords
+    first, rows = np.lexsort((columns, rows))[0], rows + start
     raise ValueError(
-        f"Input X contains {what}{where} between rows {start} and {stop - 1}. Remove "
-        "these rows or repair their values."
+        f"Input X contains {what}{where}, first in row {rows[first]}, column "
+        f"{columns[first]}. {np.unique(rows).size} of rows {start} to "
+        f"{start + block.shape[0] - 1} hold it. Remove these rows or repair their "
+        "values."
     )
 
 

@@ -317,7 +317,7 @@ class TensorSource(Source):
         """
         out = np.empty(self.shape, dtype=np.float32)
         for start, block in self._batches():
-            check_finite(block, "", start, start + len(block))
+            check_finite(block, "", start)
             out[start : start + len(block)] = knn.unit_rows(block)
         return [(0, self.shape[0], [out])]
 

@@ -153,7 +153,7 @@ def _measure(
         ready = right_form
         for first in range(task.start, task.stop, _ROWS_MEASURED):
             rows = slice(first, min(first + _ROWS_MEASURED, task.stop))
-            check_finite(X[rows], "", start + first, start + rows.stop)
+            check_finite(X[rows], "", start + first)
             ready = ready and not knn.off_unit(X[rows]).any()
             if ready:
                 hash_rows(rows)

@@ -317,8 +317,8 @@ def _read_values(layout: Layout, activity: Activity, part: Part, rows: slice) ->
     values = stored_values(block)
     exact = np.can_cast(values.dtype, np.float32)
     values = np.asarray(values, dtype=np.float32 if exact else np.float64)
-    where = f" in {layout.describe(part.layers)},"
-    check_finite(values, where, part.start + rows.start, part.start + rows.stop)
+    where = f" in {layout.describe(part.layers)}"
+    check_finite(block, where, part.start + rows.start, values)
     if activity.settings.zero_tol > 0:
         least = min(activity.settings.zero_tol, float(np.finfo(values.dtype).max))
         values = np.where(np.abs(values) > least, values, 0)

@@ -108,9 +108,10 @@ def deadly(function, marker):
     def run(*arguments, **options):
         try:
             marker.touch(exist_ok=False)
+            die()
         except FileExistsError:
-            return function(*arguments, **options)
-        die()
+            pass
+        return function(*arguments, **options)
 
     return run
 

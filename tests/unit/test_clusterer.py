@@ -1,5 +1,4 @@
 import copy
-import re
 
 import numpy as np
 import pytest
@@ -574,12 +573,10 @@ def test_bad_vectors(X, error, message):
 @pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinity")])
 def test_rows_that_are_not_finite_are_told(embedding, place, value, what):
     X = embedding.copy()
-    X[270, 3] = value
-    message = rf"contains {what} between rows (\d+) and (\d+)\. Remove these rows"
-    with pytest.raises(ValueError, match=message) as error:
+    X[[271, 270, 399], [1, 3, 0]] = value
+    message = rf"{what}, first in row 270, column 3\. . of rows \d+ to \d+ hold it"
+    with pytest.raises(ValueError, match=rf"contains {message}\. Remove these rows"):
         leiden().fit(place(X))
-    start, stop = map(int, re.search(message, str(error.value)).groups())
-    assert start <= 270 <= stop < start + 400
 
 
 def distances(values, shape=(4, 4)):

@@ -258,7 +258,8 @@ def test_values_are_checked(kept, estimator, value):
     with torch.no_grad():
         kept[3, 2] = value
     what = "NaN" if np.isnan(value) else "infinity"
-    with pytest.raises(ValueError, match=rf"contains {what}.* between rows 0 and 6"):
+    message = rf"{what}.* first in row 3, column 2\. 1 of rows 0 to 6 hold"
+    with pytest.raises(ValueError, match=message):
         estimator.fit(kept)
 
 

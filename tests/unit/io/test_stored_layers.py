@@ -216,7 +216,7 @@ def test_values_that_are_not_finite_or_too_large(tmp_path):
     bad = EARLY.astype(np.float64)
     bad[40, 3] = np.nan
     sketcher = MultiLayerTfidfSketcher(8, weighting="zscore")
-    with pytest.raises(ValueError, match="NaN in layer 'layer_0', between rows 0 and"):
+    with pytest.raises(ValueError, match="NaN in layer 'layer_0', first in row "):
         sketcher.fit(LayerStack([as_zarr(tmp_path / "a.zarr", {"x": bad})["x"]]))
     bad[40, 3], bad[41, 3] = 1.7e308, -1.7e308
     for source in (

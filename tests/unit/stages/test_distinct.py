@@ -95,7 +95,7 @@ def test_rows_that_are_not_finite_are_told_by_their_numbers(monkeypatch):
     monkeypatch.setattr(distinct, "_ROWS_MEASURED", 4)
     X = np.eye(9, dtype=np.float32)
     X[6, 1] = np.nan
-    with pytest.raises(ValueError, match="between rows 104 and 107"):
+    with pytest.raises(ValueError, match=r"row 106, column 1\. 1 of rows 104 to 107 "):
         distinct._measure(100, [X], 1)
 
 

@@ -422,7 +422,7 @@ def test_rows_that_are_not_finite_are_told_by_their_numbers(X):
     given = layers_of(bad)
     part = given.layout.parts(given.sources, 100)[2]
     with pytest.raises(
-        ValueError, match=r"contains infinity in layer 'c', between rows 104 and 106"
+        ValueError, match=r"infinity in layer 'c', first in row 106, column 2\. 1 of"
     ):
         stage._read_values(given.layout, activity(), part, slice(4, 7))
 
