@@ -32,10 +32,10 @@ def check_finite(
     values = stored_values(block) if values is None else values
     if np.isfinite(values).all():
         return
-    what, is_bad = "NaN", np.isnan
-    if not is_bad(values).any():
-        what, is_bad = "infinity", np.isinf
-    rows, columns = sp.coo_array(with_values(block, is_bad(values))).coords
+    what, bad = "NaN", np.isnan(values)
+    if not bad.any():
+        what, bad = "infinity", np.isinf(values)
+    rows, columns = sp.coo_array(with_values(block, bad)).coords
     first, rows = np.lexsort((columns, rows))[0], rows + start
     raise ValueError(
         f"Input X contains {what}{where}, first in row {rows[first]}, column "

@@ -76,12 +76,11 @@ def main(options: argparse.Namespace) -> int:
         f"ARI {adjusted_rand_score(data.target, labels):.3f}"
     )
     print(stage.summary())
-    saved = [options.output]
+    saved, shown = (as_given(path, places[path]) for path in (options.output, page))
     if missing:
-        print(missing)
+        print(f"{missing}\nSaved: {saved}")
     else:
-        saved.append(page)
-    print(f"Saved: {', '.join(str(as_given(path, places[path])) for path in saved)}")
+        print(f"Saved: {saved}, {shown} (open it in a browser)")
     return 0
 
 

@@ -22,11 +22,12 @@ from ._profiles import Shown, in_columns, run_profile
 
 DESCRIPTION = """\
 Find out which layers to use. Tells of each layer whether two halves of its neurons find
-the same communities (replicability: the larger, the more they tell and agree), whether
-they do so on permuted columns, in which there is nothing to find (null), and which
-weight the layer should have. Where all are alike, use all. Saves
-layers.csv, agreement.csv (how far each two layers find the same communities), and a
-figure (if matplotlib is installed), into a folder with a manifest.json that names them.
+the same communities (replicability: what one half tells of those of the other, less
+what it does not, in nats; the larger, the better), whether they do so on permuted
+columns, in which there is nothing to find (null), and which weight the layer should
+have. Where all are alike, use all. Saves layers.csv, agreement.csv (how far each two
+layers find the same communities), and a figure (if matplotlib is installed), into a
+folder with a manifest.json that names them.
 """
 
 LESS_TO_COMPARE = "lower --n-rows"

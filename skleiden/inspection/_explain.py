@@ -1,9 +1,10 @@
 """Why a row is in its community, neuron by neuron."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from skleiden._blocks.frames import frame_of
 from skleiden._blocks.rows import densified
 from skleiden._blocks.sources import row_batches
 from skleiden._fitting import fitted_clusterer, fitted_sketcher
@@ -13,6 +14,9 @@ from skleiden._stages.sketch import WeightedLayer
 from ._firing import firing_of
 from ._layers import check_fitted_rows
 from ._members import check_labels, check_positive_integer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Contribution(NamedTuple):
@@ -63,6 +67,27 @@ class Explanation(NamedTuple):
     similarity: float
     baseline: float
     contributions: list[Contribution]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the contributions as a pandas DataFrame, one row for each neuron.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With the columns "layer", "neuron", "activation", "contribution" and
+            "fires".
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return frame_of(
+            {
+                name: np.array([getattr(one, name) for one in self.contributions])
+                for name in Contribution._fields
+            }
+        )
 
 
 def explain(
@@ -128,8 +153,10 @@ def explain(
     ...     MutualKNNLeiden(random_state=0),
     ... ).fit(stack)
     >>> found = explain(pipeline, stack, 0, n_features=3)
-    >>> found.similarity > found.baseline, len(found.contributions)
-    (True, 3)
+    >>> found.similarity > found.baseline
+    True
+    >>> found.to_frame().columns.tolist()
+    ['layer', 'neuron', 'activation', 'contribution', 'fires']
     """
     check_positive_integer(n_features, "n_features")
     labels = check_labels(fitted_clusterer(estimator).labels_)

@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skleiden._blocks.frames import common_index, refuse_other_order
 from skleiden._clusterer import MutualKNNLeiden
 from skleiden._fitting import all_or_nothing, final_step
 from skleiden._input import with_rows
@@ -53,8 +54,8 @@ def consensus(labels: Sequence[Any]) -> Bunch:
     Raises
     ------
     ValueError
-        If there are fewer than two partitions, they are not of the same rows, or labels
-        are not integers.
+        If there are fewer than two partitions, they are not of the same rows, labels
+        are not integers, or Series have their rows in different orders.
 
     Examples
     --------
@@ -65,6 +66,11 @@ def consensus(labels: Sequence[Any]) -> Bunch:
     >>> found.confidence
     array([1. , 1. , 0.5, 1. ])
     """
+    labels = list(labels)
+    indexes = (common_index({"labels": one}) for one in labels)
+    index = next((own for own in indexes if own is not None), None)
+    for number, one in enumerate(labels):
+        refuse_other_order(one, f"labels[{number}]", index)
     given = [np.asarray(one) for one in labels]
     shapes = {one.shape for one in given}
     if len(given) < 2 or len(shapes) > 1 or len(shapes.pop()) != 1:

@@ -173,7 +173,7 @@ def test_summary_agrees_with_the_file(demo, saved):
     assert float(agreement[1]) > 0.6
     assert re.search(r"^Seconds: load \d.*; in all \d+\.\d\d$", demo.out, re.MULTILINE)
     page = demo.path.with_suffix(".html")
-    assert demo.out.endswith(f"Saved: {demo.path}, {page}\n")
+    assert demo.out.endswith(f"Saved: {demo.path}, {page} (open it in a browser)\n")
 
 
 def test_page_shows_the_prompts(demo, saved):
@@ -200,7 +200,8 @@ def test_same_seed_same_file_in_another_process(few, tmp_path, monkeypatch, caps
     run = run_python("-c", FEW_DEMO, "demo", "--quiet", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert without_seconds(run.stdout) == without_seconds(capsys.readouterr().out)
-    assert run.stdout.endswith("Saved: communities.json, communities.html\n")
+    saved = "Saved: communities.json, communities.html (open it in a browser)\n"
+    assert run.stdout.endswith(saved)
     assert (tmp_path / "communities.json").read_bytes() == here.read_bytes()
 
 
@@ -410,7 +411,8 @@ def test_demo_names_paths_that_exist(few, tmp_path, monkeypatch, capsys):
     path = Path("absent") / ".." / "found.json"
     assert main(["demo", "-q", "-o", str(path)]) == 0
     *_, last = capsys.readouterr().out.splitlines()
-    saved = last.removeprefix("Saved: ").split(", ")
+    saved = last.removeprefix("Saved: ").removesuffix(" (open it in a browser)")
+    saved = saved.split(", ")
     assert [Path(name).name for name in saved] == ["found.json", "found.html"]
     assert all(Path(name).is_file() for name in saved)
 

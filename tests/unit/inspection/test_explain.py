@@ -82,6 +82,11 @@ def test_strongest_neurons_are_the_first_of_all(stack):
     assert few == every._replace(contributions=every.contributions[:4])
     kinds = [type(value) for value in few.contributions[0]]
     assert kinds == [str, int, float, float, bool]
+    frame = few.to_frame()
+    assert frame.columns.tolist() == list(few.contributions[0]._fields)
+    assert list(frame.itertuples(index=False, name=None)) == few.contributions
+    none = few._replace(contributions=[])
+    assert none.to_frame().shape == (0, 5)
 
 
 def test_forms_of_the_input(stack):

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.cluster import DBSCAN, KMeans
@@ -46,6 +47,16 @@ def test_consensus_by_hand():
     assert found.scores.shape == (4, 4)
     assert found.scores[0, 1] == 1
     assert found.stability == pytest.approx(found.scores[np.triu_indices(4, 1)].mean())
+
+
+def test_consensus_goes_by_the_order_of_the_rows():
+    first = pd.Series([0, 0, 1, 1], index=list("abcd"))
+    found = consensus([np.array([0, 0, 1, 1]), first, first.to_numpy()])
+    np.testing.assert_array_equal(found.confidence, 1)
+    with pytest.raises(
+        ValueError, match=r"labels\[2\] must be in the order of the rows"
+    ):
+        consensus([[0, 0, 1, 1], first, first[::-1]])
 
 
 @pytest.mark.parametrize(
