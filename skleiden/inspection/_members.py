@@ -19,6 +19,8 @@ Label: TypeAlias = int | str
 LabelsLike: TypeAlias = Sequence[int] | Sequence[float] | Sequence[str] | np.ndarray
 
 _NOISE = "-1"
+# What str makes of floats that are noise, or missing.
+_OF_FLOATS = {"-1.0", "nan"}
 # Places of a table at most, of which those without members are memory for nothing.
 _MOST_PLACES = 10_000_000
 _WANTED = "labels must be one integer per row, such as the labels_ of a clusterer"
@@ -257,6 +259,12 @@ def number_labels(
 
 def _number_texts(texts: list[str]) -> Labels:
     values = sorted(str(text) for text in {*texts} - {_NOISE})
+    if made := sorted(_OF_FLOATS & {*values}):
+        raise ValueError(
+            f"labels must not be {made[0]!r}, the string of a float that is noise or "
+            f"missing; got it in row {texts.index(made[0])}. Give the floats "
+            'themselves, or "-1" for noise.'
+        )
     number_of = {value: number for number, value in enumerate(values)}
     number_of[_NOISE] = -1
     return Labels(np.array([number_of[text] for text in texts], np.int64), values)

@@ -191,6 +191,8 @@ def test_members_errors():
         (pd.Series(["a", None]), r"must not be missing; got .* in row 1"),
         (pd.Series([0, None], dtype="Int64"), r"missing; got (<NA>|nan) in row 1"),
         (pd.Categorical(["a", None]), r"must not be missing; got nan in row 1"),
+        (["-1.0", "0.0"], r"labels must not be '-1.0', .* got it in row 0"),
+        (["1.0", "nan"], r"must not be 'nan', .* got it in row 1"),
         ([0, "a"], r"all strings or all integers; got 'a' and 0. Make strings of all"),
         (np.array(["a", 1], dtype=object), r"or all integers; got 'a' and 1"),
         (np.array([True, 0], dtype=object), r"got True, of type bool"),
