@@ -9,9 +9,10 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-# More threads than these, or than there are processors, make nothing faster; and where
-# the system has no room for them, OpenMP ends the process.
-_MOST_THREADS = 256
+# More threads than these, where there are fewer processors, make nothing faster; and
+# where the system has no room for them, OpenMP ends the process, or OpenBLAS crashes it:
+# it takes over 100 MB of addresses for each, which some clusters limit.
+_MOST_THREADS = 32
 
 
 # Whether this process was forked, by which joblib's workers are not doubled: a child

@@ -248,11 +248,19 @@ def test_too_little_memory_changes_nothing():
 @pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
 @pytest.mark.parametrize("n_jobs", [100_000, 2**31 - 1, 2**40])
 def test_absurd_numbers_of_threads(algorithm, n_jobs):
-    """OpenMP would end the process: in one of its own, so that this one goes on."""
+    """OpenMP would end the process: in one of its own, so that this one goes on.
+
+    OpenBLAS takes over 100 MB of addresses for each thread, and FAISS crashes where
+    there are none left.
+    """
     program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+import os
+os.cpu_count = lambda: 2
 import numpy as np
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
-X = np.random.RandomState(0).rand(600, 16)
+X = np.random.RandomState(0).rand(1500, 384)
 expected = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0).fit(X)
 many = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0, n_jobs={n_jobs})
 assert (many.fit(X).labels_ == expected.labels_).all()
