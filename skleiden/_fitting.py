@@ -10,8 +10,8 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 # More threads than these, where there are fewer processors, make nothing faster; and
-# where the system has no room for them, OpenMP ends the process, or OpenBLAS crashes it:
-# it takes over 100 MB of addresses for each, which some clusters limit.
+# where the system has no room for them, OpenMP ends the process. OpenBLAS takes over
+# 100 MB of addresses for each, and crashes the process where these are limited.
 _MOST_THREADS = 32
 
 
