@@ -53,8 +53,8 @@ def by_prompt(
     if how.axis is None and {*inner} == {""}:
         raise ValueError(
             f"{_listed(list(read))} holds one matrix, of which pool= makes one vector. "
-            "If each file is a prompt, with a row a token, pass axis=1; if its rows "
-            "are prompts, leave out pool."
+            "If each file is a prompt, with a row for each token, pass axis=1; if its "
+            "rows are prompts, leave out pool=."
         )
     if how.axis not in (None, 0, -2):
         raise ValueError(

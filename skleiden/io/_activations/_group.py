@@ -194,8 +194,8 @@ def _deep(arrays: Mapping[str, Any], how: Reading, has_others: bool) -> list[str
     ranks = {
         name: len(array.shape or ()) for name, array in arrays.items() if name != "ids"
     }
-    # Matrices are of prompts where they are to be pooled, with a row a token, or taken
-    # apart, with a row a layer.
+    # Matrices are of prompts where they are to be pooled (rows are tokens), or taken
+    # apart (rows are layers).
     is_flat = max(ranks.values(), default=0) == 2
     of_prompts = is_flat if how.axis in (1, -2) else how.axis is None
     least = 2 if is_asked and of_prompts else 3
