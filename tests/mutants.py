@@ -110,7 +110,10 @@ def mutate(node):
         case ast.UnaryOp():  # twice is not at all
             node.operand = ast.UnaryOp(node.op, node.operand)
         case ast.Constant(value=bool() | int() | float() as value):
-            node.value = not value if isinstance(value, bool) else value + 1
+            changed = not value if isinstance(value, bool) else value + 1
+            if changed == value:  # a number so large
+                return False
+            node.value = changed
         case _:
             return False
     return True
@@ -127,6 +130,12 @@ def sites(name, text):
         and {n.id for to in one.targets for n in ast.walk(to) if hasattr(n, "id")}
         <= listed
         for node in ast.walk(one)
+    }
+    # zip(strict=True) guards against different lengths, which there never are.
+    left |= {
+        id(one.value)
+        for one in ast.walk(tree)
+        if isinstance(one, ast.keyword) and one.arg == "strict"
     }
     numbered = enumerate(list(nodes(tree)))
     return [

@@ -124,8 +124,8 @@ def expected_mutual_information(in_a: np.ndarray, in_b: np.ndarray, n: int) -> f
     another is hypergeometric, so that equal sizes are computed once; overlaps more than
     12 standard deviations from the mean are left out, which changes no digit.
     """
-    size_a, count_a = np.unique(in_a[in_a > 0], return_counts=True)
-    size_b, count_b = np.unique(in_b[in_b > 0], return_counts=True)
+    size_a, count_a = np.unique(in_a, return_counts=True)
+    size_b, count_b = np.unique(in_b, return_counts=True)
     log_factorial = gammaln(np.arange(n + 1) + 1.0)
     total = 0.0
     for a, times in zip(size_a, count_a, strict=True):

@@ -1,5 +1,7 @@
 """Parts of the exact search, and what is made of lists, against plain NumPy."""
 
+import sys
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -537,3 +539,24 @@ def test_more_queries_than_fitted_rows_lose_no_neighbour():
         distinct = knn.UniqueRows(None, *[numbers] * 3)
         found, _ = knn.neighbors_of_queries(D, distinct, k)
         assert_array_equal(found.ids, np.argsort(D, axis=1))
+
+
+def test_only_what_was_forked_after_faiss_has_one_thread(monkeypatch):
+    monkeypatch.setattr(knn, "_forked", None)
+    knn._faiss()
+    knn._after_fork()
+    assert knn._forked
+    monkeypatch.delitem(sys.modules, "faiss")
+    knn._after_fork()
+    assert not knn._forked
+
+
+def test_a_full_disk_is_told_how_much_was_needed(tmp_path, monkeypatch):
+    like = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (5, 7))
+
+    def blocks():
+        raise OSError(28, "No space left on device")
+        yield
+
+    with pytest.raises(OSError, match=r"A temporary file of 140 bytes, .* \(No space"):
+        knn._joined(blocks(), (5, 7), like)

@@ -92,6 +92,20 @@ def test_net_information_of_degenerate_partitions():
     assert 0 < both < partitions.net_information(halves, halves) * 2
 
 
+@pytest.mark.parametrize(
+    "measure",
+    [
+        partitions.net_information,
+        partitions.shared_information,
+        partitions.adjusted_mutual_information,
+        partitions.adjusted_rand,
+    ],
+)
+def test_labels_that_no_row_has_change_nothing(measure):
+    a, b = np.array([0, 0, 3, 3, 5, -1]), np.array([1, 1, 1, 4, 4, 4])
+    assert measure(a, b) == measure(partitions.number(a), partitions.number(b))
+
+
 def test_information_grows_with_what_is_confirmed_and_falls_with_the_rest():
     coarse = np.arange(1000) // 250
     fine = np.arange(1000) // 50
