@@ -23,7 +23,8 @@ Examples
 >>> from skleiden.plotting import CommunityMapDisplay
 >>> activations = load_prompt_activations()
 >>> pipeline = make_pipeline(
-...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+...     MutualKNNLeiden(random_state=0),
 ... ).fit(activations.data)
 >>> display = CommunityMapDisplay.from_estimator(pipeline)
 >>> display.figure_.savefig("map.png", bbox_inches="tight")  # doctest: +SKIP

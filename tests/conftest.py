@@ -195,19 +195,31 @@ def browser():
         running.close()
 
 
-@pytest.fixture
-def visit(browser):
-    """Opens a page; in the end, none may have complained or asked for more files."""
-    contexts, complaints, requests, visited = [], [], [], set()
+@pytest.fixture(scope="module")
+def context(browser, tmp_path_factory):
+    """Hold the browser's tabs in one process: to start another takes half a second."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900},
+        reduced_motion="reduce",  # clicks wait until nothing moves
+    )
+    blank = tmp_path_factory.mktemp("blank") / "blank.html"
+    blank.touch()
+    context.new_page().goto(blank.as_uri())  # a tab that keeps the process
+    yield context
+    context.close()
 
-    def open_page(path, address="", **options):
-        usual = {
-            "viewport": {"width": 1280, "height": 900},
-            "reduced_motion": "reduce",  # clicks wait until nothing moves
-        }
-        context = browser.new_context(**(usual | options))
-        contexts.append(context)
-        tab = context.new_page()
+
+@pytest.fixture
+def visit(context):
+    """Opens a page; in the end, none may have complained or asked for more files."""
+    tabs, complaints, requests, visited = [], [], [], set()
+
+    def open_page(path, address="", viewport=None, java_script_enabled=True, **media):
+        if java_script_enabled:
+            tab = context.new_page()
+        else:  # in a context of its own, which is closed with it
+            tab = context.browser.new_page(java_script_enabled=False)
+        tabs.append(tab)
         tab.on(
             "console",
             lambda said: (
@@ -217,13 +229,17 @@ def visit(browser):
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("dialog", lambda dialog: complaints.append(dialog.message))
         tab.on("request", lambda request: requests.append(request.url.split("#")[0]))
+        if viewport:
+            tab.set_viewport_size(viewport)
+        if media:
+            tab.emulate_media(**media)
         visited.add(path.as_uri())
         tab.goto(path.as_uri() + address)
         return tab
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for tab in tabs:
+        tab.close()
     assert complaints == []
     assert set(requests) == visited
-    assert len(requests) == len(contexts)
+    assert len(requests) == len(tabs)

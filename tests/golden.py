@@ -89,11 +89,11 @@ def stages(X, parameters, *, n_jobs=None):
     return dict(zip(STAGES, map(digest, found), strict=True))
 
 
-def everything(*, n_jobs=None):
+def everything(data, *, n_jobs=None):
     return {
-        f"{data}: {name}": stages(make(), parameters, n_jobs=n_jobs)
-        for data, make in DATA.items()
-        for name, parameters in CLUSTERERS.items()
+        f"{name}: {kind}": stages(X, parameters, n_jobs=n_jobs)
+        for name, X in data.items()
+        for kind, parameters in CLUSTERERS.items()
     }
 
 
@@ -109,7 +109,7 @@ def versions():
 
 
 if __name__ == "__main__":
-    found = everything()
+    found = everything({name: make() for name, make in DATA.items()})
     if "--update" in sys.argv:
         golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
         golden.setdefault(here(), {})[versions()] = found

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from skleiden._kernels.pool import Pool  # noqa: TID251 (which needs nothing else)
 
@@ -122,6 +122,16 @@ def n_threads() -> int:
     return int(_faiss().omp_get_max_threads())
 
 
+@lru_cache(maxsize=1)
+def _blas(_: int) -> ThreadpoolController:
+    """Find the libraries that multiply matrices, for a number of imported modules.
+
+    To look for them takes 2 ms, as long as a stage of a search among some hundred rows:
+    it is done again only once something was imported, which may have loaded others.
+    """
+    return ThreadpoolController().select(user_api="blas")
+
+
 @contextmanager
 def workers(n_threads: int) -> Iterator[Parallel]:
     """Map in parallel, with one thread for the products of matrices in each task.
@@ -129,7 +139,7 @@ def workers(n_threads: int) -> Iterator[Parallel]:
     Their last bits then do not depend on the number of threads.
     """
     with (
-        threadpool_limits(1, user_api="blas"),
+        _blas(len(sys.modules)).limit(limits=1),
         Pool(n_threads, use_one_thread) as pool,
     ):
         yield pool.map

@@ -50,6 +50,7 @@ _VERTICES_AT_HAND = 2**15
 
 # How often a handler is put back that others interrupt.
 _TRIES = 100
+_SIGNALS = signal.valid_signals()
 
 # The most that libreville takes, in bytes: for each entry of the matrix, each vertex,
 # each vertex in each thread, and each thread (its stack, and the addresses that Linux's
@@ -393,7 +394,7 @@ def _signals_put_off() -> Iterator[None]:
     try:
         # Python runs handlers in the main thread alone.
         if threading.current_thread() is threading.main_thread():
-            for number in signal.valid_signals():
+            for number in _SIGNALS:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     before[number] = handler

@@ -132,16 +132,24 @@ def load_prompt_activations(
     with source.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
 
-    # Codes other than zero are stored, layer by layer and neuron by neuron.
+    # Codes other than zero are stored, layer by layer and neuron by neuron, as in CSC.
     ids = arrays["ids"]
     is_coded = np.unpackbits(arrays["is_coded"], axis=-1, count=len(ids)).view(bool)
-    codes = np.zeros(is_coded.shape, dtype=np.uint8)
-    codes[is_coded] = arrays["codes"]
-
-    layers = [
-        sp.csr_array(code.T, dtype=np.float32) * step
-        for code, step in zip(codes, arrays["steps"], strict=True)
-    ]
+    n_coded = is_coded.sum(axis=2, dtype=np.int32)
+    ends = np.cumsum(n_coded.sum(axis=1))
+    layers = []
+    for coded, counts, codes, step in zip(
+        is_coded,
+        n_coded,
+        np.split(arrays["codes"], ends[:-1]),
+        arrays["steps"],
+        strict=True,
+    ):
+        values = codes.astype(np.float32) * step
+        prompts = np.flatnonzero(coded).astype(np.int32) % np.int32(len(ids))
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        columns = sp.csc_array((values, prompts, starts), shape=coded.T.shape)
+        layers.append(columns.tocsr())
     data = LayerStack(layers, names=arrays["layer_names"].tolist(), ids=ids)
     target = arrays["target"].astype(np.int64)
     if return_X_y:

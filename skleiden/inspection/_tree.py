@@ -457,7 +457,7 @@ def community_tree(
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.inspection import community_tree
     >>> stack, labels = make_layered_activations(
-    ...     1200, n_communities=(3, 9), signal=0.7, random_state=0
+    ...     600, n_communities=(3, 9), signal=0.7, random_state=0
     ... )
     >>> pipeline = make_pipeline(
     ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
@@ -583,7 +583,7 @@ def split(
     >>> from skleiden.datasets import make_layered_activations
     >>> from skleiden.inspection import split
     >>> stack, labels = make_layered_activations(
-    ...     1200, n_communities=(3, 9), signal=0.7, random_state=0
+    ...     600, n_communities=(3, 9), signal=0.7, random_state=0
     ... )
     >>> pipeline = make_pipeline(
     ...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),

@@ -47,7 +47,8 @@ Find the communities of these layers, save them and load them again:
 >>> from skleiden.inspection import describe_communities
 >>> from skleiden.io import load_communities, save_communities
 >>> pipeline = make_pipeline(
-...     MultiLayerTfidfSketcher(random_state=0), MutualKNNLeiden(random_state=0)
+...     MultiLayerTfidfSketcher(layer_weights=None, random_state=0),
+...     MutualKNNLeiden(random_state=0),
 ... ).fit(layers)
 >>> found = describe_communities(pipeline, layers, texts=activations.prompts)
 >>> save_communities(folder / "communities.json", found)

@@ -157,7 +157,7 @@ def layer_profile(
     >>> noise = permute_columns(stack, random_state=0)
     >>> profile = layer_profile(
     ...     None, LayerStack({"mlp": stack.layers[0], "noise": noise.layers[1]}),
-    ...     n_permutations=1,
+    ...     n_splits=2, n_permutations=1,
     ... )
     >>> profile.best()
     'mlp'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -23,12 +24,29 @@ def fill(
     `writer` is the function that the error names if Jinja2 is missing.
     """
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        import jinja2  # noqa: F401 - which makes the environment
         from markupsafe import Markup
     except ImportError as error:
         raise ImportError(
             f'{writer} needs Jinja2: pip install "skleiden[report]".'
         ) from error
+    style, script = ("\n".join(map(_source, of)) for of in (styles, scripts))
+    template = _environment().get_template(name)
+    page: str = template.render(
+        style=Markup(style),  # noqa: S704 - the package's own, as is the script
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        **values,
+    )
+    return page
+
+
+@cache
+def _environment() -> Any:
+    """Make what compiles templates, each once: it takes longer than to fill them in."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader(__package__, _TEMPLATES),
         autoescape=True,
@@ -41,15 +59,7 @@ def fill(
         "allow_nan": False,
         "separators": (",", ":"),
     }
-    style, script = ("\n".join(map(_source, of)) for of in (styles, scripts))
-    page: str = environment.get_template(name).render(
-        style=Markup(style),  # noqa: S704 - the package's own, as is the script
-        script=Markup(script),  # noqa: S704
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        **values,
-    )
-    return page
+    return environment
 
 
 def _source(name: str) -> str:

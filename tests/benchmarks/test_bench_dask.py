@@ -2,10 +2,12 @@
 
 import json
 
+import dask
 import numpy as np
 import pytest
 
 from tests.benchmarks.conftest import run_here
+from tests.children import server
 
 pytestmark = pytest.mark.cluster
 
@@ -28,7 +30,8 @@ def scale_model(benchmark_scripts):
 @pytest.fixture(scope="module")
 def results(bench_dask, tmp_path_factory):
     output = tmp_path_factory.mktemp("results") / "results.json"
-    with pytest.MonkeyPatch.context() as patch:
+    method = {"distributed.worker.multiprocessing-method": server("dask.array")}
+    with pytest.MonkeyPatch.context() as patch, dask.config.set(method):
         run_here(bench_dask, patch)
         bench_dask.main([*OPTIONS.split(), "--output", str(output)])
     return json.loads(output.read_text())

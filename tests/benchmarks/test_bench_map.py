@@ -16,7 +16,8 @@ def bench_map(benchmark_scripts):
     return benchmark_scripts("bench_map")
 
 
-def test_both_layouts_are_measured(bench_map, tmp_path, capsys):
+def test_both_layouts_are_measured(bench_map, equal_weights, tmp_path, capsys):
+    equal_weights(bench_map)
     output = tmp_path / "results.json"
     options = ["--seeds", "1", "--shown", "200", "--figures", str(tmp_path)]
     bench_map.main([*options, "--output", str(output)])

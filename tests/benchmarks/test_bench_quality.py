@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def activations(tmp_path_factory):
     """A file of 200 rows of two layers, with four planted communities."""
     stack, labels = make_layered_activations(
-        200, n_layers=2, n_communities=4, signal=0.8, random_state=0
+        200, 2, 150, n_communities=4, nnz_per_row=30, signal=0.8, random_state=0
     )
     arrays = {"labels": labels}
     for number, layer in enumerate(map(sp.csr_array, stack.layers)):

@@ -57,7 +57,7 @@ def activations() -> tuple[list[sp.csr_array], np.ndarray]:
 def quick_results(bench_pipeline, tmp_path_factory) -> dict:
     output = tmp_path_factory.mktemp("benchmarks") / "results.json"
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        bench_pipeline.main(["--quick", "--output", str(output)])
+        bench_pipeline.main(["--quick", "--layers", "3", "--output", str(output)])
     assert "| whole, s |" in printed.getvalue()
     return json.loads(output.read_text())
 
@@ -184,7 +184,7 @@ def test_rules_of_choice_are_compared(
 
     def some_rows(name):
         X, labels = load(name)
-        rows = np.arange(len(labels))[:600]
+        rows = np.arange(len(labels))[:300]
         return X[rows], labels[rows]
 
     monkeypatch.setattr(bench_resolution, "load", some_rows)

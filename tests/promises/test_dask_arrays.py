@@ -5,7 +5,7 @@ which run on both by the fixture `place`.
 """
 
 import pickle
-from functools import partial
+from functools import cache, partial
 
 import dask.array as da
 import numpy as np
@@ -44,7 +44,7 @@ def lazy_sparse(matrix, rows=130):
     return lazy(matrix.toarray(), rows).map_blocks(sp.csr_array)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dense(stack):
     return LayerStack(
         {n: m.toarray() for n, m in zip(stack.names, stack.layers, strict=True)}
@@ -88,22 +88,31 @@ STORED = {
 }
 
 
+@pytest.fixture(scope="module")
+def fit_here(dense):
+    """Fit a sketcher on so many rows of arrays, once: it, they and their embedding."""
+
+    @cache
+    def fit(n, dtype, layer_weights, weighting):
+        here = of_layers(lambda m: m.astype(dtype), dense[:n])
+        sketcher = MultiLayerTfidfSketcher(
+            16, layer_weights=layer_weights, weighting=weighting, random_state=0
+        )
+        return sketcher, here, sketcher.fit_transform(here)
+
+    return fit
+
+
 @pytest.mark.parametrize("stored", STORED)
 @pytest.mark.parametrize("weighting", ["idf", "zscore"])
-def test_embedding_is_that_of_arrays(dense, stored, weighting):
+def test_embedding_is_that_of_arrays(dense, fit_here, stored, weighting):
     X = STORED[stored](dense)
-    here = dense[: len(X)]
-    if stored == "half":
-        here = of_layers(lambda m: m.astype(np.float16), here)
+    dtype = np.float16 if stored == "half" else dense.dtype
     # Layers are judged by rows that are brought here, whatever their weighting.
-    sketcher = MultiLayerTfidfSketcher(
-        16,
-        layer_weights="auto" if weighting == "idf" or stored == "dense" else None,
-        weighting=weighting,
-        random_state=0,
-    )
+    weights = "auto" if weighting == "idf" or stored == "dense" else None
+    sketcher, here, expected = fit_here(len(X), dtype, weights, weighting)
     there = clone(sketcher)
-    expected, found = sketcher.fit_transform(here), there.fit_transform(X)
+    found = there.fit_transform(X)
     assert isinstance(found, da.Array)
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype

@@ -714,13 +714,12 @@ def of_odd_files(tmp_path_factory):
     names = {f"{STEM} {case}": case for case in ODD_FILES}
     for name, case in names.items():
         ODD_FILES[case][0](folder / name)
-    slow = {"preload": ["torch"]}
-    found = outcomes(__name__, "load", names, folder, **slow)
-    found = {names[name]: outcome for name, outcome in found.items()}
-    at_command = {name: case for name, case in names.items() if case in AT_COMMAND}
-    ended = outcomes(__name__, "command", at_command, folder, **slow)
-    for name, outcome in ended.items():
-        found[names[name]]["command"] = outcome
+    cases = [f"load:{name}" for name in names]
+    cases += [f"command:{name}" for name, case in names.items() if case in AT_COMMAND]
+    ended = outcomes(__name__, "load_or_command", cases, folder, preload=["torch"])
+    found = {case: ended[f"load:{name}"] for name, case in names.items()}
+    for case in AT_COMMAND:
+        found[case]["command"] = ended[f"command:{STEM} {case}"]
     return found
 
 
@@ -734,6 +733,12 @@ AT_COMMAND = [
 def command(name, folder):
     out = Path(folder) / "results"
     return main(["cluster", str(Path(folder) / name), "--out", str(out)])
+
+
+def load_or_command(case, folder):
+    """Run one of the two on a file, which "load:file" or "command:file" name."""
+    way, _, name = case.partition(":")
+    return {"load": load, "command": command}[way](name, folder)
 
 
 @pytest.mark.parametrize("case", ODD_FILES)

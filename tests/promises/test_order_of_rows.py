@@ -1,5 +1,7 @@
 """Labels belong to rows, wherever these stand: in any order they are the same."""
 
+import functools
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -12,13 +14,16 @@ from skleiden import (
     MultiLayerTfidfSketcher,
     MutualKNNLeiden,
 )
+from skleiden._stages import replicate
 from skleiden.datasets import load_prompt_activations, make_layered_activations
 from skleiden.model_selection import StableLeiden, resolution_profile
 from tests.golden import odd
 
 
 def sketched(X):
-    return MultiLayerTfidfSketcher(32, weighting="idf", random_state=0).fit_transform(X)
+    return MultiLayerTfidfSketcher(
+        32, layer_weights=None, weighting="idf", random_state=0
+    ).fit_transform(X)
 
 
 def near_copies():
@@ -31,22 +36,25 @@ def near_copies():
 def cloud():
     """Near copies of one row, which nothing but their numbers divides."""
     rng = np.random.default_rng(0)
-    return rng.standard_normal(48) * (1 + 1e-3 * rng.standard_normal((900, 48)))
+    return rng.standard_normal(48) * (1 + 1e-3 * rng.standard_normal((600, 48)))
 
 
 DATA = {
-    "prompts": lambda: load_prompt_activations().data,
-    "planted": lambda: make_layered_activations(600, random_state=0)[0],
+    "prompts": lambda: load_prompt_activations().data[:850],
+    "planted": lambda: make_layered_activations(400, random_state=0)[0],
     "equal, zero and nearly equal rows": odd,
     "near copies": near_copies,
     "near copies of one row": cloud,
-    "digits": lambda: load_digits().data[:800],
+    "digits": lambda: load_digits().data[:500],
 }
 
 
+@functools.cache
 def rows_of(name):
     X = DATA[name]()
-    return sketched(X) if name in ("prompts", "planted") else X
+    X = sketched(X) if name in ("prompts", "planted") else X
+    X.flags.writeable = False
+    return X
 
 
 @pytest.fixture(scope="module", params=DATA)
@@ -115,8 +123,9 @@ def test_on_workers(rows, workers):
         np.testing.assert_array_equal(clusterer.fit_predict(there), labels[order])
 
 
-def test_layers_and_all():
-    stack = load_prompt_activations().data
+def test_layers_and_all(monkeypatch):
+    monkeypatch.setattr(replicate, "N_ROWS", 200)  # fewer than there are
+    stack = load_prompt_activations().data[::4]
     pipeline = make_pipeline(
         MultiLayerTfidfSketcher(32, random_state=0), MutualKNNLeiden(random_state=0)
     )

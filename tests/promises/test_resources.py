@@ -67,14 +67,14 @@ def wait_for_threads(before):
     ids=str,
 )
 def test_repeated_fits_do_not_grow_memory(stack, parameters):
-    """200 fits in all; one graph of these data alone takes 0.1 MB."""
-    check_no_growth(make(**parameters), stack, 50)
+    """120 fits in all; one graph of these data alone takes 0.1 MB."""
+    check_no_growth(make(**parameters), stack, 30)
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="needs Linux's /proc")
 def test_judging_layers_again_and_again_does_not_grow_memory(stack):
     """Each fit makes two graphs a layer, of half its neurons, and partitions them."""
-    check_no_growth(make("auto")[:1], stack, 12)
+    check_no_growth(make("auto")[:1], stack, 8)
 
 
 def check_no_growth(pipeline, stack, times):
@@ -84,10 +84,10 @@ def check_no_growth(pipeline, stack, times):
             if len(pipeline) > 1:
                 pipeline.predict(stack[:20])
 
-    fit(max(5, times // 5))
+    fit(5)
     before = resident()
     fit(times)
-    assert resident() - before < 4e6
+    assert resident() - before < 2.5e6
 
 
 @pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
@@ -157,6 +157,8 @@ from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
 from skleiden.datasets import make_layered_activations
 from tests.checks import owner_and_name
 
+# What is imported is no garbage, which each limit would look for among all of it.
+gc.freeze()
 HARD = resource.getrlimit(resource.RLIMIT_AS)[1]
 
 def limit(room):
@@ -167,7 +169,7 @@ def limit(room):
 
 small, large = (
     make_layered_activations(n, n_layers=3, n_neurons=300, random_state=0)[0]
-    for n in (300, 1200)
+    for n in (200, 800)
 )
 
 def starve(algorithm, stages):
@@ -245,29 +247,36 @@ def test_too_little_memory_changes_nothing():
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
-@pytest.mark.parametrize("n_jobs", [100_000, 2**31 - 1, 2**40])
-def test_absurd_numbers_of_threads(algorithm, n_jobs):
-    """OpenMP would end the process: in one of its own, so that this one goes on.
-
-    OpenBLAS takes over 100 MB of addresses for each thread, and FAISS crashes where
-    there are none left.
-    """
-    program = f"""
-import resource
+ABSURD = """
+import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
 import os
 os.cpu_count = lambda: 2
 import numpy as np
 from skleiden import MultiLayerTfidfSketcher, MutualKNNLeiden
-X = np.random.RandomState(0).rand(1500, 384)
-expected = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0).fit(X)
-many = MutualKNNLeiden(5, algorithm={algorithm!r}, random_state=0, n_jobs={n_jobs})
-assert (many.fit(X).labels_ == expected.labels_).all()
-assert (many.predict(X) == expected.predict(X)).all()
-MultiLayerTfidfSketcher(8, batch_size=1, n_jobs={n_jobs}).fit_transform(X)
+
+X = np.random.RandomState(0).rand(600, 384)
+expected = MutualKNNLeiden(5, algorithm=sys.argv[1], random_state=0).fit(X)
+for n_jobs in (100_000, 2**31 - 1, 2**40):
+    print(n_jobs, file=sys.stderr)  # before whatever ends the process
+    many = MutualKNNLeiden(
+        5, algorithm=sys.argv[1], random_state=0, n_jobs=n_jobs
+    ).fit(X)
+    assert (many.labels_ == expected.labels_).all()
+    assert (many.predict(X) == expected.predict(X)).all()
+    if sys.argv[1] == "exact":  # which layers are judged by
+        MultiLayerTfidfSketcher(8, batch_size=1, n_jobs=n_jobs).fit_transform(X)
 """
-    code, _, error = run_script(program)
+
+
+@pytest.mark.parametrize("algorithm", ["exact", "ivf", "hnsw"])
+def test_absurd_numbers_of_threads(algorithm):
+    """OpenMP would end the process: in one of its own, so that this one goes on.
+
+    OpenBLAS takes over 100 MB of addresses for each thread, and FAISS crashes where
+    there are none left.
+    """
+    code, _, error = run_script(ABSURD, algorithm)
     assert code == 0, error or code
 
 

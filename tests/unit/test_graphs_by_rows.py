@@ -11,9 +11,9 @@ from skleiden._stages import affinity, hubs
 
 @pytest.fixture(scope="module")
 def table():
-    """Lists of 300 rows, some shorter, with similarities that are symmetric."""
+    """Lists of 120 rows, some shorter, with similarities that are symmetric."""
     rng = np.random.RandomState(0)
-    n, k = 300, 12
+    n, k = 120, 12
     similarities = np.round(rng.uniform(-0.1, 1, (n, n)), 3).astype("f4")
     similarities = np.maximum(similarities, similarities.T)
     np.fill_diagonal(similarities, -1)
@@ -31,17 +31,17 @@ def parts(matrix):
     ]
 
 
-@pytest.mark.parametrize(("at_once", "n_jobs"), [(1, 2), (7, 1), (64, 2), (299, 1)])
+@pytest.mark.parametrize(("at_once", "n_jobs"), [(1, 2), (7, 1), (64, 2), (119, 1)])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("weights", ["similarity", "uniform", "umap", "jaccard"])
 @pytest.mark.parametrize("kind", ["mutual", "union"])
 def test_the_same_graph(table, monkeypatch, kind, weights, symmetric, at_once, n_jobs):
     def joined(jobs):
-        (lists,) = affinity.directed(Local(), [table], 300, jobs)
+        (lists,) = affinity.directed(Local(), [table], 120, jobs)
         joining = affinity.Joining(
             kind, weights, symmetric=symmetric, attaching=False, n_jobs=jobs
         )
-        starts = np.array([0, 300])
+        starts = np.array([0, 120])
         return lists, affinity._affinity(Local(), [lists], starts, joining)
 
     whole = [parts(graph) for graph in joined(1)]
@@ -72,9 +72,9 @@ def test_mutual_edges_are_as_said(table, symmetric):
 
 @pytest.mark.parametrize("k", [3, 12])
 def test_lists_that_rows_are_in_are_counted_by_blocks(table, monkeypatch, k):
-    expected = np.bincount(table.ids[:, :k][table.ids[:, :k] >= 0], minlength=310)
+    expected = np.bincount(table.ids[:, :k][table.ids[:, :k] >= 0], minlength=130)
     for at_once, counts in ((4096, 16), (20, 16), (1, 2)):
         monkeypatch.setattr(hubs, "_ROWS_AT_ONCE", at_once)
         monkeypatch.setattr(hubs, "_COUNTS", counts)
-        found = hubs._counted(table, k, 310, 2)
+        found = hubs._counted(table, k, 130, 2)
         np.testing.assert_array_equal(found, expected)

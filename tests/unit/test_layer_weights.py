@@ -194,7 +194,15 @@ def fits_here(mixed):
     return fit
 
 
-@pytest.mark.parametrize("storage", [np.asarray, sp.csr_array])
+@pytest.mark.parametrize(
+    ("place", "storage"),
+    [  # fits on dense layers here are what the others are compared with
+        ("here", sp.csr_array),
+        ("on workers", np.asarray),
+        ("on workers", sp.csr_array),
+    ],
+    indirect=["place"],
+)
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_rows_that_differ_beyond_single_precision(
     mixed, fits_here, place, few_rows, kind, storage

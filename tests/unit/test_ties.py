@@ -14,7 +14,7 @@ from tests.golden import fit
 NOISE = (0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
 
 
-def near_copies(noise, n_kinds=4, copies=250):
+def near_copies(noise, n_kinds=4, copies=210):
     """Rows that are the same but for relative noise, and which is which."""
     rng = np.random.default_rng(0)
     kinds = np.repeat(np.arange(n_kinds), copies)
@@ -58,7 +58,7 @@ def test_near_copies_by_distances_of_scikit_learn(noise):
 
 @pytest.mark.parametrize("noise", [1e-7, 1e-5, 1e-3])
 def test_near_copies_among_others(noise):
-    X, kinds = near_copies(noise)
+    X, kinds = near_copies(noise, copies=250)
     others = np.random.default_rng(1).standard_normal((500, 64))
     others[:, :8] += 3 * np.eye(8)[np.arange(500) % 8]
     fitted = MutualKNNLeiden(15, random_state=0).fit(np.concatenate([X, others]))
@@ -146,35 +146,45 @@ def one_of_each(choices, n):
 
 
 LISTS = {
-    "near copies": lambda: near_copies(1e-5, 2, 700)[0],
-    "that differ": lambda: near_copies(1e-3, 1, 1500)[0],
-    "that differ more": lambda: near_copies(4e-3, 1, 1500)[0],
+    "near copies": lambda: near_copies(1e-5, 2, 550)[0],
+    "that differ": lambda: near_copies(1e-3, 1, 1100)[0],
+    "that differ more": lambda: near_copies(4e-3, 1, 1100)[0],
     "some among others": lambda: np.concatenate(
         [
             near_copies(1e-4, 1, 400)[0],
-            np.random.default_rng(3).standard_normal((900, 64)),
+            np.random.default_rng(3).standard_normal((700, 64)),
         ]
     ),
-    "few ones": lambda: one_of_each(3, 3000),
+    "few ones": lambda: one_of_each(3, 1600),
 }
 
 
-@pytest.fixture(params=LISTS)
+@pytest.fixture(scope="module", params=LISTS)
 def tied(request):
-    """Vectors and their ranks, and all similarities in steps, the order of ties."""
+    """Vectors and their ranks, and all similarities in steps, the order of ties.
+
+    Steps from a row to itself are the least.
+    """
     X = knn.unit_rows(LISTS[request.param]().astype(np.float32))
     ranks = np.random.default_rng(1).permutation(len(X)).astype(np.int32)
     everyone = np.tile(np.arange(len(X)), (len(X), 1))
     steps = knn.to_steps(knn._products(X, X, everyone))
+    np.fill_diagonal(steps, -(10**7))
     return X, ranks, steps, knn.tie_order(ranks[:, None], ranks)
 
 
+@pytest.fixture(scope="module")
+def best(tied):
+    """The list of all other rows, for each, best first."""
+    _, _, steps, ties = tied
+    return np.lexsort((ties, -steps), axis=1)
+
+
 @pytest.mark.parametrize("k", [10, 60, 1000])
-def test_lists_are_the_best_of_all_however_many_are_tied(tied, k):
-    X, ranks, steps, ties = tied
-    np.fill_diagonal(steps, -(10**7))
+def test_lists_are_the_best_of_all_however_many_are_tied(tied, best, k):
+    X, ranks, steps, _ = tied
+    best = best[:, :k]
     found = knn.exact_neighbors(X, X, k, knn.Ranks(ranks, ranks), own=np.arange(len(X)))
-    best = np.lexsort((ties, -steps), axis=1)[:, :k]
     np.testing.assert_array_equal(
         knn.to_steps(found.similarities), np.take_along_axis(steps, best, axis=1)
     )
@@ -219,7 +229,7 @@ def test_lists_of_near_copies_by_inverted_lists(noise):
     indirect=["place"],
 )
 def test_fitted_rows_of_a_cloud_are_predicted_as_fitted(noise, least, place):
-    X = near_copies(noise, 1, 2000)[0].astype(np.float32)
+    X = near_copies(noise, 1, 1400)[0].astype(np.float32)
     fitted = MutualKNNLeiden(random_state=0).fit(place(X))
     assert fitted.n_clusters_ > 1
     predicted = fitted.predict(X)

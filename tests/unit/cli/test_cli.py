@@ -22,6 +22,7 @@ import skleiden.io
 from skleiden import LayerStack
 from skleiden.cli import main
 from skleiden.datasets import load_prompt_activations
+from tests.children import run_script
 
 pytestmark = pytest.mark.slow
 
@@ -61,11 +62,15 @@ def few_prompts():
     return Bunch(**data | few | {"data": LayerStack(layers, ids=few["ids"])})
 
 
+@pytest.fixture(scope="module")
+def prompts():
+    return few_prompts()
+
+
 @pytest.fixture
-def few(monkeypatch):
+def few(prompts, monkeypatch):
     """Make the demo quick, where it does not matter what it finds."""
-    data = few_prompts()
-    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", lambda: data)
+    monkeypatch.setattr(skleiden.datasets, "load_prompt_activations", lambda: prompts)
 
 
 # The command, of few prompts, in a process of its own.
@@ -197,11 +202,14 @@ def test_same_seed_same_file_in_another_process(few, tmp_path, monkeypatch, caps
     monkeypatch.setenv("COLUMNS", COLUMNS)
     here = tmp_path / "here.json"
     assert main(["demo", "--quiet", "--output", str(here)]) == 0
-    run = run_python("-c", FEW_DEMO, "demo", "--quiet", cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert without_seconds(run.stdout) == without_seconds(capsys.readouterr().out)
+    there = (
+        f"import os; os.chdir({str(tmp_path)!r}); os.environ['COLUMNS'] = {COLUMNS!r}; "
+    )
+    code, printed, error = run_script(there + FEW_DEMO, "demo", "--quiet")
+    assert (code, error) == (0, "")
+    assert without_seconds(printed) == without_seconds(capsys.readouterr().out)
     saved = "Saved: communities.json, communities.html (open it in a browser)\n"
-    assert run.stdout.endswith(saved)
+    assert printed.endswith(saved)
     assert (tmp_path / "communities.json").read_bytes() == here.read_bytes()
 
 
@@ -506,11 +514,12 @@ def test_help_does_not_wait_for_imports(argument, tmp_path):
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_public_names_are_there_when_asked_for(tmp_path):
-    code = "import skleiden; print(dir(skleiden)); from skleiden import *; print(dir())"
-    run = run_python("-c", code, cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (0, "")
-    for names in run.stdout.splitlines():
+def test_public_names_are_there_when_asked_for():
+    code, printed, error = run_script(
+        "import skleiden; print(dir(skleiden)); from skleiden import *; print(dir())"
+    )
+    assert (code, error) == (0, "")
+    for names in printed.splitlines():
         assert {repr(name) for name in skleiden.__all__} <= set(
             names.strip("[]").split(", ")
         )

@@ -4,7 +4,6 @@ import argparse
 import csv
 import json
 import re
-import subprocess
 import sys
 from collections import Counter
 from importlib import import_module
@@ -24,12 +23,14 @@ from skleiden._blocks.stored import read_stored
 from skleiden.cli import main
 from skleiden.cli._names import load_names
 from skleiden.io import load_activations, load_communities
+from tests.children import run_script
 
 pytestmark = pytest.mark.slow
 
 IDS = [f"q{i}" for i in range(400)]
 RUN = ["communities.json", "labels.csv", "manifest.json", "report.html"]
 FIGURES = ["layers.png", "map.png", "prototypes.png", "sizes.png"]
+EQUAL = ["--layer-weights", "1,1,1"]  # else to be found, which takes most of a run
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_cluster_both(files, tmp_path, capsys):
         [*RUN, *FIGURES, "neurons.csv", "drives.png"]
     )
     json_too = ["--rows", "both", "--json", "-q", "--overwrite"]
-    assert run("cluster", files / "layer_*.npz", "--out", out, *json_too) == 0
+    assert run("cluster", files / "layer_0.npz", "--out", out, *json_too) == 0
     result = json.loads(capsys.readouterr()[0])
     assert result["neuron_groups"]["rows"] == "neurons"
     assert set(result["drives"][0]) == {"group", "community", "effect", "mean"}
@@ -260,8 +261,7 @@ def test_cluster_both(files, tmp_path, capsys):
 def test_cluster_for_programs(files, tmp_path, capsys):
     out = tmp_path / "out"
     runs = ["--n-runs", 2, "--n-subsamples", 2, "--json", "-q", "--seed", 3]
-    runs += ["--layer-weights", "1,1,1"]  # else to be found for each run
-    assert run("cluster", files / "layer_*.npz", "--out", out, *runs) == 0
+    assert run("cluster", files / "layer_*.npz", "--out", out, *runs, *EQUAL) == 0
     printed, progress = capsys.readouterr()
     assert progress == ""
     result = json.loads(printed)
@@ -352,7 +352,7 @@ def test_what_is_not_installed_is_left_out(
     monkeypatch.setitem(sys.modules, module, None)
     if module == "matplotlib":
         monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    assert run("cluster", *paths(files), "--out", out, "-q", *EQUAL) == 0
     printed = capsys.readouterr().out
     names = {path.name for path in out.iterdir()}
     assert {"labels.csv", "communities.json"} <= names
@@ -367,7 +367,7 @@ def test_what_is_not_installed_is_left_out(
 
 
 def test_where_all_is_noise(files, tmp_path, capsys):
-    options = ["--min-cluster-size", 399, "-q"]
+    options = ["--min-cluster-size", 399, "-q", *EQUAL]
     with pytest.warns(UserWarning, match="all labels are -1"):
         code = run("cluster", *paths(files), "--out", tmp_path / "out", *options)
     assert code == 0
@@ -555,12 +555,12 @@ def test_too_little_memory_is_told_by_stage(
     if not where.endswith(".plot"):
         request.getfixturevalue("undrawn")
     if command == "report":
-        assert run("cluster", *given) == 0
+        assert run("cluster", *given, *EQUAL) == 0
         given = [out]
     elif command == "profile":
-        given += ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "1,2"]
+        given += ["--n-runs", 2, "--n-permutations", 0, "--resolutions", "1,2", *EQUAL]
     else:
-        given += ["--n-subsamples", 2, "--texts", files / "texts.csv"]
+        given += ["--n-subsamples", 2, "--texts", files / "texts.csv", *EQUAL]
 
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 2.77 TiB")
@@ -593,16 +593,10 @@ def test_absurd_numbers_of_jobs(
 
 def test_warnings_take_one_line(files, tmp_path):
     program = "import sys; from skleiden.cli import main; sys.exit(main())"
-    out = tmp_path / "out"
-    arguments = [*paths(files), "--out", out, "-q", "--min-cluster-size", "399"]
-    finished = subprocess.run(
-        [sys.executable, "-c", program, "cluster", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=Path(skleiden.__file__).parents[1],
-    )
-    assert finished.returncode == 0
-    (line,) = finished.stderr.splitlines()
+    arguments = ["cluster", *paths(files), "--out", tmp_path / "out", "-q", *EQUAL]
+    code, _, error = run_script(program, *arguments, "--min-cluster-size", 399)
+    assert code == 0
+    (line,) = error.splitlines()
     assert line.startswith("skleiden: warning: No community has min_cluster_size=399")
 
 
@@ -613,7 +607,8 @@ def test_labels_are_kept_if_what_follows_is_interrupted(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(skleiden.inspection._communities, "describe", interrupt)
-    assert run("cluster", *paths(files), "--out", tmp_path / "out", "-q") == 130
+    given = ["--out", tmp_path / "out", "-q", *EQUAL]
+    assert run("cluster", *paths(files), *given) == 130
     labels = tmp_path / "out.partial" / "labels.csv"
     printed, error = capsys.readouterr()
     assert printed == ""
@@ -631,8 +626,8 @@ def test_labels_are_kept_if_what_follows_is_interrupted(
 def test_profile(files, tmp_path, capsys):
     out = tmp_path / "out"
     runs = "--resolutions 0.2,0.5,1 --n-runs 3 --n-permutations 1 --n-neighbors 15"
-    runs += " --n-jobs 1"
-    assert run("profile", *paths(files), "--out", out, *runs.split()) == 0
+    runs = [*runs.split(), "--n-jobs", 1, *EQUAL]
+    assert run("profile", *paths(files), "--out", out, *runs) == 0
     printed, progress = capsys.readouterr()
     assert [float(row["resolution"]) for row in table(out / "profile.csv")] == [
         0.2,
@@ -643,7 +638,7 @@ def test_profile(files, tmp_path, capsys):
     assert "Best, by net information: --resolution 0." in printed
     assert "Load" in progress
     again = ["--overwrite", "--json", "-q"]
-    assert run("profile", *paths(files), "--out", out, *runs.split(), *again) == 0
+    assert run("profile", *paths(files), "--out", out, *runs, *again) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["best"] in (0.2, 0.5)
     assert result["table"]["n_runs"] == [3, 3, 3]
@@ -658,7 +653,7 @@ def test_profile_of_neurons(undrawn, files, tmp_path, capsys):
     for vary in ("all", "neurons"):
         arguments = ["profile", *paths(files), "--out", tmp_path / vary, "-q", "--json"]
         arguments += ["--resolutions", "0.5,1", "--n-runs", 2, "--n-permutations", 0]
-        arguments += ["--n-jobs", 1, "--layer-weights", "1,1,1"]
+        arguments += ["--n-jobs", 1, *EQUAL]
         assert run(*arguments, "--vary", vary) == 0
         tables.append(json.loads(capsys.readouterr().out)["table"])
     of_seeds, of_neurons = (np.array(one["stability"]) for one in tables)
@@ -670,7 +665,7 @@ def test_profile_without_a_best(undrawn, files, tmp_path, capsys):
     """Of resolutions so low that all is one community."""
     arguments = ["profile", *paths(files), "--out", tmp_path / "out", "-q"]
     arguments += ["--resolutions", "0.001,0.002", "--n-runs", 2, "--n-permutations", 0]
-    arguments += ["--n-jobs", 1]
+    arguments += ["--n-jobs", 1, *EQUAL]
     assert run(*arguments) == 0
     assert "Best: none. None of 2 resolutions is" in capsys.readouterr().out
     assert run(*arguments, "--overwrite", "--json") == 0
@@ -692,7 +687,7 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(_profile._Sweep, "add", add_and_interrupt)
     out = tmp_path / "out"
-    arguments = ["profile", *paths(files), "--out", out, "-q", "--n-runs", 2]
+    arguments = ["profile", *paths(files), "--out", out, "-q", "--n-runs", 2, *EQUAL]
     with pytest.warns(UserWarning, match="Interrupted: the profile holds 2 of 3"):
         code = run(*arguments, "--resolutions", "0.2,0.5,1", "--n-jobs", 1)
     assert code == 130
@@ -706,7 +701,7 @@ def test_interrupted_profile_is_saved_and_told(files, tmp_path, monkeypatch, cap
 
 def test_report(undrawn, files, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    assert run("cluster", *paths(files), "--out", out, "-q", *EQUAL) == 0
     page = out / "report.html"
     first = page.read_bytes()
     page.unlink()
@@ -715,7 +710,7 @@ def test_report(undrawn, files, tmp_path, capsys):
     assert capsys.readouterr() == (f"Saved: {page}\n", "")
     # Positions are saved with four digits.
     assert abs(len(page.read_bytes()) - len(first)) < 0.2 * len(first)
-    options = ["--title", "My <b>run</b>", "-q"]
+    options = ["--title", "My <b>run</b>", "-q", *EQUAL]
     assert run("cluster", *paths(files), "--out", out, "--overwrite", *options) == 0
     assert run("report", out) == 0
     assert "My &lt;b&gt;run&lt;/b&gt;" in page.read_text(encoding="utf-8")
@@ -727,7 +722,7 @@ def test_report(undrawn, files, tmp_path, capsys):
 
 def test_report_with_names(undrawn, files, tmp_path, capsys):
     out, names = tmp_path / "out", files / "names.json"
-    assert run("cluster", *paths(files), "--out", out, "-q") == 0
+    assert run("cluster", *paths(files), "--out", out, "-q", *EQUAL) == 0
     saved = (out / "communities.json").read_bytes()
     names.write_text('{"1": "Law & order", "99": "none"}')
     left_out = "names for communities that do not exist: 99, of 4. They are left out"

@@ -85,9 +85,9 @@ def test_planted_levels_come_back(tree, data):
 def test_planted_tree_of_three_levels():
     """6 of 20 of 60: the levels are those planted."""
     stack, known = make_layered_activations(
-        3000, n_communities=(6, 20, 60), signal=0.7, random_state=0
+        1800, n_communities=(6, 20, 60), signal=0.7, random_state=0
     )
-    tree = community_tree(pipeline(n_neighbors=40).fit(stack))
+    tree = community_tree(pipeline().fit(stack))
     check_nested(tree)
     assert tree.n_levels == 4
     for level, planted in enumerate(known.T, start=1):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
+from threadpoolctl import ThreadpoolController
 
 from skleiden._kernels import knn
 
@@ -560,3 +561,23 @@ def test_a_full_disk_is_told_how_much_was_needed(tmp_path, monkeypatch):
 
     with pytest.raises(OSError, match=r"A temporary file of 140 bytes, .* \(No space"):
         knn._joined(blocks(), (5, 7), like)
+
+
+def test_libraries_are_looked_for_again_once_something_was_imported(monkeypatch):
+    looked_for = []
+
+    def find():
+        looked_for.append(ThreadpoolController())
+        return looked_for[-1]
+
+    monkeypatch.setattr(knn, "ThreadpoolController", find)
+    knn._blas.cache_clear()
+    for _ in range(2):
+        with knn.workers(1):
+            libraries = looked_for[0].select(user_api="blas").info()
+            assert {library["num_threads"] for library in libraries} == {1}
+    assert len(looked_for) == 1
+    monkeypatch.setitem(sys.modules, "just imported", None)
+    with knn.workers(1):
+        pass
+    assert len(looked_for) == 2

@@ -288,7 +288,7 @@ print("igraph" in sys.modules)
 @pytest.mark.parametrize("n_iterations", [1, 2, -1])
 def test_libreville_is_the_same_on_any_threads(n_iterations):
     pytest.importorskip("cluster_libreville")
-    _, graph = blocks([300] * 8, 0.03, 0.012)
+    _, graph = blocks([200] * 8, 0.045, 0.018)
     network = leiden.network(graph)
 
     def labels(n_threads, seed=3):

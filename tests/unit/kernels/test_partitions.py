@@ -56,11 +56,11 @@ def test_information_without_noise(pair):
     )
 
 
-@pytest.mark.slow
 def test_expected_mutual_information_is_the_mean_over_permutations():
     a = np.array([0, 0, 0, 1, 1, 2, 2])
     b = np.array([0, 1, 0, 1, 0, 1, 2])
-    mean = np.mean([mutual_info_score(a, b[list(p)]) for p in permutations(range(7))])
+    # Of 5040 permutations, each of the 140 that differ comes equally often.
+    mean = np.mean([mutual_info_score(a, p) for p in set(permutations(b.tolist()))])
     found = partitions.expected_mutual_information(np.bincount(a), np.bincount(b), 7)
     assert found == pytest.approx(mean, abs=1e-12)
 

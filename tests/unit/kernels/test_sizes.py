@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from skleiden._kernels import cuda, graph, ivf, knn, leiden, pool, shuffle
 from tests import mutants
 
-N, D, K = 400, 16, 5
+N, D, K = 280, 16, 5
 
 # Sizes to try, a very small one first. Bits go by whole bytes.
 VALUES = (3, 50, 10**6)
@@ -25,7 +25,7 @@ OTHER_VALUES = {
     "graph._EDGES_AT_ONCE": (11, 10**6),
     "cuda._SPARE": (0, 3, 80),
     "cuda._GROUP": (1, 3, 500),
-    "cuda._MOST": ((7, 90), (50, 30), (399, 10**6)),
+    "cuda._MOST": ((7, 90), (50, 30), (N - 1, 10**6)),
     "cuda._LEAST": ((1, 1), (3, 50)),
     "pool._SECONDS": (1e-4, 2.0),
 }

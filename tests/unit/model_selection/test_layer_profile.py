@@ -14,6 +14,8 @@ from skleiden.datasets import make_layered_activations
 from skleiden.model_selection import layer_profile, permute_columns
 from skleiden.plotting import LayerProfileDisplay
 
+FEW = {"n_splits": 2, "n_permutations": 2}  # which take half as long as the defaults
+
 
 @pytest.fixture(scope="module")
 def mixed():
@@ -29,7 +31,7 @@ def mixed():
 
 @pytest.fixture(scope="module")
 def profile(mixed):
-    return layer_profile(None, mixed, n_permutations=2)
+    return layer_profile(None, mixed, **FEW)
 
 
 def assert_same(found, expected):
@@ -86,21 +88,21 @@ def test_parameters_of_a_pipeline_count(mixed, profile):
     clusterer = MutualKNNLeiden(replicate.N_NEIGHBORS)
     plain = MultiLayerTfidfSketcher(8, layer_weights=[1, 2, 3], random_state=7)
     nested = make_pipeline(make_pipeline(plain, clusterer))
-    assert_same(layer_profile(nested, mixed, n_permutations=2), profile)
+    assert_same(layer_profile(nested, mixed, **FEW), profile)
     assert not hasattr(plain, "df_")
     for other in (
         make_pipeline(plain, MutualKNNLeiden(5)),
         MultiLayerTfidfSketcher(weighting="zscore"),
         MultiLayerTfidfSketcher(power=0.0),
     ):
-        found = layer_profile(other, mixed, n_permutations=0)
+        found = layer_profile(other, mixed, n_splits=2, n_permutations=0)
         assert (found.table["replicability"] != profile.table["replicability"]).any()
 
 
 def test_a_wide_matrix_is_divided_by_the_sketcher(mixed, profile):
     wide = np.hstack([layer.toarray() for layer in mixed.layers])
     sketcher = MultiLayerTfidfSketcher(layers={"a": 400, "noise": 400, "b": 400})
-    assert_same(layer_profile(sketcher, wide, n_permutations=2), profile)
+    assert_same(layer_profile(sketcher, wide, **FEW), profile)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_the_same_on_workers(mixed, workers):
 
 def test_best_refuses_where_there_is_nothing(mixed):
     noise = permute_columns(mixed, random_state=1)
-    profile = layer_profile(None, noise, n_permutations=2)
+    profile = layer_profile(None, noise, **FEW)
     assert not profile.table["above_null"].any()
     assert "none to trust" in repr(profile)
     with pytest.raises(ValueError, match=r"None of 3 layers is above its null: .*-\d"):
@@ -186,7 +188,7 @@ def test_a_profile_that_is_cut_short_holds_what_was_done(
 
     monkeypatch.setattr(replicate, "compare_halves", stop)
     with pytest.warns(UserWarning, match=f"{text}: the profile holds 1 of 3 layers"):
-        found = layer_profile(None, mixed, n_permutations=2)
+        found = layer_profile(None, mixed, **FEW)
     assert found.table["layer"].tolist() == ["a"]
     assert found.table["replicability"][0] == profile.table["replicability"][0]
     assert found.agreement.shape == (1, 1)
@@ -198,7 +200,7 @@ def test_a_profile_that_is_cut_short_holds_what_was_done(
 
 
 def test_progress_is_shown(mixed, capsys):
-    layer_profile(None, mixed, n_permutations=1, verbose=1)
+    layer_profile(None, mixed, n_splits=2, n_permutations=1, verbose=1)
     assert "Layers: 6/6 in" in capsys.readouterr().err
 
 

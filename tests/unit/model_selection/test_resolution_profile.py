@@ -2,11 +2,8 @@
 
 import os
 import pickle
-import subprocess
 import sys
-import textwrap
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
-import skleiden
 from skleiden import (
     FaissKNeighborsTransformer,
     MultiLayerTfidfSketcher,
@@ -30,6 +26,7 @@ from skleiden.model_selection import (
     permute_columns,
     resolution_profile,
 )
+from tests.children import run_script
 
 COLUMNS = [
     "resolution",
@@ -392,23 +389,10 @@ def test_interrupted_before_anything_is_done(stack, monkeypatch):
         resolution_profile(make(), stack, resolutions=[1, 2])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
-def run_script(script, folder):
-    """A script in a process of its own, which may send signals."""
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(Path(skleiden.__file__).parents[1])},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 @pytest.mark.slow
-def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
-    script = textwrap.dedent(
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_a_real_interrupt_stops_processes_and_keeps_the_rest():
+    code, printed, error = run_script(
         """
         import os, signal, warnings
         from sklearn.pipeline import make_pipeline
@@ -436,18 +420,19 @@ def test_a_real_interrupt_stops_processes_and_keeps_the_rest(tmp_path):
             stack, resolutions=40, n_runs=3, n_jobs=2,
         )
         print(profile.table["resolution"].size)
-        """
+        """,
+        timeout=120,
     )
-    finished = run_script(script, tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert 3 <= int(finished.stdout) < 40
-    assert "Traceback" not in finished.stderr
+    assert code == 0, error
+    assert 3 <= int(printed) < 40
+    assert "Traceback" not in error
 
 
 @pytest.mark.slow
-def test_a_killed_worker_leaves_what_is_done(tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_a_killed_worker_leaves_what_is_done():
     """As the system does where memory is short."""
-    script = textwrap.dedent(
+    code, printed, error = run_script(
         """
         import os, signal, warnings
         from sklearn.pipeline import make_pipeline
@@ -471,11 +456,11 @@ def test_a_killed_worker_leaves_what_is_done(tmp_path):
             )
         print(profile.table["resolution"].size)
         print([str(one.message) for one in caught if "died" in str(one.message)])
-        """
+        """,
+        timeout=120,
     )
-    finished = run_script(script, tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    size, told = finished.stdout.splitlines()
+    assert code == 0, error
+    size, told = printed.splitlines()
     assert 2 <= int(size) < 40
     assert "A worker process died (too little memory, mostly): the profile" in told
 
