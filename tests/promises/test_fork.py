@@ -129,18 +129,17 @@ def test_child_after_a_fit(n_jobs, algorithm):
     assert code == 0, error
 
 
-@pytest.mark.parametrize(
-    "program", [MEANWHILE, JOBLIB, LOADED], ids=["meanwhile", "joblib", "loaded"]
-)
+@pytest.mark.parametrize("program", [MEANWHILE, LOADED], ids=["meanwhile", "loaded"])
 def test_other_children(program):
     code, _, error = run_script(START + program, timeout=180)
     assert code == 0, error
 
 
-def test_children_that_start_workers():
-    """In an interpreter of its own, as workers of joblib's are started from one."""
+@pytest.mark.parametrize("program", [JOBLIB, WORKERS], ids=["joblib", "workers"])
+def test_children_by_joblib(program):
+    """In an interpreter of its own, of which joblib's processes are forks or copies."""
     finished = subprocess.run(
-        [sys.executable, "-c", START + WORKERS],
+        [sys.executable, "-c", START + program],
         capture_output=True,
         text=True,
         timeout=180,

@@ -30,7 +30,7 @@ from skleiden.io import (
     save_communities,
     save_estimator,
 )
-from tests.children import outcomes
+from tests.children import PEAK, outcomes
 
 pytestmark = pytest.mark.slow
 
@@ -307,7 +307,7 @@ def test_damaged_activations(results, form):
     assert not wrong
     assert len(found) == EXAMPLES
     assert [end["result"] for end in found.values()].count("refused") > 5
-    dear = [case for case, end in found.items() if end["peak"] > 2**26]
+    dear = [case for case, end in found.items() if end["peak"] > PEAK]
     assert not dear
 
 
@@ -394,7 +394,7 @@ def test_damaged_parts_of_sparse_matrices(results, form):
     assert len(found) == 2 * EXAMPLES
     assert not {case: end for case, end in found.items() if "result" not in end}
     assert {end["result"] for end in found.values()} == {"refused", "right"}
-    assert max(end["peak"] for end in found.values()) < 2**26
+    assert max(end["peak"] for end in found.values()) < PEAK
 
 
 # --- results, and any bytes -----------------------------------------------------------

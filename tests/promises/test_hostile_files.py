@@ -716,10 +716,12 @@ def of_odd_files(tmp_path_factory):
         ODD_FILES[case][0](folder / name)
     cases = [f"load:{name}" for name in names]
     cases += [f"command:{name}" for name, case in names.items() if case in AT_COMMAND]
-    ended = outcomes(__name__, "load_or_command", cases, folder, preload=["torch"])
+    cases += [f"take:{n_bytes}" for n_bytes in TAKEN]
+    ended = outcomes(__name__, "of_a_kind", cases, folder, preload=["torch"])
     found = {case: ended[f"load:{name}"] for name, case in names.items()}
     for case in AT_COMMAND:
         found[case]["command"] = ended[f"command:{STEM} {case}"]
+    found |= {n_bytes: ended[f"take:{n_bytes}"] for n_bytes in TAKEN}
     return found
 
 
@@ -735,10 +737,23 @@ def command(name, folder):
     return main(["cluster", str(Path(folder) / name), "--out", str(out)])
 
 
-def load_or_command(case, folder):
-    """Run one of the two on a file, which "load:file" or "command:file" name."""
-    way, _, name = case.partition(":")
-    return {"load": load, "command": command}[way](name, folder)
+# Sizes of arrays that nothing is written to, whose memory the system would never give.
+TAKEN = [10**9, 1000, 10**8]
+
+
+def take(n_bytes, _):
+    np.empty(int(n_bytes), dtype=np.uint8)
+
+
+def of_a_kind(case, folder):
+    """Run a case of one of three kinds, which "load:file" or "take:1000" name."""
+    kind, _, case = case.partition(":")
+    return {"load": load, "command": command, "take": take}[kind](case, folder)
+
+
+@pytest.mark.parametrize("n_bytes", TAKEN)
+def test_what_a_case_takes_is_measured(of_odd_files, n_bytes):
+    assert abs(of_odd_files[n_bytes]["peak"] - n_bytes) < 2**22
 
 
 @pytest.mark.parametrize("case", ODD_FILES)
