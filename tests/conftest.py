@@ -1,5 +1,6 @@
 """Data that several tests share, each made once."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items):
     marks = ("cluster", "slow", "browser")
     long = {i.path for i in items if any(map(i.get_closest_marker, marks))}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish():
+    """Look for garbage no longer among what lives until the end: modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
