@@ -84,7 +84,7 @@ def check_no_growth(pipeline, stack, times):
             if len(pipeline) > 1:
                 pipeline.predict(stack[:20])
 
-    fit(5)
+    fit(10)
     before = resident()
     fit(times)
     assert resident() - before < 2.5e6
