@@ -491,7 +491,7 @@ def test_it_is_said_what_memory_is_needed(card, monkeypatch):
 
     both, ranks, own = arguments(random())
     message = (
-        rf"A search on device='{card}' needs \d+ MB of its memory for the smallest "
+        rf"A search on device='{card}' needs \d\d? MB of its memory for the smallest "
         r"blocks, and \d+ MB are free\. Free some .*or device='cpu'\."
     )
     monkeypatch.setattr(cuda._Card, "free", lambda _: 1000)
